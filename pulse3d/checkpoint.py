@@ -1,0 +1,248 @@
+"""Parameters on disk: training checkpoints (the only importer of orbax), weights files, Keras import.
+
+A weights file is a plain `.npz`: one array per parameter, and `metadata`, a JSON text with the
+config and the provenance. Files are data: nothing in them is ever executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+
+from pulse3d import model
+from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, differences, from_dict, to_dict
+from pulse3d.errors import InputError
+
+KERAS_MODEL, KERAS_WEIGHTS = "model_conv3D.json", "weights_conv3D.h5"
+_FORMAT = "pulse3d weights 1"
+
+
+class Weights(NamedTuple):
+    """Parameters, the config of their network, and where they come from."""
+
+    params: model.Params
+    config: Config
+    provenance: dict[str, Any]
+    name: str
+
+
+class Checkpoints:
+    """The checkpoints of one training run: `latest` to resume from, `best` by a metric.
+
+    `latest` keeps the last two, `best` the best one. A checkpoint appears under its final
+    name only once it is complete.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, metric: str):
+        def manager(name: str, **options) -> ocp.CheckpointManager:
+            return ocp.CheckpointManager(
+                Path(workdir).absolute() / "checkpoints" / name,
+                options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
+            )
+
+        self._latest = manager("latest", max_to_keep=2)
+        self._best = manager(
+            "best", max_to_keep=1, best_fn=lambda m: m[metric], best_mode="min" if metric == "loss" else "max"
+        )
+
+    def latest_step(self) -> int | None:
+        """The number of updates of the last checkpoint; None if there is none."""
+        return self._latest.latest_step()
+
+    def save(self, step: int, state: Any, metrics: dict[str, float]) -> None:
+        """Saves the state after `step` updates, with its validation metrics."""
+        for manager in (self._best, self._latest):
+            if manager.latest_step() is None or step > manager.latest_step():
+                manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+    def restore_latest(self, template: Any) -> Any:
+        """The last state saved, with the shapes and types of `template`."""
+        return self._restore(self._latest, self._latest.latest_step(), template)
+
+    def restore_best(self, template: Any) -> tuple[int, Any]:
+        """(step, state) of the best state saved."""
+        step = self._best.best_step()
+        return step, self._restore(self._best, step, template)
+
+    @staticmethod
+    def _restore(manager, step, template):
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._latest.close()
+        self._best.close()
+
+
+def prepare_workdir(workdir: Path, config: Config) -> None:
+    """Makes the folder of a run and writes its config.json, or checks that it is the same run.
+
+    Raises InputError that names the settings that differ; only `train.steps` may.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        saved = from_dict(json.loads(path.read_text()))
+        extended = dataclasses.replace(
+            saved, train=dataclasses.replace(saved.train, steps=config.train.steps)
+        )
+        if changes := differences(extended, config):
+            raise InputError(
+                f"{workdir}: holds a run of other settings ({'; '.join(changes)}); choose another --workdir"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name, then renames it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_weights(path: Path, params: model.Params, config: Config, provenance: dict[str, Any]) -> None:
+    """Writes a weights file: the parameters and what they were trained as.
+
+    How a network is used (`map`, `readout`) is not part of it; that comes from the preset.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    trained_as = {name: group for name, group in to_dict(config).items() if name not in ("map", "readout")}
+    metadata = {"format": _FORMAT, "config": trained_as, "provenance": provenance}
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, metadata=np.array(json.dumps(metadata)), **{k: np.asarray(v) for k, v in flat.items()}
+    )
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def load_weights(name: str) -> Weights:
+    """Weights by name ("default" or a preset), weights file, training folder, or Keras folder.
+
+    Raises InputError for anything that is not one of these.
+    """
+    if name == "default" or name in PRESETS:
+        preset = DEFAULT_PRESET if name == "default" else name
+        with importlib.resources.as_file(
+            importlib.resources.files("pulse3d") / "weights" / f"{preset}.npz"
+        ) as file:
+            return _load_file(file, preset)
+    path = Path(name)
+    if path.is_dir():
+        if (path / KERAS_MODEL).exists():
+            return import_keras(path)
+        if (path / "weights.npz").exists():
+            return _load_file(path / "weights.npz", path.name)
+        raise InputError(
+            f"--weights={name}: the folder holds neither weights.npz (launch.train writes it)"
+            f" nor {KERAS_MODEL}"
+        )
+    if not path.exists():
+        raise InputError(
+            f"--weights={name}: no such file; name a file, a folder, or {' or '.join(('default', *PRESETS))}"
+        )
+    return _load_file(path, path.stem)
+
+
+def _load_file(path: Path, name: str) -> Weights:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            metadata = json.loads(str(archive["metadata"]))
+            if metadata.get("format") != _FORMAT:
+                raise InputError(f"{path}: not a {_FORMAT!r} file; write it anew with launch.train")
+            config = from_dict(metadata["config"])
+            preset = PRESETS.get(config.preset, Config())
+            config = dataclasses.replace(config, map=preset.map, readout=preset.readout)
+            flat = {key: archive[key] for key in archive.files if key != "metadata"}
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a weights file ({error}); write it anew with launch.train") from None
+    return Weights(_checked_params(flat, config, path), config, metadata["provenance"], name)
+
+
+def import_keras(folder: Path) -> Weights:
+    """The network of the original program: `model_conv3D.json` and `weights_conv3D.h5`.
+
+    The rate axis is the original's: from 55 bpm in steps of 2.5 bpm. Needs h5py
+    (`pip install 'pulse3d[keras]'`). Raises InputError for another architecture.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(
+            f"{folder}: reading Keras weights needs h5py; pip install 'pulse3d[keras]'"
+        ) from None
+    try:
+        layers = json.loads((folder / KERAS_MODEL).read_text())["config"]["layers"]
+        by_class = {layer["class_name"]: layer["config"] for layer in layers}
+        dense = [layer["config"] for layer in layers if layer["class_name"] == "Dense"]
+        _, frames, patch, _, channels = next(
+            layer["config"]["batch_input_shape"] for layer in layers if "batch_input_shape" in layer["config"]
+        )
+        conv, pool = by_class["Conv3D"], by_class["MaxPooling3D"]
+        rates = dense[-1]["units"] - 1
+        paper = PRESETS["paper"]
+        config = dataclasses.replace(
+            paper,
+            clip=dataclasses.replace(
+                paper.clip,
+                frames=frames,
+                patch_px=patch,
+                channels=channels,
+                rates=rates,
+                high_bpm=paper.clip.low_bpm + 2.5 * (rates - 1),
+            ),
+            model=dataclasses.replace(
+                paper.model,
+                filters=conv["filters"],
+                kernel=tuple(conv["kernel_size"]),
+                pool=pool["pool_size"][0],
+                hidden=dense[0]["units"],
+            ),
+        )
+        names = {"convolution": conv["name"], "hidden": dense[0]["name"], "classes": dense[1]["name"]}
+        with h5py.File(folder / KERAS_WEIGHTS) as file:
+            flat = {
+                f"{ours}/{leaf}": np.asarray(file[f"{theirs}/{theirs}/{leaf}:0"])
+                for ours, theirs in names.items()
+                for leaf in ("kernel", "bias")
+            }
+    except (OSError, ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
+        raise InputError(f"{folder}: not the original program's network ({error})") from None
+    return Weights(
+        _checked_params(flat, config, folder), config, {"source": "Keras import"}, folder.resolve().name
+    )
+
+
+def _checked_params(flat: dict[str, np.ndarray], config: Config, path: Path) -> model.Params:
+    expected = model.param_shapes(config)
+    found = {name: array.shape for name, array in flat.items()}
+    if found != expected:
+        wrong = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        raise InputError(
+            f"{path}: weights for another network: {wrong[0]} is {found.get(wrong[0])},"
+            f" expected {expected.get(wrong[0])}"
+        )
+    if not all(np.isfinite(array).all() for array in flat.values()):
+        raise InputError(f"{path}: the weights hold values that are not finite")
+    return traverse_util.unflatten_dict(
+        {name: jnp.asarray(array, jnp.float32) for name, array in flat.items()}, sep="/"
+    )

@@ -1,0 +1,344 @@
+"""Frozen settings and the presets built from them: the only place where a number is chosen.
+
+Every setting carries its unit in its name (`_bpm`, `_px`, `_s`) or in its docstring.
+`override` applies the `--set a.b=value` flags of the launchers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pulse3d.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What the network reads: a small clip of video, and the pulse rates it can answer.
+
+    fps: frames per second. frames: length. patch_px: height and width.
+    rates: number of pulse rates, evenly spaced from low_bpm to high_bpm. One class more,
+    the last, means "no pulse".
+    """
+
+    fps: float = 30.0
+    frames: int = 60
+    patch_px: int = 25
+    channels: int = 1
+    low_bpm: float = 55.0
+    high_bpm: float = 240.0
+    rates: int = 75
+
+    def __post_init__(self):
+        _require(self.fps > 0, "clip.fps", self.fps, "must be positive")
+        _require(self.frames >= 2, "clip.frames", self.frames, "must be at least 2")
+        _require(self.patch_px >= 1, "clip.patch_px", self.patch_px, "must be at least 1")
+        _require(self.channels in (1, 3), "clip.channels", self.channels, "must be 1 or 3")
+        _require(self.rates >= 2, "clip.rates", self.rates, "must be at least 2")
+        _require(
+            0 < self.low_bpm < self.high_bpm < 30 * self.fps,
+            "clip.low_bpm, clip.high_bpm",
+            (self.low_bpm, self.high_bpm),
+            "must satisfy 0 < low < high < 30 x fps (the Nyquist rate)",
+        )
+
+    @property
+    def rate_axis_bpm(self) -> np.ndarray:
+        """The pulse rates of the classes, in bpm, ascending."""
+        return np.linspace(self.low_bpm, self.high_bpm, self.rates)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: the rates and, last, "no pulse"."""
+        return self.rates + 1
+
+    @property
+    def duration_s(self) -> float:
+        """Length of a clip in seconds."""
+        return self.frames / self.fps
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The laws of the pseudo-PPG video of Bousefsaf et al. 2019 (their public program).
+
+    fourier: a0, a1, b1, a2, b2 of the pulse wave, a fit to real imaging PPG.
+    phases: the wave starts at one of so many shifts of 1/30 s, together one period at 55 bpm.
+    linear_trend, curved_trend: bounds of the trend's end value, in units of the pulse's
+    peak-to-peak value; curved means order 2 and 3.
+    amplitude_low, amplitude_high: the video is `value / 625 x amplitude`, white being 1.
+    noise_mean, noise_sd: law of the sensor noise before scaling by
+    `amplitude x noise_scale x U(noise_low_percent, noise_high_percent) / 100`.
+    no_pulse_noise_sd: noise of the "no pulse" clips, white being 1.
+    centre_linear_trend: False keeps an accident of the original, whose "centred" choice has
+    no effect on trends of order 1.
+    quantise_no_pulse: False keeps another, whose "no pulse" clips are not rounded to 8 bits.
+    """
+
+    fourier: tuple[float, ...] = (
+        0.440240602542388,
+        -0.334501803331783,
+        -0.198990393984879,
+        -0.050159136439220,
+        0.099347477830878,
+    )
+    phases: int = 33
+    phase_step_s: float = 1 / 30
+    linear_trend: float = 3.0
+    curved_trend: float = 1.0
+    amplitude_low: float = 1.5
+    amplitude_high: float = 4.0
+    value_scale: float = 1 / 625
+    noise_mean: float = 0.5
+    noise_sd: float = 0.25
+    noise_scale: float = 0.25
+    noise_low_percent: float = 1.0
+    noise_high_percent: float = 10.0
+    no_pulse_noise_sd: float = 1 / 50
+    centre_linear_trend: bool = False
+    quantise_no_pulse: bool = False
+
+    def __post_init__(self):
+        _require(len(self.fourier) == 5, "generator.fourier", self.fourier, "must hold 5 numbers")
+        _require(self.phases >= 1, "generator.phases", self.phases, "must be at least 1")
+        _require(
+            0 < self.amplitude_low <= self.amplitude_high,
+            "generator.amplitude_low, generator.amplitude_high",
+            (self.amplitude_low, self.amplitude_high),
+            "must satisfy 0 < low <= high",
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One 3-D convolution, max-pooling, one hidden layer (Bousefsaf et al. 2019)."""
+
+    filters: int = 32
+    kernel: tuple[int, int, int] = (58, 20, 20)
+    pool: int = 2
+    hidden: int = 512
+    dropout: float = 0.2
+
+    def __post_init__(self):
+        _require(len(self.kernel) == 3, "model.kernel", self.kernel, "must be (time, height, width)")
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1)")
+        for name in ("filters", "pool", "hidden"):
+            _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be >= 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the network is trained; one step is one update on one fresh batch.
+
+    schedule: "constant", or "cosine" (linear warm-up over `warmup_steps`, then to zero).
+    prng: the random generator of the training batches; philox2x32 draws normals two to
+    three times faster than threefry2x32 on a CPU. Validation always uses threefry2x32.
+    keep_best: the validation metric by which the best checkpoint is chosen.
+    """
+
+    seed: int = 0
+    batch_size: int = 15_200
+    steps: int = 5_000
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    prng: str = "philox2x32"
+    eval_every: int = 100
+    eval_clips: int = 15_200
+    eval_batch_size: int = 400
+    log_every: int = 10
+    keep_best: str = "accuracy"
+
+    def __post_init__(self):
+        for name in ("batch_size", "steps", "eval_every", "eval_clips", "eval_batch_size", "log_every"):
+            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be >= 1")
+        _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive")
+        _one_of("train.schedule", self.schedule, ("constant", "cosine"))
+        _one_of("train.prng", self.prng, ("philox2x32", "threefry2x32"))
+        _one_of("train.keep_best", self.keep_best, ("accuracy", "within_one_class", "loss"))
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """How a window of video becomes a map.
+
+    centre: what is subtracted from a patch: "window", its one mean over time and space (the
+    original), or "pixel", each pixel's own mean over time, which removes static texture.
+    tile_px: edge of the square tiles (halo included) into which a frame is cut; a power of two
+    is fast.
+    """
+
+    centre: str = "pixel"
+    stride_px: int = 8
+    step_s: float = 1.0
+    tile_px: int = 128
+
+    def __post_init__(self):
+        _one_of("map.centre", self.centre, ("window", "pixel"))
+        _require(self.stride_px >= 1, "map.stride_px", self.stride_px, "must be at least 1")
+        _require(self.step_s > 0, "map.step_s", self.step_s, "must be positive")
+
+
+@dataclass(frozen=True)
+class ReadoutConfig:
+    """How a map becomes one pulse rate with an interval.
+
+    min_pulse_share: a window has a pulse where at least this share of the patches has one.
+    tolerance_bpm: the confidence is the probability within this distance of the answer.
+    interval: probability that the interval should hold.
+    """
+
+    min_pulse_share: float = 0.01
+    tolerance_bpm: float = 5.0
+    interval: float = 0.9
+
+    def __post_init__(self):
+        _require(0 < self.interval < 1, "readout.interval", self.interval, "must be in (0, 1)")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a network, its training and its use."""
+
+    preset: str = "paper"
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    map: MapConfig = field(default_factory=MapConfig)
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+
+    def __post_init__(self):
+        time, height, width = self.model.kernel
+        pool, patch = self.model.pool, self.clip.patch_px
+        _require(
+            time + pool - 1 <= self.clip.frames and max(height, width) + pool - 1 <= patch,
+            "model.kernel",
+            self.model.kernel,
+            f"leaves nothing to pool in a clip of {self.clip.frames} frames of {patch} px",
+        )
+        _require(
+            self.map.tile_px >= patch, "map.tile_px", self.map.tile_px, f"is below the patch, {patch} px"
+        )
+
+
+def get_preset(name: str) -> Config:
+    """The preset of that name; raises InputError with the nearest match for an unknown name."""
+    _one_of("preset", name, tuple(PRESETS))
+    return PRESETS[name]
+
+
+def override(config: Config, assignments: Iterable[str]) -> Config:
+    """`config` with settings replaced by assignments like "train.steps=200".
+
+    Values are typed by the setting they replace; tuples are written 58,20,20. Raises
+    InputError for unknown names (with the nearest match), bad values, and values that the
+    settings refuse.
+    """
+    values = to_dict(config)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment}: expected name=value, as in train.steps=200")
+        *sections, leaf = name.strip().split(".")
+        node: Any = values
+        owner: Any = Config
+        for section in sections:
+            node, owner = _child(node, owner, section, name)
+        _, kind = _child(node, owner, leaf, name)
+        if isinstance(node[leaf], dict):
+            raise InputError(f"--set {name}: is a group; set one of {', '.join(node[leaf])}")
+        node[leaf] = _parse(text.strip(), kind, name)
+    return from_dict(values)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """`config` as nested plain dictionaries, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The inverse of `to_dict`; raises InputError for unknown names or refused values."""
+    return _build(Config, values, "config")
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """Names and values of the settings in which two configs differ, as "name: a -> b"."""
+    flat_a, flat_b = _flatten(to_dict(a)), _flatten(to_dict(b))
+    return [f"{k}: {v} -> {flat_b.get(k)}" for k, v in flat_a.items() if flat_b.get(k) != v]
+
+
+def _require(holds: bool, name: str, value: Any, what: str) -> None:
+    if not holds:
+        raise InputError(f"{name} = {value}: {what}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(
+            f"{name} = {value}: unknown{_nearest(value, allowed)}; choose {' or '.join(allowed)}"
+        )
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def _child(node: Any, owner: Any, key: str, full_name: str) -> tuple[Any, Any]:
+    if not isinstance(node, dict):
+        raise InputError(f"--set {full_name}: {key} is not part of a group")
+    if key not in node:
+        raise InputError(
+            f"--set {full_name}: no setting {key}{_nearest(key, node)}; there are {', '.join(node)}"
+        )
+    return node[key], typing.get_type_hints(owner)[key]
+
+
+def _parse(text: str, kind: Any, name: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if typing.get_origin(kind) is tuple:
+            inner = typing.get_args(kind)[0]
+            return [inner(part) for part in text.strip("()[]").split(",")]
+        return kind(text)
+    except (KeyError, ValueError):
+        kind_name = "true or false" if kind is bool else str(getattr(kind, "__name__", kind))
+        raise InputError(f"--set {name}={text}: expected {kind_name}") from None
+
+
+def _build(kind: Any, values: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(values, dict):
+            raise InputError(f"{name}: expected a group of settings, found {values!r}")
+        for key in values:
+            if key not in hints:
+                raise InputError(f"{name}: no setting {key}{_nearest(key, hints)}")
+        return kind(**{key: _build(hints[key], value, f"{name}.{key}") for key, value in values.items()})
+    if typing.get_origin(kind) is tuple:
+        return tuple(values)
+    if kind is float and isinstance(values, int) and not isinstance(values, bool):
+        return float(values)
+    if type(values) is not kind:
+        raise InputError(f"{name} = {values!r}: expected {getattr(kind, '__name__', kind)}")
+    return values
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+PRESETS: dict[str, Config] = {"paper": Config(preset="paper")}
+DEFAULT_PRESET = "paper"

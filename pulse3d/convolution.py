@@ -1,0 +1,109 @@
+"""The 3-D convolution of few channels and large kernels, as matrix products.
+
+`lax.conv_general_dilated` runs such a convolution many times slower on a CPU than the machine
+multiplies matrices. `valid_convolution` gives the same result from large matrix products; it
+drops into `nn.Conv(conv_general_dilated=convolve)` with the same parameters.
+
+Two steps make it fast.
+1. The kernel is laid out as a Toeplitz matrix along the width, so that a stack of image rows
+   times this matrix yields a whole row of outputs.
+2. Two neighbouring outputs along an axis cost three half-size convolutions instead of four.
+   With x0, x1, x2 the even samples, the odd samples and the even samples one later, and w0, w1
+   the even and odd taps,
+
+       y_even = w0*x0 + w1*x1 = w0*(x0 - x1) + (w0 + w1)*x1
+       y_odd  = w0*x1 + w1*x2 = w1*(x2 - x1) + (w0 + w1)*x1
+
+   (the "fast FIR algorithm", Winograd 1980). It is applied along time and height.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+_DIMENSION_NUMBERS = ("NDHWC", "DHWIO", "NDHWC")
+
+
+def convolve(lhs, rhs, window_strides, padding, **options):
+    """Stands in for `lax.conv_general_dilated` in `flax.linen.Conv`.
+
+    Takes the fast path where it applies (3-D, valid, stride 1, no dilation, one group), else
+    calls lax.
+    """
+    plain = (
+        lhs.ndim == 5
+        and all(s == 1 for s in window_strides)
+        and (padding == "VALID" or (not isinstance(padding, str) and not np.any(padding)))
+        and all(d == 1 for d in (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())))
+        and options.get("feature_group_count", 1) == 1
+    )
+    if plain:
+        return valid_convolution(lhs, rhs)
+    return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+
+
+def valid_convolution(
+    video: Float[Array, "batch time height width channel"],
+    kernel: Float[Array, "taps kernel_height kernel_width channel filters"],
+) -> Float[Array, "batch time_out height_out width_out filters"]:
+    """Cross-correlation without padding, as `lax.conv_general_dilated` computes it.
+
+    Halves the axes time and height where outputs and taps are even (see the module).
+    """
+    halved = [
+        axis
+        for axis in (1, 2)
+        if kernel.shape[axis - 1] % 2 == 0 and (video.shape[axis] - kernel.shape[axis - 1] + 1) % 2 == 0
+    ]
+    return _halve(video, kernel, halved)
+
+
+def reference_convolution(video, kernel):
+    """The same by `lax.conv_general_dilated`: the definition that the fast path is tested against."""
+    return lax.conv_general_dilated(video, kernel, (1, 1, 1), "VALID", dimension_numbers=_DIMENSION_NUMBERS)
+
+
+def _halve(video, kernel, axes):
+    """Applies step 2 along each of `axes`, then step 1."""
+    if not axes:
+        return _rows_product(video, kernel)
+    axis, *rest = axes
+
+    def every_second(array, axis, start, length):
+        return lax.slice_in_dim(array, start, start + 2 * length - 1, 2, axis)
+
+    taps = kernel.shape[axis - 1] // 2
+    outputs = (video.shape[axis] - kernel.shape[axis - 1] + 1) // 2
+    w0, w1 = (every_second(kernel, axis - 1, start, taps) for start in (0, 1))
+    x0, x1, x2 = (every_second(video, axis, start, outputs + taps - 1) for start in (0, 1, 2))
+    common = _halve(x1, w0 + w1, rest)
+    even = _halve(x0 - x1, w0, rest) + common
+    odd = _halve(x2 - x1, w1, rest) + common
+    shape = list(common.shape)
+    shape[axis] *= 2
+    return jnp.stack([even, odd], axis + 1).reshape(shape)
+
+
+def _rows_product(video, kernel):
+    """Step 1: stacks of rows times the Toeplitz matrix of the kernel."""
+    batch, time, height, width, channels = video.shape
+    taps, kernel_height, kernel_width, _, filters = kernel.shape
+    time_out, height_out, width_out = time - taps + 1, height - kernel_height + 1, width - kernel_width + 1
+    toeplitz = jnp.stack(
+        [jnp.pad(kernel, ((0, 0), (0, 0), (x, width_out - 1 - x), (0, 0), (0, 0))) for x in range(width_out)],
+        axis=4,
+    ).reshape(taps * kernel_height * width * channels, width_out * filters)
+    rows = jnp.stack(
+        [
+            video[:, t : t + taps, y : y + kernel_height].reshape(batch, -1)
+            for t in range(time_out)
+            for y in range(height_out)
+        ],
+        axis=1,
+    )
+    product = jax.lax.dot_general(rows, toeplitz, (((2,), (0,)), ((), ())))
+    return product.reshape(batch, time_out, height_out, width_out, filters)

@@ -1,0 +1,201 @@
+"""Training: one jitted step (generate, forward, loss, update) and the loop around it.
+
+The batch of a step is a function of (seed, step) alone, whatever the number of devices, so a
+resumed run equals an unbroken one and a checkpoint holds no data state. No file is touched
+here; `launch/train.py` writes what the loop yields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from pulse3d import generator, model
+from pulse3d.config import Config, TrainConfig
+from pulse3d.errors import InputError
+
+Metrics = dict[str, Any]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step needs besides the config; `step` counts the updates done."""
+
+    step: Int[Array, ""]
+    params: Any
+    opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What the loop reports: after `step` updates, `state` and the metrics measured.
+
+    `train` holds means over the steps since the last record; `validation` is None between
+    evaluations. `state` is donated to the next step: save it before asking for more.
+    """
+
+    step: int
+    state: TrainState
+    train: Metrics
+    validation: Metrics | None
+
+
+def make_schedule(config: TrainConfig) -> optax.Schedule:
+    """The learning rate by step."""
+    if config.schedule == "constant":
+        return optax.linear_schedule(
+            0.0 if config.warmup_steps else config.learning_rate,
+            config.learning_rate,
+            max(config.warmup_steps, 1),
+        )
+    return optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, max(config.steps, config.warmup_steps + 1)
+    )
+
+
+def init_state(config: Config) -> TrainState:
+    """The state before the first step."""
+    params = model.init_params(jax.random.key(config.train.seed), config)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, opt_state=_optimizer(config.train).init(params)
+    )
+
+
+def step_key(config: TrainConfig, step: Int[Array, ""]) -> jax.Array:
+    """The random key of a training step."""
+    return jax.random.fold_in(jax.random.key(config.seed, impl=config.prng), step)
+
+
+def loss_fn(
+    params: Any,
+    dropout_key: jax.Array,
+    clips: Float[Array, "batch time height width channel"],
+    labels: Int[Array, "batch"],
+    config: Config,
+) -> tuple[Float[Array, ""], Float[Array, "batch classes"]]:
+    """Mean cross-entropy of a batch (nats), and its logits."""
+    logits = model.make_model(config).apply(
+        {"params": params}, clips, train=True, rngs={"dropout": dropout_key}
+    )
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
+
+def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
+    """The jitted update: state -> state, metrics. The state is donated.
+
+    The batch is split over the mesh's one axis; raises InputError if it does not divide.
+    """
+    if config.train.batch_size % mesh.size:
+        raise InputError(
+            f"train.batch_size = {config.train.batch_size}: must be a multiple of the {mesh.size} devices"
+        )
+    optimizer = _optimizer(config.train)
+    split = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def train_step(state: TrainState) -> tuple[TrainState, Metrics]:
+        batch_key, dropout_key = jax.random.split(step_key(config.train, state.step))
+        clips, labels = jax.lax.with_sharding_constraint(
+            generator.make_batch(batch_key, config, size=config.train.batch_size), split
+        )
+        (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, dropout_key, clips, labels, config
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "loss": loss,
+            "accuracy": jnp.mean(logits.argmax(-1) == labels),
+            "gradient_norm": optax.global_norm(gradients),
+        }
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return jax.jit(train_step, donate_argnums=0, out_shardings=whole)
+
+
+def within_one_class(predicted: Int[Array, "batch"], labels: Int[Array, "batch"], rates: int) -> jax.Array:
+    """Whether a prediction is the label or, both being rates, a neighbour on the rate axis."""
+    both_rates = (predicted < rates) & (labels < rates)
+    return (predicted == labels) | (both_rates & (abs(predicted - labels) <= 1))
+
+
+def make_evaluate(config: Config) -> Callable[..., Metrics]:
+    """`evaluate(params, seed=1)`: metrics on `train.eval_clips` clips that training never sees.
+
+    The clips come from a random generator of their own (threefry2x32), the same each time
+    for the same seed. Returns loss (nats), accuracy and within_one_class as floats.
+    """
+    size = min(config.train.eval_batch_size, config.train.eval_clips)
+
+    @jax.jit
+    def evaluate_batch(params, key):
+        clips, labels = generator.make_batch(key, config, size=size)
+        logits = model.apply_logits(params, clips, config)
+        predicted = logits.argmax(-1)
+        return {
+            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+            "accuracy": predicted == labels,
+            "within_one_class": within_one_class(predicted, labels, config.clip.rates),
+        }
+
+    def evaluate(params: Any, *, seed: int = 1) -> Metrics:
+        root = jax.random.key(seed, impl="threefry2x32")
+        batches = -(-config.train.eval_clips // size)
+        results = [
+            jax.device_get(evaluate_batch(params, jax.random.fold_in(root, i))) for i in range(batches)
+        ]
+        return {
+            name: float(np.concatenate([r[name] for r in results])[: config.train.eval_clips].mean())
+            for name in results[0]
+        }
+
+    return evaluate
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """A one-axis mesh over the given devices, by default all of them."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
+    """Trains from `state` to `train.steps`, yielding a record every `log_every` steps.
+
+    Evaluates every `eval_every` steps and after the last. Raises TrainingDiverged when the
+    loss is not finite; no record of such a state is yielded.
+    """
+    train_step, evaluate = make_train_step(config, mesh), make_evaluate(config)
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    pending: list[Metrics] = []
+    for step in range(int(state.step) + 1, config.train.steps + 1):
+        state, metrics = train_step(state)
+        pending.append(metrics)
+        last = step == config.train.steps
+        evaluating = last or step % config.train.eval_every == 0
+        if not (evaluating or step % config.train.log_every == 0):
+            continue
+        means = {name: float(np.mean([m[name] for m in jax.device_get(pending)])) for name in metrics}
+        if not np.isfinite([means["loss"], means["gradient_norm"]]).all():
+            raise TrainingDiverged(
+                f"the loss is not finite in the steps up to {step}; lower train.learning_rate"
+                f" (now {config.train.learning_rate})"
+            )
+        yield Record(step, state, means, evaluate(state.params) if evaluating else None)
+        pending = []
+
+
+def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    return optax.adam(make_schedule(config))

@@ -1,0 +1,226 @@
+"""Frames with their time stamps, in and out; the only importer of imageio and av.
+
+Frames are streamed: nothing here holds a whole video. An image is (height, width, 3), RGB,
+uint8 0...255 or float32 0...1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import imageio.v3 as iio
+import numpy as np
+
+from pulse3d.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class Frame(NamedTuple):
+    """An image and the time at which it was taken, in seconds."""
+
+    time_s: float
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Video:
+    """A source of frames that can be read more than once.
+
+    height, width: in pixels, after rotation. fps: the nominal rate; the time stamps of the
+    frames are what counts. frames: starts a new pass.
+    """
+
+    name: str
+    height: int
+    width: int
+    fps: float
+    duration_s: float
+    frames: Callable[[], Iterator[Frame]]
+
+
+def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
+    """A video file, a folder of images (natural order), or a `.npy`/`.npz` array.
+
+    fps: frames per second, needed where there are no time stamps (folders, arrays); for a
+    file it replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
+    range, or floats of 0...1. Raises InputError for anything that cannot be read.
+    """
+    path = Path(path)
+    if fps is not None and not fps > 0:
+        raise InputError(f"--fps={fps}: must be positive")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _open_folder(path, fps)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return from_array(_load_array(path), fps=fps, name=str(path))
+    return _open_file(path, fps)
+
+
+def from_array(array: np.ndarray, *, fps: float | None, name: str = "array") -> Video:
+    """A video from an array (time, height, width[, 3]); raises InputError for other shapes or values."""
+    if fps is None:
+        raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3)) or not array.size:
+        raise InputError(
+            f"{name}: shape {array.shape}; expected (time, height, width) or (time, height, width, 3)"
+        )
+    if array.dtype.kind not in "uf":
+        raise InputError(f"{name}: type {array.dtype}; expected unsigned integers or floats of 0...1")
+
+    def frames() -> Iterator[Frame]:
+        for index, image in enumerate(array):
+            yield Frame(index / fps, _as_rgb(image, name))
+
+    return Video(name, array.shape[1], array.shape[2], fps, len(array) / fps, frames)
+
+
+def _as_rgb(image: np.ndarray, name: str) -> np.ndarray:
+    if image.dtype.kind == "u" and image.dtype != np.uint8:
+        image = image.astype(np.float32) / np.iinfo(image.dtype).max
+    elif image.dtype.kind == "f":
+        if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+            raise InputError(f"{name}: holds values outside 0...1 or not finite; scale the floats to 0...1")
+        image = image.astype(np.float32)
+    if image.ndim == 2:
+        image = image[..., None]
+    return np.ascontiguousarray(np.broadcast_to(image[..., :3], (*image.shape[:2], 3)))
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            if len(loaded.files) != 1:
+                raise InputError(f"{path}: holds {len(loaded.files)} arrays; expected one, the video")
+            return loaded[loaded.files[0]]
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: not a readable array file ({error})") from None
+
+
+def _open_folder(path: Path, fps: float | None) -> Video:
+    def natural(file: Path):
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name.lower())]
+
+    files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=natural)
+    if not files:
+        raise InputError(f"{path}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    if fps is None:
+        raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
+    size = _read_image(files[0]).shape[:2]
+
+    def frames() -> Iterator[Frame]:
+        for index, file in enumerate(files):
+            image = _read_image(file)
+            if image.shape[:2] != size:
+                raise InputError(
+                    f"{file}: {image.shape[1]}x{image.shape[0]} px, the first image has {size[1]}x{size[0]}"
+                )
+            yield Frame(index / fps, image)
+
+    return Video(str(path), *size, fps, len(files) / fps, frames)
+
+
+def _read_image(file: Path) -> np.ndarray:
+    try:
+        return _as_rgb(np.asarray(iio.imread(file)), str(file))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{file}: not a readable image ({error})") from None
+
+
+def _open_file(path: Path, fps: float | None) -> Video:
+    def refuse(error) -> InputError:
+        return InputError(f"{path}: not a readable video ({error})")
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputError(f"{path}: has no video stream")
+            stream = container.streams.video[0]
+            first = next(container.decode(stream), None)
+            if first is None:
+                raise InputError(f"{path}: has no frames")
+            height, width = _upright(first).shape[:2]
+            rate = fps or float(stream.average_rate or stream.guessed_rate or 0)
+            if stream.duration and not fps:
+                duration = float(stream.duration * stream.time_base)
+            else:
+                duration = stream.frames / rate if rate else 0.0
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise error if isinstance(error, InputError) else refuse(error) from None
+    if rate <= 0:
+        raise InputError(f"{path}: has no time stamps; give its frame rate, as in --fps=30")
+
+    def frames() -> Iterator[Frame]:
+        first_time, last_time = None, -np.inf
+        try:
+            with av.open(str(path)) as container:
+                container.streams.video[0].thread_type = "AUTO"
+                for index, frame in enumerate(container.decode(video=0)):
+                    time = index / rate if fps or frame.time is None else frame.time
+                    first_time = time if first_time is None else first_time
+                    if time <= last_time:
+                        continue
+                    last_time = time
+                    yield Frame(time - first_time, _upright(frame))
+        except av.FFmpegError as error:
+            raise refuse(error) from None
+
+    return Video(str(path), height, width, rate, duration, frames)
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """The frame as RGB, turned as its rotation metadata asks."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+def to_unit(image: np.ndarray, channels: int) -> np.ndarray:
+    """What the network reads, float32 of 0...1: green alone for one channel, else RGB."""
+    picked = image[..., 1:2] if channels == 1 else image
+    return picked.astype(np.float32) / 255 if image.dtype == np.uint8 else picked
+
+
+def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
+    """Frames at times 0, 1/fps, 2/fps ... by linear interpolation between time stamps.
+
+    Holds two frames. Frames whose stamps fall on the grid come out as they are.
+    """
+    index = 0
+    before: Frame | None = None
+    for after in frames:
+        while index / fps <= after.time_s + 1e-6:
+            time = index / fps
+            if before is None or abs(after.time_s - time) < 1e-6:
+                yield Frame(time, after.image)
+            else:
+                weight = (time - before.time_s) / (after.time_s - before.time_s)
+                yield Frame(time, before.image + np.float32(weight) * (after.image - before.image))
+            index += 1
+        before = after
+
+
+def write_mp4(path: Path, images: Iterable[np.ndarray], fps: float) -> None:
+    """Writes uint8 RGB images as H.264, yuv420p; odd sizes lose a row or column."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        with iio.imopen(temporary, "w", plugin="pyav") as file:
+            file.init_video_stream("libx264", fps=round(fps), pixel_format="yuv420p")
+            for image in images:
+                height, width = (n // 2 * 2 for n in image.shape[:2])
+                file.write_frame(image[:height, :width])
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

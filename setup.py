@@ -1,0 +1,54 @@
+from pathlib import Path
+
+from setuptools import setup
+
+VERSION = next(
+    line.split('"')[1]
+    for line in Path(__file__).with_name("pulse3d").joinpath("__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="pulse3d",
+    version=VERSION,
+    description="Pulse-rate maps of ordinary video, by a 3-D network trained on synthetic video alone.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=["pulse3d", "launch"],
+    package_data={"pulse3d": ["weights/*.npz", "py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2",
+        "flax>=0.12,<1",
+        "imageio[pyav]>=2.37",
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "matplotlib>=3.9",
+        "numpy>=2",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.30,<1",
+        "scipy>=1.14",
+        "tensorboardX>=2.6",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "bench": ["keras>=3", "tensorflow-cpu>=2.18"],
+        "cuda": ["jax[cuda13]"],
+        "datasets": ["h5py>=3.12"],
+        "keras": ["h5py>=3.12"],
+        "notebooks": ["jupyterlab>=4"],
+        "test": [
+            "beartype>=0.21",
+            "chex>=0.1.90",
+            "h5py>=3.12",
+            "ipykernel>=6.29",
+            "mypy>=1.15",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+            "pytest>=8.3",
+            "ruff>=0.11",
+        ],
+        "tpu": ["jax[tpu]"],
+    },
+)
