@@ -24,6 +24,7 @@ from flax import traverse_util
 from pulse3d import model
 from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, differences, from_dict, to_dict
 from pulse3d.errors import InputError
+from pulse3d.files import write_atomically
 
 KERAS_MODEL, KERAS_WEIGHTS = "model_conv3D.json", "weights_conv3D.h5"
 _FORMAT = "pulse3d weights 1"
@@ -104,16 +105,6 @@ def prepare_workdir(workdir: Path, config: Config) -> None:
             )
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name, then renames it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_weights(path: Path, params: model.Params, config: Config, provenance: dict[str, Any]) -> None:

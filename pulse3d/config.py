@@ -204,6 +204,28 @@ class ReadoutConfig:
 
 
 @dataclass(frozen=True)
+class SceneConfig:
+    """The built-in demo scene; brightness in units of white.
+
+    rates_bpm: one ellipse each, from left to right. amplitude: of the pulse, peak to peak, in a
+    channel of weight 1 in `pulse_colour` (red, green, blue). noise: SD of the camera noise.
+    texture: SD of the static texture, relative to the brightness. drift: of the light.
+    """
+
+    height_px: int = 180
+    width_px: int = 320
+    duration_s: float = 10.0
+    rates_bpm: tuple[float, ...] = (66.0, 94.0, 141.0)
+    skin: tuple[float, ...] = (0.72, 0.52, 0.44)
+    background: tuple[float, ...] = (0.34, 0.40, 0.47)
+    pulse_colour: tuple[float, ...] = (0.43, 1.0, 0.69)
+    amplitude: float = 4 / 625
+    noise: float = 1 / 50
+    texture: float = 0.15
+    drift: float = 1 / 625
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that defines a network, its training and its use."""
 
