@@ -41,7 +41,7 @@ def main() -> None:
         source = video.from_array(demo.frames, fps=clip.fps, name="demo")
     else:
         source = video.open_video(_VIDEO.value, fps=_FPS.value)
-    row_px, col_px = mapping.patch_centres(source.height, source.width, clip.patch_px, stride_px)
+    row_px, col_px = mapping.patch_centres((source.height, source.width), clip.patch_px, stride_px)
     out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / Path(source.name).stem))
 
     readings = []

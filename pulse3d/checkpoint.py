@@ -116,9 +116,8 @@ def save_weights(path: Path, params: model.Params, config: Config, provenance: d
     trained_as = {name: group for name, group in to_dict(config).items() if name not in ("map", "readout")}
     metadata = {"format": _FORMAT, "config": trained_as, "provenance": provenance}
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, metadata=np.array(json.dumps(metadata)), **{k: np.asarray(v) for k, v in flat.items()}
-    )
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in flat.items()}
+    np.savez_compressed(buffer, metadata=np.array(json.dumps(metadata)), **arrays)
     write_atomically(Path(path), buffer.getvalue())
 
 

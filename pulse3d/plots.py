@@ -114,7 +114,7 @@ def overlay_frames(
     Yields uint8 RGB images, at most `max_width_px` wide.
     """
     colours, (low, high) = matplotlib.colormaps[RATE_COLOURS], rate_range(rate_bpm)
-    current, tint, opacity = -1, None, None
+    current, tint, opacity = -1, np.zeros(3), np.zeros(1)
     for frame in frames:
         image = frame.image if frame.image.dtype == np.uint8 else (frame.image * 255).astype(np.uint8)
         scale = min(1.0, max_width_px / image.shape[1])

@@ -33,17 +33,15 @@ def make_scene(key: jax.Array, config: Config, scene: SceneConfig) -> Scene:
     time_s = jnp.arange(round(scene.duration_s * config.clip.fps)) / config.clip.fps
 
     # static texture: white noise smoothed at three scales, 1 SD = scene.texture
-    texture = sum(
-        _smooth_noise(k, shape, scale)
-        for k, scale in zip(jax.random.split(keys[0], 3), (2, 6, 18), strict=True)
-    )
-    base = jnp.where(masks.any(0)[..., None], jnp.asarray(scene.skin), jnp.asarray(scene.background))
+    octaves = zip(jax.random.split(keys[0], 3), (2.0, 6.0, 18.0), strict=True)
+    texture = jnp.sum(jnp.stack([_smooth_noise(k, shape, scale) for k, scale in octaves]), 0)
+    base = jnp.where(np.any(masks, axis=0)[..., None], jnp.asarray(scene.skin), jnp.asarray(scene.background))
     base = base * (1 + scene.texture / np.sqrt(3) * texture[..., None])
 
     pulse = jnp.zeros((len(time_s), *shape))
-    for mask, rate, region_key in zip(masks, scene.rates_bpm, keys[3:], strict=True):
+    for mask, rate, region_key in zip(masks, jnp.asarray(scene.rates_bpm), keys[3:], strict=True):
         # start of the wave: U(0, 60 / rate) s
-        shift_s = jax.random.uniform(region_key, maxval=60.0 / rate)
+        shift_s = jax.random.uniform(region_key, maxval=60 / rate)
         wave = waveform.normalise(waveform.pulse_wave(time_s + shift_s, rate, config.generator.fourier))
         pulse += wave[:, None, None] * mask
     # slow change of the light, the same everywhere: one period in the scene's length
