@@ -127,6 +127,8 @@ def test_diverging_training_says_so_and_keeps_the_checkpoint(tmp_path):
         ("predict", ["--video=missing.mp4"], "missing.mp4: no such file"),
         ("predict", ["--weights=missing"], "--weights=missing: no such file"),
         ("predict", ["--stride=0"], "stride"),
+        ("predict", ["--set=train.steps=3"], "only the settings map.* and readout.*"),
+        ("predict", ["--set=map.center=pixel"], "did you mean centre"),
     ],
 )
 def test_bad_input_gets_a_clear_line_and_exit_code_2(tmp_path, module, arguments, message):
