@@ -151,7 +151,7 @@ def load_weights(name: str) -> Weights:
 
 def _load_file(path: Path, name: str) -> Weights:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             metadata = json.loads(str(archive["metadata"]))
             if metadata.get("format") != _FORMAT:
                 raise InputError(f"{path}: not a {_FORMAT!r} file; write it anew with launch.train")

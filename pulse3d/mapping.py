@@ -169,7 +169,9 @@ def _convolve_tile(dense: DenseParams, tile: Array, config: Config) -> Array:
     frequencies = spectrum.shape[:2]
     shifted = jnp.stack([spectrum[:, :, t : t + taps] for t in range(times)], axis=2)
     shifted = shifted.reshape(dense.spectrum.shape[0], times, dense.spectrum.shape[1])
-    product = lax.dot_general(shifted, dense.spectrum, (((2,), (1,)), ((0,), (0,))))
+    # Full float32: the reduced precision of accelerators would not keep the map exact.
+    batched = (((2,), (1,)), ((0,), (0,)))
+    product = lax.dot_general(shifted, dense.spectrum, batched, precision=lax.Precision.HIGHEST)
     product = product.reshape(*frequencies, times, -1).transpose(2, 3, 0, 1)
     video = jnp.fft.irfft2(product, (height, width))
     return video[:, :, : height - kernel_height + 1, : width - kernel_width + 1].transpose(0, 2, 3, 1)

@@ -108,6 +108,14 @@ def test_finished_training_can_be_extended_but_not_changed(unbroken):
     assert "after step 8" in out
 
 
+def test_profile_is_written(tmp_path):
+    code, _, err = run(
+        "train", f"--workdir={tmp_path / 'run'}", *TOY, "--steps=2", f"--profile_dir={tmp_path / 'p'}"
+    )
+    assert code == 0, err
+    assert list((tmp_path / "p").rglob("*.xplane.pb"))
+
+
 def test_diverging_training_says_so_and_keeps_the_checkpoint(tmp_path):
     code, _, err = run("train", f"--workdir={tmp_path}", *TOY, "--steps=50", "--set=train.learning_rate=1e30")
     assert code == 1

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import replace
@@ -38,7 +39,7 @@ def test_dense_map_equals_the_definition(toy, params, centre, height, width, str
 def test_definition_is_the_network_on_every_patch(toy, params, toy_window):
     found = mapping.map_by_definition(params, toy_window, toy, stride_px=5)
     for row, col in ((0, 0), (1, 3), (2, 5)):
-        patch = toy_window[:, row * 5 : row * 5 + 8, col * 5 : col * 5 + 8]
+        patch = jnp.asarray(toy_window[:, row * 5 : row * 5 + 8, col * 5 : col * 5 + 8])
         logits = model.apply_logits(params, mapping.centre_patch(patch, toy.map.centre)[None], toy)
         np.testing.assert_allclose(found[row, col], jax.nn.softmax(logits[0]), atol=1e-6)
 
@@ -79,7 +80,7 @@ def test_tiles_hold_every_patch_once(stride, tile):
 
 
 def test_shuffle_moves_pixels_within_their_frame_only(toy, params, toy_window):
-    patch = toy_window[:, :8, :8]
+    patch = jnp.asarray(toy_window[:, :8, :8])
     shuffled = mapping.shuffle_pixels(jax.random.key(0), patch)
     assert not np.array_equal(shuffled, patch)
     np.testing.assert_array_equal(np.sort(shuffled.reshape(24, -1)), np.sort(patch.reshape(24, -1)))
