@@ -24,6 +24,7 @@ from flax import traverse_util
 from pulse3d import model
 from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, differences, from_dict, to_dict
 from pulse3d.errors import InputError
+from pulse3d.files import write_atomically
 
 KERAS_MODEL, KERAS_WEIGHTS = "model_conv3D.json", "weights_conv3D.h5"
 _FORMAT = "pulse3d weights 1"
@@ -106,16 +107,6 @@ def prepare_workdir(workdir: Path, config: Config) -> None:
     write_atomically(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name, then renames it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_weights(path: Path, params: model.Params, config: Config, provenance: dict[str, Any]) -> None:
     """Writes a weights file: the parameters and what they were trained as.
 
@@ -125,9 +116,8 @@ def save_weights(path: Path, params: model.Params, config: Config, provenance: d
     trained_as = {name: group for name, group in to_dict(config).items() if name not in ("map", "readout")}
     metadata = {"format": _FORMAT, "config": trained_as, "provenance": provenance}
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, metadata=np.array(json.dumps(metadata)), **{k: np.asarray(v) for k, v in flat.items()}
-    )
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in flat.items()}
+    np.savez_compressed(buffer, metadata=np.array(json.dumps(metadata)), **arrays)
     write_atomically(Path(path), buffer.getvalue())
 
 
@@ -161,7 +151,7 @@ def load_weights(name: str) -> Weights:
 
 def _load_file(path: Path, name: str) -> Weights:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             metadata = json.loads(str(archive["metadata"]))
             if metadata.get("format") != _FORMAT:
                 raise InputError(f"{path}: not a {_FORMAT!r} file; write it anew with launch.train")

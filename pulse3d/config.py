@@ -138,8 +138,9 @@ class TrainConfig:
     """How the network is trained; one step is one update on one fresh batch.
 
     schedule: "constant", or "cosine" (linear warm-up over `warmup_steps`, then to zero).
-    prng: the random generator of the training batches; philox2x32 draws normals two to
-    three times faster than threefry2x32 on a CPU. Validation always uses threefry2x32.
+    prng: the random generator of the training batches. philox2x32 draws normals two to three
+    times faster than threefry2x32 on a CPU, but XLA cannot yet compile it for several devices.
+    Validation always uses threefry2x32.
     keep_best: the validation metric by which the best checkpoint is chosen.
     """
 
@@ -149,7 +150,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup_steps: int = 0
-    prng: str = "philox2x32"
+    prng: str = "threefry2x32"
     eval_every: int = 100
     eval_clips: int = 15_200
     eval_batch_size: int = 400
@@ -201,6 +202,28 @@ class ReadoutConfig:
 
     def __post_init__(self):
         _require(0 < self.interval < 1, "readout.interval", self.interval, "must be in (0, 1)")
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """The built-in demo scene; brightness in units of white.
+
+    rates_bpm: one ellipse each, from left to right. amplitude: of the pulse, peak to peak, in a
+    channel of weight 1 in `pulse_colour` (red, green, blue). noise: SD of the camera noise.
+    texture: SD of the static texture, relative to the brightness. drift: of the light.
+    """
+
+    height_px: int = 180
+    width_px: int = 320
+    duration_s: float = 10.0
+    rates_bpm: tuple[float, ...] = (66.0, 94.0, 141.0)
+    skin: tuple[float, ...] = (0.72, 0.52, 0.44)
+    background: tuple[float, ...] = (0.34, 0.40, 0.47)
+    pulse_colour: tuple[float, ...] = (0.43, 1.0, 0.69)
+    amplitude: float = 4 / 625
+    noise: float = 1 / 50
+    texture: float = 0.15
+    drift: float = 1 / 625
 
 
 @dataclass(frozen=True)
@@ -316,7 +339,7 @@ def _parse(text: str, kind: Any, name: str) -> Any:
 
 
 def _build(kind: Any, values: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         if not isinstance(values, dict):
             raise InputError(f"{name}: expected a group of settings, found {values!r}")
@@ -334,7 +357,7 @@ def _build(kind: Any, values: Any, name: str) -> Any:
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

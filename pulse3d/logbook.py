@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorboardX
 
-from pulse3d.checkpoint import write_atomically
+from pulse3d.files import write_atomically
 from pulse3d.train import Record
 
 _HEADER = (

@@ -37,16 +37,19 @@ Window = Float[np.ndarray, "time height width channel"]
 Map = Float[np.ndarray, "row col class"]
 
 
-def grid_shape(height: int, width: int, patch_px: int, stride_px: int) -> tuple[int, int]:
-    """Rows and columns of patches that fit a frame; raises InputError if none does."""
+def grid_shape(frame_shape: tuple[int, ...], patch_px: int, stride_px: int) -> tuple[int, int]:
+    """Rows and columns of patches that fit a frame (height, width); raises InputError if none does."""
+    height, width = frame_shape
     if min(height, width) < patch_px:
         raise InputError(f"frames of {width}x{height} px: smaller than the network's patch of {patch_px} px")
     return (height - patch_px) // stride_px + 1, (width - patch_px) // stride_px + 1
 
 
-def patch_centres(height: int, width: int, patch_px: int, stride_px: int) -> tuple[np.ndarray, np.ndarray]:
+def patch_centres(
+    frame_shape: tuple[int, ...], patch_px: int, stride_px: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixel coordinates (row_px, col_px) of the patch centres along each axis."""
-    rows, cols = grid_shape(height, width, patch_px, stride_px)
+    rows, cols = grid_shape(frame_shape, patch_px, stride_px)
     half = (patch_px - 1) / 2
     return np.arange(rows) * stride_px + half, np.arange(cols) * stride_px + half
 
@@ -75,7 +78,7 @@ def map_by_definition(
 ) -> Map:
     """The map, patch by patch: cut, shuffle (with a key), subtract the mean, run the network."""
     size = config.clip.patch_px
-    rows, cols = grid_shape(*window.shape[1:3], size, stride_px)
+    rows, cols = grid_shape(window.shape[1:3], size, stride_px)
     video = jnp.asarray(window)
 
     def probability(index):
@@ -123,8 +126,7 @@ def map_tile(
 ) -> Float[Array, "row col class"]:
     """The map of one tile, equal to `map_by_definition` on it."""
     patch_px, pool = config.clip.patch_px, config.model.pool
-    height, width = tile.shape[1:3]
-    rows, cols = grid_shape(height, width, patch_px, stride_px)
+    rows, cols = grid_shape(tile.shape[1:3], patch_px, stride_px)
     _, kernel_height, kernel_width = config.model.kernel
     pixel = config.map.centre == "pixel"
     # Without its mean a tile keeps more digits in the Fourier transform.
@@ -167,7 +169,9 @@ def _convolve_tile(dense: DenseParams, tile: Array, config: Config) -> Array:
     frequencies = spectrum.shape[:2]
     shifted = jnp.stack([spectrum[:, :, t : t + taps] for t in range(times)], axis=2)
     shifted = shifted.reshape(dense.spectrum.shape[0], times, dense.spectrum.shape[1])
-    product = lax.dot_general(shifted, dense.spectrum, (((2,), (1,)), ((0,), (0,))))
+    # Full float32: the reduced precision of accelerators would not keep the map exact.
+    batched = (((2,), (1,)), ((0,), (0,)))
+    product = lax.dot_general(shifted, dense.spectrum, batched, precision=lax.Precision.HIGHEST)
     product = product.reshape(*frequencies, times, -1).transpose(2, 3, 0, 1)
     video = jnp.fft.irfft2(product, (height, width))
     return video[:, :, : height - kernel_height + 1, : width - kernel_width + 1].transpose(0, 2, 3, 1)
@@ -189,21 +193,21 @@ def _box_means(image: Array, size: int) -> Array:
     return sums / size**2
 
 
-def tile_length(frame_px: int, patch_px: int, stride_px: int, tile_px: int) -> int:
-    """The tile's edge along one axis: `tile_px`, or less where the frame is smaller."""
-    grid_shape(frame_px, frame_px, patch_px, stride_px)
-    return min(max(tile_px, patch_px), scipy.fft.next_fast_len(frame_px, real=True))
+def choose_tile(frame_shape: tuple[int, int], tile_px: int) -> tuple[int, int]:
+    """Height and width of the tiles: `tile_px`, or less where the frame is smaller."""
+    height, width = (min(tile_px, scipy.fft.next_fast_len(n, real=True)) for n in frame_shape)
+    return height, width
 
 
 def cut_tiles(
     window: Window, tile_shape: tuple[int, int], patch_px: int, stride_px: int
-) -> tuple[Float[np.ndarray, "tile time height width channel"], tuple[int, int]]:
+) -> tuple[Float[np.ndarray, "tile time tile_height tile_width channel"], tuple[int, int]]:
     """Equal tiles that overlap by a halo, so that every patch lies whole in one of them.
 
     Returns the tiles, row by row, and the number of rows and columns of tiles. The frame's
     last rows and columns are repeated to fill the last tiles.
     """
-    grid = grid_shape(*window.shape[1:3], patch_px, stride_px)
+    grid = grid_shape(window.shape[1:3], patch_px, stride_px)
     counts, starts = [], []
     for axis, (patches, tile) in enumerate(zip(grid, tile_shape, strict=True)):
         per_tile = (tile - patch_px) // stride_px + 1
@@ -218,7 +222,7 @@ def cut_tiles(
 
 
 def join_tiles(
-    maps: Float[np.ndarray, "tile row col class"], counts: tuple[int, int], grid: tuple[int, int]
+    maps: Float[np.ndarray, "tile tile_row tile_col class"], counts: tuple[int, int], grid: tuple[int, int]
 ) -> Map:
     """The inverse of `cut_tiles` for the maps of the tiles; cuts off what was filled in."""
     tiles = maps.reshape(*counts, *maps.shape[1:]).transpose(0, 2, 1, 3, 4)
@@ -262,8 +266,8 @@ def make_mapper(
     stride_px = stride_px or config.map.stride_px
     devices = jax.local_devices() if devices is None else devices
     patch_px = config.clip.patch_px
-    grid = grid_shape(*frame_shape, patch_px, stride_px)
-    tile_shape = tuple(tile_length(n, patch_px, stride_px, config.map.tile_px) for n in frame_shape)
+    grid = grid_shape(frame_shape, patch_px, stride_px)
+    tile_shape = choose_tile(frame_shape, config.map.tile_px)
     mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
     dense = jax.device_put(
         jax.tree.map(
@@ -281,7 +285,7 @@ def make_mapper(
         tiles, counts = cut_tiles(np.asarray(window, np.float32), tile_shape, patch_px, stride_px)
         idle = -len(tiles) % len(devices)
         padded = np.concatenate([tiles, np.zeros_like(tiles[:1]).repeat(idle, 0)])
-        maps = np.asarray(run(dense, padded.reshape(len(devices), -1, *tiles.shape[1:])))
+        maps = np.asarray(run(dense, jnp.asarray(padded.reshape(len(devices), -1, *tiles.shape[1:]))))
         return join_tiles(maps.reshape(-1, *maps.shape[2:])[: len(tiles)], counts, grid)
 
     return mapper

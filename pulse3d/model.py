@@ -67,7 +67,8 @@ def apply_logits(
     params: Params, clips: Float[Array, "batch time height width channel"], config: Config
 ) -> Float[Array, "batch classes"]:
     """The logits of a batch of clips, at inference."""
-    return make_model(config).apply({"params": params}, clips)
+    logits = make_model(config).apply({"params": params}, clips)
+    return jnp.asarray(logits)
 
 
 def clip_shape(clip: ClipConfig) -> tuple[int, int, int, int]:

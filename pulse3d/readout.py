@@ -79,9 +79,9 @@ def posterior(probability: Map, rate_axis_bpm: Axis, config: ReadoutConfig) -> R
     `tolerance_bpm` of the rate. No pulse where fewer than `min_pulse_share` of the patches
     have one.
     """
-    if has_pulse(probability).mean() < config.min_pulse_share:
-        return NO_PULSE
     combined = combine(probability)
+    if has_pulse(probability).mean() < config.min_pulse_share or not combined.any():
+        return NO_PULSE
     near = abs(rate_axis_bpm - rate_axis_bpm[combined.argmax()]) <= config.tolerance_bpm
     rate = float(combined[near] @ rate_axis_bpm[near] / combined[near].sum())
     low, high = shortest_interval(combined, rate_axis_bpm, config.interval)

@@ -32,9 +32,9 @@ class TrainingDiverged(RuntimeError):
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step needs besides the config; `step` counts the updates done."""
+    """All that a step needs besides the config; `step` (int32 scalar) counts the updates done."""
 
-    step: Int[Array, ""]
+    step: Any
     params: Any
     opt_state: Any
 
@@ -90,18 +90,22 @@ def loss_fn(
     logits = model.make_model(config).apply(
         {"params": params}, clips, train=True, rngs={"dropout": dropout_key}
     )
+    logits = jnp.asarray(logits)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
 
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
     """The jitted update: state -> state, metrics. The state is donated.
 
-    The batch is split over the mesh's one axis; raises InputError if it does not divide.
+    The batch is split over the mesh's one axis; raises InputError if it does not divide, or if
+    the random generator cannot be split.
     """
     if config.train.batch_size % mesh.size:
         raise InputError(
             f"train.batch_size = {config.train.batch_size}: must be a multiple of the {mesh.size} devices"
         )
+    if config.train.prng == "philox2x32" and mesh.size > 1:
+        raise InputError(f"train.prng = philox2x32: runs on one device, not {mesh.size}; use threefry2x32")
     optimizer = _optimizer(config.train)
     split = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
     whole = NamedSharding(mesh, PartitionSpec())
@@ -119,7 +123,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
         metrics = {
             "loss": loss,
             "accuracy": jnp.mean(logits.argmax(-1) == labels),
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
         }
         return TrainState(state.step + 1, params, opt_state), metrics
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,18 +119,18 @@ def _open_folder(path: Path, fps: float | None) -> Video:
         raise InputError(f"{path}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
     if fps is None:
         raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
-    size = _read_image(files[0]).shape[:2]
+    height, width = _read_image(files[0]).shape[:2]
 
     def frames() -> Iterator[Frame]:
         for index, file in enumerate(files):
             image = _read_image(file)
-            if image.shape[:2] != size:
+            if image.shape[:2] != (height, width):
                 raise InputError(
-                    f"{file}: {image.shape[1]}x{image.shape[0]} px, the first image has {size[1]}x{size[0]}"
+                    f"{file}: {image.shape[1]}x{image.shape[0]} px, the first image has {width}x{height}"
                 )
             yield Frame(index / fps, image)
 
-    return Video(str(path), *size, fps, len(files) / fps, frames)
+    return Video(str(path), height, width, fps, len(files) / fps, frames)
 
 
 def _read_image(file: Path) -> np.ndarray:
@@ -155,7 +156,7 @@ def _open_file(path: Path, fps: float | None) -> Video:
                 raise InputError(f"{path}: has no frames")
             height, width = _upright(first).shape[:2]
             rate = fps or float(stream.average_rate or stream.guessed_rate or 0)
-            if stream.duration and not fps:
+            if stream.duration and stream.time_base and not fps:
                 duration = float(stream.duration * stream.time_base)
             else:
                 duration = stream.frames / rate if rate else 0.0
@@ -183,7 +184,7 @@ def _open_file(path: Path, fps: float | None) -> Video:
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """The frame as RGB, turned as its rotation metadata asks."""
+    """The frame as RGB, turned as its rotation metadata (degrees, counterclockwise) asks."""
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
 
 
@@ -216,11 +217,18 @@ def write_mp4(path: Path, images: Iterable[np.ndarray], fps: float) -> None:
     """Writes uint8 RGB images as H.264, yuv420p; odd sizes lose a row or column."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with iio.imopen(temporary, "w", plugin="pyav") as file:
-            file.init_video_stream("libx264", fps=round(fps), pixel_format="yuv420p")
+        with av.open(str(temporary), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
+            stream.pix_fmt = "yuv420p"
             for image in images:
                 height, width = (n // 2 * 2 for n in image.shape[:2])
-                file.write_frame(image[:height, :width])
+                if not stream.codec_context.is_open:
+                    stream.height, stream.width = height, width
+                frame = av.VideoFrame.from_ndarray(
+                    np.ascontiguousarray(image[:height, :width]), format="rgb24"
+                )
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

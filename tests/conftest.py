@@ -1,15 +1,64 @@
-from __future__ import annotations
-
+import dataclasses
 import os
 from pathlib import Path
 
+# Four devices on any machine, so that every test can compare one with several.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 import pytest
+
+from pulse3d import config
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real clips beside the repository, or PULSE3D_SHARED; skips without it."""
-    folder = Path(os.environ.get("PULSE3D_SHARED", Path(__file__).parents[2] / "shared"))
-    if not (folder / "clips").is_dir():
-        pytest.skip("no real clips; set PULSE3D_SHARED to the folder that holds clips/")
-    return folder
+    """Research recordings and reference weights; they are no part of the project."""
+    path = Path(os.environ.get("PULSE3D_SHARED", Path(__file__).parents[2] / "shared"))
+    if not path.is_dir():
+        pytest.skip("needs the shared research data (PULSE3D_SHARED)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def paper() -> config.Config:
+    return config.get_preset("paper")
+
+
+@pytest.fixture(scope="session")
+def toy() -> config.Config:
+    """A problem that trains in seconds: 4 rates, 24 frames of 8 px, little noise."""
+    return config.Config(
+        preset="toy",
+        clip=config.ClipConfig(fps=15.0, frames=24, patch_px=8, low_bpm=60.0, high_bpm=240.0, rates=4),
+        generator=config.GeneratorConfig(noise_high_percent=3.0),
+        model=config.ModelConfig(filters=8, kernel=(20, 5, 5), hidden=32, dropout=0.1),
+        train=config.TrainConfig(
+            batch_size=20,
+            steps=6,
+            learning_rate=3e-3,
+            eval_every=3,
+            eval_clips=50,
+            eval_batch_size=20,
+            log_every=1,
+        ),
+        map=config.MapConfig(stride_px=3, tile_px=16),
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_window(toy):
+    """A window of texture and noise for the toy network, 21 x 33 px."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    texture = rng.uniform(0.2, 0.8, (1, 21, 33, 1))
+    return (texture + rng.normal(0, 0.05, (toy.clip.frames, 21, 33, 1))).astype(np.float32)
+
+
+def replace(settings: config.Config, **groups) -> config.Config:
+    """The config with fields of its groups replaced: replace(c, train={"steps": 2})."""
+    return dataclasses.replace(
+        settings,
+        **{name: dataclasses.replace(getattr(settings, name), **new) for name, new in groups.items()},
+    )

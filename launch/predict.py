@@ -1,0 +1,182 @@
+r"""Pulse-rate maps of a video: one probability over pulse rates for every place and moment.
+
+    python -m launch.predict --video=me.mp4 --out=me
+
+Without --video, maps the built-in demo scene and prints the result beside the truth. Writes into
+--out: rates.csv, map.npz, map.png, overlay.mp4 and summary.json. Not a medical device.
+"""
+
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import tqdm
+from absl import flags
+
+from launch import common
+from pulse3d import __version__, checkpoint, config, files, mapping, plots, scene, stream, video
+from pulse3d.errors import InputError
+
+_VIDEO = flags.DEFINE_string(
+    "video", None, "Video file, folder of images or .npy array; default: the demo scene."
+)
+_OUT = flags.DEFINE_string("out", None, "Output folder; default: pulse3d_out/<name of the video>.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "default", "default, a preset, a weights file, a training folder or a Keras folder."
+)
+_FPS = flags.DEFINE_float("fps", None, "Frames per second, where the input has no time stamps.")
+_STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
+_STEP = flags.DEFINE_float("step_s", None, "Seconds between windows.", lower_bound=1e-3)
+_SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
+
+
+def main() -> None:
+    started = time.time()
+    weights = checkpoint.load_weights(_WEIGHTS.value)
+    weights = weights._replace(config=use_settings(weights.config, _SET.value))
+    clip, mapped = weights.config.clip, weights.config.map
+    stride_px, step_s = _STRIDE.value or mapped.stride_px, _STEP.value or mapped.step_s
+    demo = None
+    if _VIDEO.value is None:
+        demo = scene.make_scene(jax.random.key(0), weights.config, config.SceneConfig())
+        source = video.from_array(demo.frames, fps=clip.fps, name="demo")
+    else:
+        source = video.open_video(_VIDEO.value, fps=_FPS.value)
+    row_px, col_px = mapping.patch_centres((source.height, source.width), clip.patch_px, stride_px)
+    out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / Path(source.name).stem))
+
+    readings = []
+    with files.NpzStream(out / "map.npz") as store:
+        store.put(rate_axis_bpm=clip.rate_axis_bpm, row_px=row_px, col_px=col_px)
+        store.put(fps=clip.fps, weights=weights.name)
+        windows = stream.map_stream(
+            source.frames(), weights, (source.height, source.width), stride_px=stride_px, step_s=step_s
+        )
+        expected = max(0, int((source.duration_s - clip.duration_s) / step_s) + 1)
+        for window in tqdm.tqdm(windows, total=expected, unit="window", desc="mapping", disable=None):
+            store.append(
+                probability=window.probability[..., :-1].astype(np.float16),
+                no_pulse=window.probability[..., -1].astype(np.float16),
+                time_s=window.time_s,
+                rate_bpm=window.rate_bpm.astype(np.float32),
+                confidence=window.confidence.astype(np.float32),
+            )
+            readings.append((window.time_s, window.reading, window.equation_8_bpm))
+        if not readings:
+            raise InputError(
+                f"{source.name}: {source.duration_s:.1f} s long; one window needs {clip.duration_s:g} s"
+            )
+    files.write_rates(out / "rates.csv", [files.rates_row(t, reading) for t, reading, _ in readings])
+    with np.load(out / "map.npz") as maps:
+        rate_bpm, confidence = maps["rate_bpm"], maps["confidence"]
+    draw(out, source, rate_bpm, confidence, readings, (row_px, col_px), stride_px)
+    summary = summarise(source, weights, readings, rate_bpm, stride_px, step_s)
+    summary |= {"seconds": round(time.time() - started, 1)}
+    files.write_json(out / "summary.json", summary)
+    report(out, summary)
+    if demo:
+        compare(demo, scene.patch_regions(demo.masks, clip.patch_px, stride_px), rate_bpm)
+
+
+def use_settings(trained: config.Config, assignments: list[str]) -> config.Config:
+    """The config with settings of map and readout replaced; the rest belongs to the weights."""
+    for assignment in assignments:
+        if not assignment.startswith(("map.", "readout.")):
+            raise InputError(f"--set {assignment}: a prediction has only the settings map.* and readout.*")
+    return config.override(trained, assignments)
+
+
+def draw(out, source, rate_bpm, confidence, readings, centres_px, stride_px) -> None:
+    """Writes map.png (medians over time, where most windows have a pulse) and overlay.mp4."""
+    (top, bottom), (left, right) = ((c[0] - stride_px / 2, c[-1] + stride_px / 2) for c in centres_px)
+    extent = (left, right, bottom, top)
+    seen = np.isfinite(rate_bpm).mean(0) > 0.5
+    median = np.full(seen.shape, np.nan)
+    median[seen] = np.nanmedian(rate_bpm[:, seen], axis=0)
+    first = next(source.frames()).image
+    title = f"{Path(source.name).name}: median over {len(readings)} windows"
+    figure = plots.map_figure(first, median, confidence.mean(0), extent, title=title)
+    plots.save_figure(figure, out / "map.png")
+    captions = [
+        "no pulse" if np.isnan(r.rate_bpm) else f"{r.rate_bpm:.0f} bpm ({r.low_bpm:.0f}-{r.high_bpm:.0f})"
+        for _, r, _ in readings
+    ]
+    times = np.array([t for t, _, _ in readings])
+    frames = tqdm.tqdm(
+        source.frames(),
+        total=round(source.duration_s * source.fps),
+        unit="frame",
+        desc="overlay",
+        disable=None,
+    )
+    overlay = plots.overlay_frames(frames, times, rate_bpm, confidence, captions, extent)
+    video.write_mp4(out / "overlay.mp4", overlay, source.fps)
+
+
+def summarise(source, weights, readings, rate_bpm, stride_px, step_s) -> dict:
+    """What summary.json says, units in the keys."""
+    answered = [reading for _, reading, _ in readings if not np.isnan(reading.rate_bpm)]
+    votes = [rate for _, _, rate in readings if not np.isnan(rate)]
+
+    def median(values):
+        return round(float(np.median(values)), 2) if len(values) else None
+
+    return {
+        "video": source.name,
+        "frame_width_px": source.width,
+        "frame_height_px": source.height,
+        "video_fps": round(source.fps, 4),
+        "video_duration_s": round(source.duration_s, 3),
+        "windows": len(readings),
+        "windows_with_pulse": len(answered),
+        "pulse_rate_median_bpm": median([r.rate_bpm for r in answered]),
+        "pulse_rate_low_median_bpm": median([r.low_bpm for r in answered]),
+        "pulse_rate_high_median_bpm": median([r.high_bpm for r in answered]),
+        "pulse_rate_equation_8_median_bpm": median(votes),
+        "confidence_median": median([r.confidence for _, r, _ in readings]),
+        "share_of_frame_with_pulse": round(float(np.isfinite(rate_bpm).mean()), 4),
+        "weights": weights.name,
+        "window_s": weights.config.clip.duration_s,
+        "step_s": step_s,
+        "stride_px": stride_px,
+        "patch_px": weights.config.clip.patch_px,
+        "centre": weights.config.map.centre,
+        "pulse3d": __version__,
+        "jax": jax.__version__,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "notice": "Not a medical device.",
+    }
+
+
+def report(out: Path, summary: dict) -> None:
+    """Prints the result in a few lines."""
+    if summary["windows_with_pulse"]:
+        low, high = summary["pulse_rate_low_median_bpm"], summary["pulse_rate_high_median_bpm"]
+        rate = (
+            f"{summary['pulse_rate_median_bpm']:.1f} bpm (90 % interval {low:.0f} to {high:.0f},"
+            f" confidence {summary['confidence_median']:.2f})"
+        )
+    else:
+        rate = "no pulse found"
+    print(f"pulse rate, median over windows: {rate}")
+    print(
+        f"{summary['windows_with_pulse']} of {summary['windows']} windows with a pulse, in"
+        f" {summary['share_of_frame_with_pulse']:.0%} of the frame; {summary['seconds']} s"
+    )
+    print(f"written to {out}: rates.csv, map.npz, map.png, overlay.mp4, summary.json")
+
+
+def compare(demo: scene.Scene, regions: np.ndarray, rate_bpm: np.ndarray) -> None:
+    """Prints the demo scene's result beside its truth."""
+    print("\nregion       truth (bpm)   median of its patches (bpm)   patches with a pulse")
+    for index, truth in enumerate(demo.rates_bpm):
+        rates = rate_bpm[:, regions == index]
+        median = np.nanmedian(rates) if np.isfinite(rates).any() else np.nan
+        print(f"ellipse {index + 1}    {truth:8.1f} {median:20.1f} {np.isfinite(rates).mean():27.0%}")
+    background = np.isfinite(rate_bpm[:, regions == -1]).mean()
+    print(f"background   no pulse {'':20} {background:27.0%}")
+
+
+if __name__ == "__main__":
+    common.run(main)

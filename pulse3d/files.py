@@ -1,0 +1,115 @@
+"""The files of a prediction: rates.csv, map.npz, summary.json. Each appears only when complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pulse3d.errors import InputError
+from pulse3d.readout import Reading
+
+RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
+
+
+def make_folder(path: Path) -> Path:
+    """Makes an output folder; raises InputError where that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise InputError(
+            f"--out={path}: cannot be written ({error.strerror}); choose another folder"
+        ) from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name, then renames it."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def rates_row(time_s: float, reading: Reading) -> str:
+    """One row of rates.csv; the rate and its interval are empty where there is no pulse."""
+    rates = ("" if np.isnan(v) else f"{v:.1f}" for v in (reading.rate_bpm, reading.low_bpm, reading.high_bpm))
+    return ",".join([f"{time_s:.3f}", *rates, f"{reading.confidence:.3f}"])
+
+
+def write_rates(path: Path, rows: list[str]) -> None:
+    """Writes rates.csv."""
+    write_atomically(path, ("\n".join([RATES_HEADER, *rows]) + "\n").encode())
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file."""
+    write_atomically(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+
+
+class NpzStream:
+    """A compressed .npz whose arrays grow along their first axis, in constant memory.
+
+    Use as a context; the file appears at the end of it, if there was no exception.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._types: dict[str, np.dtype] = {}
+        self._count = 0
+        self._constants: dict[str, np.ndarray] = {}
+
+    def __enter__(self) -> NpzStream:
+        self._folder = Path(tempfile.mkdtemp(prefix=".map-", dir=self._path.parent))
+        return self
+
+    def append(self, **arrays: Any) -> None:
+        """Adds one entry to every array; names, shapes and types are the same each time."""
+        for name, value in arrays.items():
+            array = np.asarray(value)
+            self._shapes.setdefault(name, array.shape)
+            self._types.setdefault(name, array.dtype)
+            if (array.shape, array.dtype) != (self._shapes[name], self._types[name]):
+                raise ValueError(f"{name}: {array.dtype}{array.shape} differs from the entries before")
+            with (self._folder / name).open("ab") as file:
+                file.write(array.tobytes())
+        self._count += 1
+
+    def put(self, **arrays: Any) -> None:
+        """Adds whole arrays."""
+        self._constants |= {name: np.asarray(value) for name, value in arrays.items()}
+
+    def __exit__(self, kind, *exception) -> None:
+        try:
+            if kind is None:
+                temporary = self._folder / "complete.npz"
+                with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                    self._write_members(archive)
+                temporary.replace(self._path)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write_members(self, archive: zipfile.ZipFile) -> None:
+        for name, array in self._constants.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+        for name, shape in self._shapes.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(self._types[name]),
+                    "fortran_order": False,
+                    "shape": (self._count, *shape),
+                }
+                np.lib.format.write_array_header_2_0(member, header)
+                with (self._folder / name).open("rb") as file:
+                    shutil.copyfileobj(file, member)

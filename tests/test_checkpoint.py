@@ -1,0 +1,127 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import replace
+
+from pulse3d import checkpoint, model, train
+from pulse3d.config import get_preset
+from pulse3d.errors import InputError
+
+
+@pytest.fixture
+def params(toy):
+    return model.init_params(jax.random.key(0), toy)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_latest_and_best_are_kept_apart(tmp_path, toy):
+    state = train.init_state(toy)
+    store = checkpoint.Checkpoints(tmp_path, "accuracy")
+    assert store.latest_step() is None
+    for step, accuracy in ((1, 0.5), (2, 0.9), (3, 0.7), (4, 0.6)):
+        marked = state.replace(step=state.step + step)
+        store.save(step, marked, {"accuracy": accuracy, "loss": 1.0})
+    store.close()
+    store = checkpoint.Checkpoints(tmp_path, "accuracy")
+    assert store.latest_step() == 4
+    assert int(store.restore_latest(state).step) == 4
+    step, best = store.restore_best(state)
+    assert (step, int(best.step)) == (2, 2)
+    assert_equal(best.params, state.params)
+    store.close()
+
+
+def test_workdir_refuses_another_run_and_names_the_difference(tmp_path, toy):
+    checkpoint.prepare_workdir(tmp_path / "run", toy)
+    checkpoint.prepare_workdir(tmp_path / "run", replace(toy, train={"steps": 99}))
+    with pytest.raises(InputError, match=r"train.seed: 0 -> 3"):
+        checkpoint.prepare_workdir(tmp_path / "run", replace(toy, train={"seed": 3}))
+
+
+def test_weights_file_round_trip(tmp_path, toy, params):
+    path = tmp_path / "weights.npz"
+    checkpoint.save_weights(path, params, toy, {"seed": 7})
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.npz"]
+    loaded = checkpoint.load_weights(str(path))
+    assert_equal(loaded.params, params)
+    assert (loaded.config.clip, loaded.config.model, loaded.config.train) == (toy.clip, toy.model, toy.train)
+    assert loaded.provenance == {"seed": 7}
+    assert_equal(checkpoint.load_weights(str(tmp_path)).params, params)
+
+
+def test_bundled_weights_carry_their_provenance():
+    weights = checkpoint.load_weights("paper")
+    assert weights.config.clip == get_preset("paper").clip
+    assert model.count_params(weights.params) == 929_388
+    assert weights.provenance["command"].startswith("python -m launch.train --")
+    assert {"seed", "step", "clips_seen", "device", "curve", "fresh_clips_scores"} <= set(weights.provenance)
+    assert checkpoint.load_weights("default").name == "paper"
+
+
+def test_bundled_weights_score_what_they_claim():
+    weights = checkpoint.load_weights("paper")
+    settings = replace(weights.config, train={"eval_clips": 760, "eval_batch_size": 76})
+    scores = train.make_evaluate(settings)(weights.params, seed=3)
+    for name, slack in (("accuracy", 0.05), ("within_one_class", 0.02)):
+        assert scores[name] == pytest.approx(weights.provenance["fresh_clips_scores"][name], abs=slack)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path, toy, params: path.write_text("hello"), "not a weights file"),
+        (lambda path, toy, params: path.write_bytes(b""), "not a weights file"),
+        (lambda path, toy, params: path.write_bytes(path.read_bytes()[:1000]), "not a weights file"),
+        (lambda path, toy, params: np.savez(path, a=np.zeros(3)), "not a weights file"),
+        (
+            lambda path, toy, params: np.savez(path, metadata=np.array('{"format": 3}')),
+            "not a 'pulse3d weights 1'",
+        ),
+        (
+            lambda path, toy, params: checkpoint.save_weights(
+                path, params, replace(toy, model={"hidden": 8}), {}
+            ),
+            r"another network: classes/kernel is \(32, 5\), expected \(8, 5\)",
+        ),
+        (
+            lambda path, toy, params: checkpoint.save_weights(
+                path, jax.tree.map(lambda x: x * np.nan, params), toy, {}
+            ),
+            "not finite",
+        ),
+    ],
+)
+def test_damaged_weights_get_one_clear_line(tmp_path, toy, params, damage, message):
+    path = tmp_path / "weights.npz"
+    checkpoint.save_weights(path, params, toy, {})
+    damage(path, toy, params)
+    with pytest.raises(InputError, match=message) as error:
+        checkpoint.load_weights(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_unknown_weights_name_the_choices(tmp_path):
+    with pytest.raises(InputError, match="default or paper"):
+        checkpoint.load_weights("papr")
+    with pytest.raises(InputError, match="holds neither"):
+        checkpoint.load_weights(str(tmp_path))
+
+
+def test_keras_import_reads_the_original_layout(shared):
+    h5py = pytest.importorskip("h5py")
+    weights = checkpoint.load_weights(str(shared / "reference"))
+    assert model.count_params(weights.params) == 929_388
+    assert weights.config.clip == get_preset("paper").clip
+    with h5py.File(shared / "reference" / checkpoint.KERAS_WEIGHTS) as file:
+        np.testing.assert_array_equal(weights.params["classes"]["bias"], file["dense_1/dense_1/bias:0"])
+
+
+def test_keras_import_refuses_other_networks(tmp_path):
+    (tmp_path / checkpoint.KERAS_MODEL).write_text(json.dumps({"config": {"layers": []}}))
+    with pytest.raises(InputError, match="not the original program's network"):
+        checkpoint.load_weights(str(tmp_path))

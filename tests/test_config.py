@@ -1,0 +1,78 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pulse3d import config
+from pulse3d.errors import InputError
+
+
+def test_paper_preset_is_the_original_method(paper):
+    axis = paper.clip.rate_axis_bpm
+    np.testing.assert_allclose(axis, np.linspace(55, 240, 75))
+    assert np.allclose(np.diff(axis), 2.5)
+    assert (paper.clip.frames, paper.clip.patch_px, paper.clip.fps, paper.clip.classes) == (60, 25, 30.0, 76)
+    assert paper.train.steps * paper.train.batch_size == 76_000_000
+
+
+def test_override_types_the_value_by_the_setting(paper):
+    new = config.override(
+        paper,
+        [
+            "train.steps=7",
+            "train.learning_rate=1e-4",
+            "generator.quantise_no_pulse=true",
+            "model.kernel=40,10,10",
+        ],
+    )
+    assert (new.train.steps, new.train.learning_rate) == (7, 1e-4)
+    assert new.generator.quantise_no_pulse is True
+    assert new.model.kernel == (40, 10, 10)
+    assert new.clip == paper.clip
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.stepz=7", "did you mean steps"),
+        ("trian.steps=7", "did you mean train"),
+        ("train.steps=many", "expected int"),
+        ("generator.quantise_no_pulse=perhaps", "expected true or false"),
+        ("train.steps", "expected name=value"),
+        ("train=7", "is a group"),
+        ("train.steps.x=7", "not part of a group"),
+        ("train.steps=0", "must be >= 1"),
+        ("train.schedule=cosin", "did you mean cosine"),
+        ("model.kernel=61,20,20", "leaves nothing to pool"),
+        ("clip.high_bpm=900", "Nyquist"),
+        ("map.tile_px=10", "below the patch"),
+    ],
+)
+def test_override_refuses_with_one_helpful_line(paper, assignment, message):
+    with pytest.raises(InputError, match=message) as error:
+        config.override(paper, [assignment])
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean paper"):
+        config.get_preset("papper")
+
+
+def test_dictionaries_round_trip(toy):
+    assert config.from_dict(config.to_dict(toy)) == toy
+    with pytest.raises(InputError, match="no setting frame "):
+        config.from_dict({"clip": {"frame ": 3}})
+    with pytest.raises(InputError, match="expected int"):
+        config.from_dict({"clip": {"frames": "3"}})
+
+
+def test_differences_are_named(toy):
+    other = config.override(toy, ["train.seed=5"])
+    assert config.differences(toy, other) == ["train.seed: 0 -> 5"]
+    assert config.differences(toy, toy) == []
+
+
+def test_configs_are_frozen(toy):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        toy.train.steps = 3

@@ -1,0 +1,68 @@
+import json
+
+import numpy as np
+import pytest
+
+from pulse3d import files
+from pulse3d.errors import InputError
+from pulse3d.readout import NO_PULSE, Reading
+
+
+def test_npz_stream_equals_numpys_own(tmp_path):
+    rng = np.random.default_rng(0)
+    maps = rng.random((5, 3, 4)).astype(np.float16)
+    with files.NpzStream(tmp_path / "map.npz") as store:
+        store.put(axis=np.arange(3.0), name="paper")
+        for index, entry in enumerate(maps):
+            store.append(probability=entry, time_s=float(index))
+    with np.load(tmp_path / "map.npz", allow_pickle=False) as loaded:
+        assert set(loaded.files) == {"axis", "name", "probability", "time_s"}
+        np.testing.assert_array_equal(loaded["probability"], maps)
+        assert loaded["probability"].dtype == np.float16
+        np.testing.assert_array_equal(loaded["time_s"], np.arange(5.0))
+        assert str(loaded["name"]) == "paper"
+    assert [p.name for p in tmp_path.iterdir()] == ["map.npz"]
+
+
+def test_npz_stream_leaves_nothing_half_written(tmp_path):
+    (tmp_path / "map.npz").write_bytes(b"before")
+
+    def interrupted():
+        with files.NpzStream(tmp_path / "map.npz") as store:
+            store.append(a=1.0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("map.npz", b"before")]
+
+
+def test_npz_stream_refuses_entries_of_another_shape(tmp_path):
+    with files.NpzStream(tmp_path / "a.npz") as store:
+        store.append(a=np.zeros(3))
+        with pytest.raises(ValueError, match="differs from the entries before"):
+            store.append(a=np.zeros(4))
+
+
+def test_rates_rows(tmp_path):
+    rows = [files.rates_row(1.0, Reading(72.04, 70.0, 75.5, 0.91234)), files.rates_row(2.5, NO_PULSE)]
+    files.write_rates(tmp_path / "rates.csv", rows)
+    assert (tmp_path / "rates.csv").read_text().splitlines() == [
+        "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence",
+        "1.000,72.0,70.0,75.5,0.912",
+        "2.500,,,,0.000",
+    ]
+
+
+def test_json_has_no_nan(tmp_path):
+    files.write_json(tmp_path / "a.json", {"rate_bpm": None})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"rate_bpm": None}
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a.json", {"rate_bpm": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"rate_bpm": None}
+
+
+def test_output_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        files.make_folder(tmp_path / "file" / "out")

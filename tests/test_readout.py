@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from pulse3d import readout
+from pulse3d.config import ReadoutConfig
+
+AXIS = np.linspace(55, 240, 75)
+
+
+def certain(*classes):
+    """A map of one row of patches, each certain of its class."""
+    return np.eye(76)[list(classes)][None]
+
+
+def test_equation_8_is_the_mean_of_hard_votes_without_noise():
+    assert readout.equation_8(certain(0, 0, 2, 75, 75), AXIS) == pytest.approx((55 + 55 + 60) / 3)
+    assert np.isnan(readout.equation_8(certain(75, 75), AXIS))
+
+
+def test_equation_8_counts_votes_not_probabilities():
+    soft = certain(10, 10).copy()
+    soft[0, 1] = 0.3 * np.eye(76)[10] + 0.29 * np.eye(76)[40] + 0.41 / 76
+    assert readout.equation_8(soft, AXIS) == pytest.approx(AXIS[10])
+
+
+def test_patch_rates_and_confidence():
+    soft = 0.5 * certain(10, 75) + 0.3 * certain(12, 75) + 0.2 * certain(60, 20)
+    np.testing.assert_array_equal(readout.patch_rates(soft, AXIS), [[80, np.nan]])
+    np.testing.assert_allclose(readout.patch_confidence(soft, AXIS, 5.0), [[0.8, 0]])
+
+
+def test_posterior_of_one_sharp_peak():
+    reading = readout.posterior(certain(*[18] * 9, 75), AXIS, ReadoutConfig())
+    assert reading.rate_bpm == pytest.approx(100)
+    assert (reading.low_bpm, reading.high_bpm) == (98.75, 101.25)
+    assert reading.confidence == pytest.approx(1)
+
+
+def test_posterior_lies_between_neighbouring_classes():
+    reading = readout.posterior(0.5 * certain(18) + 0.5 * certain(19), AXIS, ReadoutConfig())
+    assert reading.rate_bpm == pytest.approx(101.25)
+
+
+def test_posterior_interval_covers_both_of_two_rates():
+    reading = readout.posterior(certain(10, 10, 10, 40, 40), AXIS, ReadoutConfig())
+    assert reading.rate_bpm == pytest.approx(AXIS[10])
+    assert reading.low_bpm <= AXIS[10]
+    assert reading.high_bpm >= AXIS[40]
+    assert reading.confidence == pytest.approx(0.6)
+
+
+def test_unsure_patches_say_little():
+    flat = np.full((1, 20, 76), 1e-3)
+    flat[..., 5] = 0.05
+    mixed = np.concatenate([flat / flat.sum(-1, keepdims=True), certain(30, 30)], axis=1)
+    assert readout.posterior(mixed, AXIS, ReadoutConfig()).rate_bpm == pytest.approx(AXIS[30])
+
+
+def test_no_pulse_where_hardly_any_patch_has_one():
+    settings = ReadoutConfig(min_pulse_share=0.1)
+    nearly_nothing = certain(30, *[75] * 20)
+    assert np.isnan(readout.posterior(nearly_nothing, AXIS, settings).rate_bpm)
+    assert readout.posterior(nearly_nothing, AXIS, settings).confidence == 0
+    assert readout.posterior(certain(30, *[75] * 5), AXIS, settings).rate_bpm == pytest.approx(AXIS[30])
+    assert np.isnan(readout.posterior(certain(75), AXIS, ReadoutConfig(min_pulse_share=0.0)).rate_bpm)
+
+
+def test_combined_probability_is_a_mixture_not_a_product():
+    once = readout.combine(certain(3, 9))
+    often = readout.combine(certain(*[3] * 50, *[9] * 50))
+    np.testing.assert_allclose(once, often)
+    assert once.sum() == pytest.approx(1)
+    assert readout.combine(certain(75)).sum() == 0
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_shortest_interval_equals_a_search_over_all(share):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        p = rng.dirichlet(np.full(75, 0.2))
+        low, high = readout.shortest_interval(p, AXIS, share)
+        inside = (low < AXIS) & (high > AXIS)
+        assert p[inside].sum() >= share - 1e-6
+        runs = [j - i for i in range(75) for j in range(i + 1, 76) if p[i:j].sum() >= share - 1e-9]
+        assert inside.sum() == min(runs)

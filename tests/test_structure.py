@@ -1,0 +1,60 @@
+"""The house rules that a program can check."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A module imports only from layers before its own.
+LAYERS = [
+    {"errors"},
+    {"config"},
+    {"waveform", "convolution", "metrics", "video"},
+    {"generator", "model"},
+    {"scene", "mapping", "readout"},
+    {"files", "baselines"},
+    {"train", "checkpoint", "datasets"},
+    {"logbook", "stream"},
+    {"plots"},
+]
+MODULES = sorted(p.stem for p in (ROOT / "pulse3d").glob("*.py") if p.stem != "__init__")
+OWNERS = {"orbax": {"checkpoint"}, "imageio": {"video"}, "av": {"video"}, "matplotlib": {"plots"}}
+
+
+def imports(path):
+    """(module, name) pairs that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    layer = next(i for i, names in enumerate(LAYERS) if module in names)
+    allowed = set().union(*LAYERS[:layer])
+    for source, name in imports(ROOT / "pulse3d" / f"{module}.py"):
+        assert not source.startswith("launch")
+        if source == "pulse3d" and name != "__version__":
+            assert name in allowed, f"{module} imports {name}"
+        elif source.startswith("pulse3d."):
+            assert source.split(".")[1] in allowed, f"{module} imports {source}"
+
+
+def test_one_owner_per_side_effect():
+    for path in [*(ROOT / "pulse3d").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
+        for source, _ in imports(path):
+            owners = OWNERS.get(source.split(".")[0])
+            assert owners is None or path.stem in owners, f"{path.name} imports {source}"
+
+
+def test_no_pickle():
+    for path in (ROOT / "pulse3d").glob("*.py"):
+        text = path.read_text()
+        assert not any(source in ("pickle", "dill", "cloudpickle") for source, _ in imports(path))
+        assert "allow_pickle=True" not in text
+        for call in re.findall(r"np\.load\([^\n]*", text):
+            assert "allow_pickle=False" in call

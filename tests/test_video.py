@@ -1,0 +1,209 @@
+import struct
+from fractions import Fraction
+
+import av
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from pulse3d import video
+from pulse3d.errors import InputError
+
+
+def squares(count, height=32, width=48):
+    """Frames that tell their number by their grey, with a bright mark in the top left corner."""
+    frames = (
+        np.full((count, height, width, 3), 40, np.uint8)
+        + np.arange(count, dtype=np.uint8)[:, None, None, None] * 4
+    )
+    frames[:, : height // 4, : width // 4] = 250
+    return frames
+
+
+def encode(path, frames, times_ms):
+    """A file (.mkv: lossless) with the given time stamps."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1" if path.suffix == ".mkv" else "libx264", rate=1000)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0" if path.suffix == ".mkv" else "yuv420p"
+        stream.time_base = Fraction(1, 1000)
+        for image, time in zip(frames, times_ms, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = int(time), stream.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_file_keeps_variable_time_stamps_and_pixels(tmp_path):
+    frames, times = squares(6), np.array([0, 33, 70, 95, 160, 201])
+    encode(tmp_path / "a.mkv", frames, times + 500)
+    source = video.open_video(tmp_path / "a.mkv")
+    assert (source.height, source.width) == (32, 48)
+    for _ in range(2):  # a source can be read again
+        read = list(source.frames())
+        np.testing.assert_allclose([f.time_s for f in read], times / 1000, atol=1e-3)
+        np.testing.assert_array_equal([f.image for f in read], frames)
+
+
+def test_fps_replaces_time_stamps(tmp_path):
+    encode(tmp_path / "a.mkv", squares(4), [0, 33, 70, 95])
+    read = list(video.open_video(tmp_path / "a.mkv", fps=10.0).frames())
+    np.testing.assert_allclose([f.time_s for f in read], [0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "clockwise"),
+    [((1, 0, 0, 1), 0), ((0, 1, -1, 0), 1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 3)],
+)
+def test_rotation_metadata_turns_the_frame(tmp_path, matrix, clockwise):
+    """A phone held upright: the track header's matrix (ISO 14496-12) says how to turn the picture."""
+    path = tmp_path / "a.mp4"
+    frames = squares(3)
+    encode(path, frames, [0, 40, 80])
+    data = path.read_bytes()
+    header = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    path.write_bytes(
+        data[:header] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[header + 36 :]
+    )
+    source = video.open_video(path)
+    image = next(source.frames()).image
+    expected = np.rot90(frames[0], -clockwise)
+    assert (source.height, source.width) == expected.shape[:2] == image.shape[:2]
+    assert abs(image.astype(float) - expected).mean() < 4
+
+
+def test_folder_is_read_in_natural_order(tmp_path):
+    frames = squares(12)
+    for index, image in enumerate(frames):
+        iio.imwrite(tmp_path / f"Image{index}.png", image)
+    (tmp_path / "notes.txt").write_text("not an image")
+    read = list(video.open_video(tmp_path, fps=20.0).frames())
+    np.testing.assert_array_equal([f.image for f in read], frames)
+    assert read[3].time_s == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "grey", "npz"])
+def test_arrays_of_every_kind_give_the_same_frames(tmp_path, kind):
+    frames = squares(3)
+    frames[..., 0] = frames[..., 2] = frames[..., 1]
+    path = tmp_path / ("a.npz" if kind == "npz" else "a.npy")
+    if kind == "npz":
+        np.savez(path, frames)
+    else:
+        stored = {
+            "uint8": frames,
+            "uint16": frames.astype(np.uint16) * 257,
+            "float32": (frames / 255).astype(np.float32),
+            "grey": frames[..., 1],
+        }[kind]
+        np.save(path, stored)
+    source = video.open_video(path, fps=25.0)
+    assert (source.height, source.width, source.duration_s) == (32, 48, pytest.approx(3 / 25))
+    for frame, expected in zip(source.frames(), frames, strict=True):
+        np.testing.assert_allclose(video.to_unit(frame.image, 3), expected / 255, atol=1e-6)
+
+
+def test_one_channel_means_green():
+    image = np.random.default_rng(0).integers(0, 255, (4, 5, 3)).astype(np.uint8)
+    np.testing.assert_allclose(video.to_unit(image, 1)[..., 0], image[..., 1] / 255, rtol=1e-6)
+
+
+def test_resampling_is_linear_interpolation():
+    times = np.cumsum([0.0, 0.03, 0.05, 0.02, 0.04, 0.06])
+    values = np.array([0.0, 1.0, -1.0, 4.0, 2.0, 3.0])
+    frames = (video.Frame(t, np.full((1, 1, 1), v, np.float32)) for t, v in zip(times, values, strict=True))
+    out = list(video.resample(frames, 50.0))
+    np.testing.assert_allclose([f.time_s for f in out], np.arange(11) / 50)
+    np.testing.assert_allclose(
+        [f.image[0, 0, 0] for f in out], np.interp(np.arange(11) / 50, times, values), atol=1e-5
+    )
+
+
+def test_resampling_at_the_same_rate_changes_nothing():
+    images = np.random.default_rng(0).random((20, 2, 2, 1)).astype(np.float32)
+    out = list(video.resample((video.Frame(i / 30, image) for i, image in enumerate(images)), 30.0))
+    np.testing.assert_array_equal([f.image for f in out], images)
+
+
+def test_written_mp4_plays_everywhere(tmp_path):
+    frames = squares(15, height=33, width=49)
+    video.write_mp4(tmp_path / "a.mp4", iter(frames), 29.97)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.width, stream.height) == (48, 32)
+        assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
+    read = [f.image for f in video.open_video(tmp_path / "a.mp4").frames()]
+    assert abs(np.mean(read, (1, 2, 3)) - frames[:, :32, :48].mean((1, 2, 3))).max() < 4
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_failed_writing_leaves_nothing(tmp_path):
+    def images():
+        yield squares(1)[0]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        video.write_mp4(tmp_path / "a.mp4", images(), 30.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def make_bad(tmp_path, name):
+    path = tmp_path / name
+    if name == "text.mp4":
+        path.write_text("this is not a video")
+    elif name == "empty.mp4":
+        path.write_bytes(b"")
+    elif name == "text.npy":
+        path.write_text("this is not an array")
+    elif name == "shape.npy":
+        np.save(path, np.zeros((3, 4), np.uint8))
+    elif name == "type.npy":
+        np.save(path, np.zeros((3, 4, 5), complex))
+    elif name == "pickled.npy":
+        np.save(path, np.array([{}], object), allow_pickle=True)
+    elif name in ("folder", "mixed"):
+        path.mkdir()
+        if name == "mixed":
+            iio.imwrite(path / "1.png", np.zeros((8, 8), np.uint8))
+            iio.imwrite(path / "2.png", np.zeros((8, 9), np.uint8))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.mp4", "no such file"),
+        ("text.mp4", "not a readable video"),
+        ("empty.mp4", "not a readable video"),
+        ("text.npy", "not a readable array"),
+        ("pickled.npy", "not a readable array"),
+        ("shape.npy", r"shape \(3, 4\)"),
+        ("type.npy", "type complex128"),
+        ("folder", "holds no images"),
+        ("mixed", "9x8 px, the first image has 8x8"),
+    ],
+)
+def test_bad_input_gets_one_line_that_names_it(tmp_path, name, message):
+    path = make_bad(tmp_path, name)
+    with pytest.raises(InputError, match=message) as error:
+        list(video.open_video(path, fps=30.0).frames())
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_frame_rate_is_asked_for_where_there_is_none(tmp_path):
+    np.save(tmp_path / "a.npy", squares(3))
+    with pytest.raises(InputError, match="--fps=30"):
+        video.open_video(tmp_path / "a.npy")
+    with pytest.raises(InputError, match="must be positive"):
+        video.open_video(tmp_path / "a.npy", fps=0.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -0.1, 1.5])
+def test_floats_outside_0_to_1_are_refused(bad):
+    array = np.full((2, 4, 4), 0.5)
+    array[1, 2, 2] = bad
+    with pytest.raises(InputError, match=r"outside 0\.\.\.1"):
+        list(video.from_array(array, fps=30.0).frames())
