@@ -30,6 +30,7 @@ Image = Shaped[Array | np.ndarray, "height width 3"]
 Window = Float[Array | np.ndarray, "time height width 3"]
 
 WINDOW_S = 1.6  # CHROM and POS normalise colours in windows of this length
+BAND_BPM = (36.0, 198.0)  # half power of the band-pass before a spectrum
 STILL = 1e-6  # a trace that changes by less than this share of itself is a still picture
 
 
@@ -94,10 +95,14 @@ METHODS = {"green": green, "chrom": chrom, "pos": pos}
 def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Float[Array, "rate"]:
     """A signal's power spectrum at the rates of the axis, divided by its sum; sums to 1.
 
-        P(f) = |sum_t w(t) x(t) exp(-2 pi i f t / 60)|^2
+        P(f) = B(f)^2 |sum_t w(t) x(t) exp(-2 pi i f t / 60)|^2
+        B(f) = 1 / (1 + ((f^2 - l h) / (f (h - l)))^2)
 
     x is the signal minus its straight-line fit, w a Hann window; no bins, no zero-padding: the
-    sum is taken at the rates themselves. Uniform for a signal without power.
+    sum is taken at the rates themselves. B is the field's customary band-pass, Butterworth of
+    order 1, l = 36 to h = 198 bpm, forwards and backwards; without it slow drifts win over the
+    pulse. Uniform for a signal without power.
+    Source of the band-pass: Liu et al., rPPG-Toolbox, NeurIPS 2023.
     """
     time_s = (np.arange(signal.shape[0]) - (signal.shape[0] - 1) / 2) / fps
     angle = 2 * np.pi / 60 * np.outer(time_s, np.asarray(rate_axis_bpm))
@@ -107,26 +112,29 @@ def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Flo
     # Scaled, because the square of a small signal is lost in float32.
     signal /= jnp.maximum(abs(signal).max(), jnp.finfo(signal.dtype).tiny)
     power = (signal @ (window * np.cos(angle))) ** 2 + (signal @ (window * np.sin(angle))) ** 2
+    power *= _band_response(np.asarray(rate_axis_bpm)) ** 2
     return jnp.where(power.sum() > 0, _divide(power, power.sum()), 1 / power.size)
 
 
 def no_pulse_probability(spectrum: Axis, duration_s: float, rate_axis_bpm: Axis) -> Float[Array, ""]:
     """How easily white noise shows a peak as high as that of a normalised spectrum: 0...1.
 
-        min(1, 1.2 T B (1 - g)^(n - 1)),  n = T B / 1.5 + 1,  g = max P / (n mean P)
+        min(1, 1.2 T W (1 - g)^(n - 1)),  n = T W / 1.5 + 1,  g = max P / (n mean P)
 
-    Fisher's g test, T being the window's length and B the band of the axis: a Hann window
-    leaves n independent powers, and the peak is the highest of about 1.2 T B places. Both
-    numbers are from simulation: for p above 0.02 right within a quarter in windows of 10 s,
-    within a factor of two in 5-30 s. It is a p-value, used as the probability of "no pulse":
-    small wherever the spectrum is peaked, be it by a pulse, by motion or by a flickering lamp,
-    since a spectrum alone cannot tell them apart.
+    Fisher's g test on the spectrum P with its band-pass divided out, so that white noise is
+    flat. T is the window's length and W the width of the axis: a Hann window leaves n
+    independent powers, and the peak is the highest of about 1.2 T W places. Both numbers are
+    from simulation: for p above 0.02 right within a quarter in windows of 10 s, within a factor
+    of two in 5-30 s. It is a p-value, used as the probability of "no pulse": small wherever the
+    spectrum is peaked, be it by a pulse, by motion, by drift or by a flickering lamp, since a
+    spectrum alone cannot tell them apart.
     Source: Fisher, Proc. R. Soc. A 125, 1929.
     """
-    band = duration_s * (rate_axis_bpm[-1] - rate_axis_bpm[0]) / 60
-    powers = band / 1.5 + 1
-    peak = jnp.minimum(jnp.max(spectrum) / jnp.mean(spectrum) / powers, 1.0)
-    return jnp.minimum(1.2 * band * (1 - peak) ** (powers - 1), 1.0)
+    width = duration_s * (rate_axis_bpm[-1] - rate_axis_bpm[0]) / 60
+    powers = width / 1.5 + 1
+    flat = spectrum / _band_response(np.asarray(rate_axis_bpm)) ** 2
+    peak = jnp.minimum(jnp.max(flat) / jnp.mean(flat) / powers, 1.0)
+    return jnp.minimum(1.2 * width * (1 - peak) ** (powers - 1), 1.0)
 
 
 def trace_probability(trace: Trace, clip: ClipConfig, method: str) -> Float[Array, "class"]:
@@ -250,6 +258,12 @@ def _divide(over: jax.Array, under: jax.Array) -> jax.Array:
 
 def _overlap_add(pieces: Float[Array, "window time"], index: np.ndarray, length: int) -> Float[Array, "out"]:
     return jnp.zeros(length, pieces.dtype).at[index].add(pieces)
+
+
+def _band_response(rate_bpm: np.ndarray) -> np.ndarray:
+    """The power response B of a Butterworth band-pass of order 1."""
+    low, high = BAND_BPM
+    return 1 / (1 + ((rate_bpm**2 - low * high) / (rate_bpm * (high - low))) ** 2)
 
 
 def _bandpass(frames: int, fps: float) -> np.ndarray:
