@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,6 +187,29 @@ def _open_file(path: Path, fps: float | None) -> Video:
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     """The frame as RGB, turned as its rotation metadata (degrees, counterclockwise) asks."""
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+def with_time_stamps(source: Video, time_s: np.ndarray) -> Video:
+    """The frames of a source with other time stamps: time_s (frame,), in seconds.
+
+    Frames whose stamp does not rise are left out. Raises InputError for fewer than two frames,
+    and at the end of a pass where there is not one stamp for every frame.
+    """
+    if len(time_s) < 2 or not np.isfinite(time_s).all() or not time_s[-1] > time_s[0]:
+        raise InputError(f"{source.name}: time stamps that are no times; expected seconds, rising")
+    fps = (len(time_s) - 1) / float(time_s[-1] - time_s[0])
+
+    def frames() -> Iterator[Frame]:
+        last_time = -np.inf
+        for frame, time in zip_longest(source.frames(), time_s.tolist()):
+            if frame is None or time is None:
+                more = "fewer" if frame is None else "more"
+                raise InputError(f"{source.name}: {more} frames than time stamps ({len(time_s)})")
+            if time > last_time:
+                last_time = time
+                yield frame._replace(time_s=time)
+
+    return replace(source, fps=fps, duration_s=float(time_s[-1]) + 1 / fps, frames=frames)
 
 
 def to_unit(image: np.ndarray, channels: int) -> np.ndarray:

@@ -153,7 +153,7 @@ def test_windows_outside_the_clock_or_with_a_hole_have_no_truth():
     time = np.arange(0, 40, 1 / 60)
     kept = (time < 12) | (time > 12.5)
     rates = metrics.reference_rates(
-        np.sin(2 * np.pi * 1.2 * time[kept]), time[kept], np.array([5.0, 10.0, 25.0, 38.0]), length_s=10
+        np.sin(2 * np.pi * 1.2 * time[kept]), time[kept], np.array([5.0, 10.0, 25.0, 38.0]), length_s=10.0
     )
     np.testing.assert_allclose(rates, [72, nan, 72, nan], atol=0.5)
 

@@ -73,6 +73,28 @@ def test_rotation_metadata_turns_the_frame(tmp_path, matrix, clockwise):
     assert abs(image.astype(float) - expected).mean() < 4
 
 
+def test_other_time_stamps_can_be_given_and_only_rising_ones_count():
+    source = video.from_array(squares(5), fps=30.0)
+    timed = video.with_time_stamps(source, np.array([0.5, 0.6, 0.6, 0.65, 1.0]))
+    read = list(timed.frames())
+    assert [frame.time_s for frame in read] == [0.5, 0.6, 0.65, 1.0]
+    np.testing.assert_array_equal([frame.image for frame in read], squares(5)[[0, 1, 3, 4]])
+    assert (timed.fps, timed.duration_s) == (pytest.approx(8), pytest.approx(1.125))
+
+
+@pytest.mark.parametrize(("count", "message"), [(4, "more frames"), (6, "fewer frames")])
+def test_there_is_a_time_stamp_for_every_frame(count, message):
+    timed = video.with_time_stamps(video.from_array(squares(5), fps=30.0), np.arange(count) / 30)
+    with pytest.raises(InputError, match=message):
+        list(timed.frames())
+
+
+@pytest.mark.parametrize("time_s", [[0.0], [0.0, np.nan], [1.0, 0.0]])
+def test_time_stamps_that_are_no_times_are_refused(time_s):
+    with pytest.raises(InputError, match="time stamps that are no times"):
+        video.with_time_stamps(video.from_array(squares(2), fps=30.0), np.array(time_s))
+
+
 def test_folder_is_read_in_natural_order(tmp_path):
     frames = squares(12)
     for index, image in enumerate(frames):
