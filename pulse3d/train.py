@@ -176,7 +176,7 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
-    """Trains from `state` to `train.steps`, yielding a record every `log_every` steps.
+    """Trains from `state` (whose arrays are used up) to `train.steps`, yielding a record every `log_every`.
 
     Evaluates every `eval_every` steps and after the last. Raises TrainingDiverged when the
     loss is not finite; no record of such a state is yielded.
