@@ -42,12 +42,10 @@ def main() -> None:
     workdir = Path(_WORKDIR.value)
     checkpoint.prepare_workdir(workdir, settings)
     checkpoints = checkpoint.Checkpoints(workdir, settings.train.keep_best)
-    state = train.init_state(settings)
+    state = train.init_state(settings, params=init.params if init else None)
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore_latest(state)
         print(f"resuming {workdir} after step {int(state.step)}")
-    elif init:
-        state = state.replace(params=init.params)
     mesh = train.make_mesh()
     started, first_step = time.time(), int(state.step)
     with (
@@ -71,8 +69,9 @@ def main() -> None:
                         + ", ".join(f"{k} {v:.4f}" for k, v in record.validation.items())
                     )
         except train.TrainingDiverged as error:
-            kept = checkpoints.latest_step()
-            print(f"error: {error}; the checkpoint of step {kept} is kept in {workdir}", file=sys.stderr)
+            last = checkpoints.latest_step()
+            kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
+            print(f"error: {error}; {kept} in {workdir}", file=sys.stderr)
             sys.exit(1)
     plots.learning_curve(
         workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
