@@ -28,6 +28,7 @@ _STEPS = flags.DEFINE_integer(
 _SET = flags.DEFINE_multi_string(
     "set", [], "Overrides a setting: --set train.learning_rate=3e-4. Repeatable."
 )
+_INIT = flags.DEFINE_string("init", None, "Weights to start a new run from (as predict's --weights).")
 _PROFILE = flags.DEFINE_string(
     "profile_dir", None, "Writes a JAX profile of the steps up to the first record."
 )
@@ -37,10 +38,11 @@ def main() -> None:
     settings = config.override(config.get_preset(_PRESET.value), _SET.value)
     if _STEPS.value:
         settings = config.override(settings, [f"train.steps={_STEPS.value}"])
+    init = checkpoint.load_weights(_INIT.value, like=settings) if _INIT.value else None
     workdir = Path(_WORKDIR.value)
     checkpoint.prepare_workdir(workdir, settings)
     checkpoints = checkpoint.Checkpoints(workdir, settings.train.keep_best)
-    state = train.init_state(settings)
+    state = train.init_state(settings, params=init.params if init else None)
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore_latest(state)
         print(f"resuming {workdir} after step {int(state.step)}")
@@ -67,17 +69,18 @@ def main() -> None:
                         + ", ".join(f"{k} {v:.4f}" for k, v in record.validation.items())
                     )
         except train.TrainingDiverged as error:
-            kept = checkpoints.latest_step()
-            print(f"error: {error}; the checkpoint of step {kept} is kept in {workdir}", file=sys.stderr)
+            last = checkpoints.latest_step()
+            kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
+            print(f"error: {error}; {kept} in {workdir}", file=sys.stderr)
             sys.exit(1)
     plots.learning_curve(
         workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
     )
-    export(workdir, settings, checkpoints, state)
+    export(workdir, settings, checkpoints, state, init)
     checkpoints.close()
 
 
-def export(workdir: Path, settings: config.Config, checkpoints: checkpoint.Checkpoints, template) -> None:
+def export(workdir: Path, settings: config.Config, checkpoints, template, init) -> None:
     """Writes the best checkpoint as a weights file, scored on clips used for nothing else."""
     step, state = checkpoints.restore_best(template)
     scores = train.make_evaluate(settings)(state.params, seed=2)
@@ -92,6 +95,7 @@ def export(workdir: Path, settings: config.Config, checkpoints: checkpoint.Check
         "fresh_clips": settings.train.eval_clips,
         "fresh_clips_scores": scores,
         "curve": Logbook.validation_curve(workdir),
+        "init": init.provenance if init else None,
     }
     checkpoint.save_weights(workdir / "weights.npz", state.params, settings, provenance)
     print(

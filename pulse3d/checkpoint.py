@@ -121,11 +121,20 @@ def save_weights(path: Path, params: model.Params, config: Config, provenance: d
     write_atomically(Path(path), buffer.getvalue())
 
 
-def load_weights(name: str) -> Weights:
+def load_weights(name: str, *, like: Config | None = None) -> Weights:
     """Weights by name ("default" or a preset), weights file, training folder, or Keras folder.
 
-    Raises InputError for anything that is not one of these.
+    Raises InputError for anything that is not one of these, and where `like` is given for
+    weights of another network than that config's.
     """
+    weights = _find_weights(name)
+    if like is not None:
+        flat = traverse_util.flatten_dict(weights.params, sep="/")
+        _check_shapes({key: value.shape for key, value in flat.items()}, like, name)
+    return weights
+
+
+def _find_weights(name: str) -> Weights:
     if name == "default" or name in PRESETS:
         preset = DEFAULT_PRESET if name == "default" else name
         with importlib.resources.as_file(
@@ -221,18 +230,19 @@ def import_keras(folder: Path) -> Weights:
 
 
 def _checked_params(flat: dict[str, np.ndarray], config: Config, path: Path) -> model.Params:
-    expected = model.param_shapes(config)
-    found = {name: array.shape for name, array in flat.items()}
-    if found != expected:
-        wrong = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
-        raise InputError(
-            f"{path}: weights for another network: {wrong[0]} is {found.get(wrong[0])},"
-            f" expected {expected.get(wrong[0])}"
-        )
+    _check_shapes({name: array.shape for name, array in flat.items()}, config, path)
     if not all(np.isfinite(array).all() for array in flat.values()):
         raise InputError(f"{path}: the weights hold values that are not finite")
     return traverse_util.unflatten_dict(
         {name: jnp.asarray(array, jnp.float32) for name, array in flat.items()}, sep="/"
     )
+
+
+def _check_shapes(found: dict[str, tuple[int, ...]], config: Config, name: str | Path) -> None:
+    expected = model.param_shapes(config)
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if wrong:
+        raise InputError(
+            f"{name}: weights for another network: {wrong[0]} is {found.get(wrong[0])},"
+            f" expected {expected.get(wrong[0])}"
+        )

@@ -66,9 +66,10 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
     )
 
 
-def init_state(config: Config) -> TrainState:
-    """The state before the first step."""
-    params = model.init_params(jax.random.key(config.train.seed), config)
+def init_state(config: Config, *, params: Any = None) -> TrainState:
+    """The state before the first step, with fresh parameters where none are given."""
+    if params is None:
+        params = model.init_params(jax.random.key(config.train.seed), config)
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=_optimizer(config.train).init(params)
     )
@@ -176,7 +177,7 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
-    """Trains from `state` to `train.steps`, yielding a record every `log_every` steps.
+    """Trains from `state` (whose arrays are used up) to `train.steps`, yielding a record every `log_every`.
 
     Evaluates every `eval_every` steps and after the last. Raises TrainingDiverged when the
     loss is not finite; no record of such a state is yielded.

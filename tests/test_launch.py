@@ -108,6 +108,20 @@ def test_finished_training_can_be_extended_but_not_changed(unbroken):
     assert "after step 8" in out
 
 
+def test_training_starts_from_given_weights(unbroken, tmp_path):
+    rate = ["--set=train.learning_rate=1e-12", "--steps=1"]
+    code, _, err = run("train", f"--workdir={tmp_path / 'run'}", f"--init={unbroken}", *TOY, *rate)
+    assert code == 0, err
+    first, second = (checkpoint.load_weights(str(folder)) for folder in (unbroken, tmp_path / "run"))
+    np.testing.assert_allclose(
+        first.params["classes"]["kernel"], second.params["classes"]["kernel"], atol=1e-9
+    )
+    assert second.provenance["init"] == first.provenance
+    code, _, err = run("train", f"--workdir={tmp_path / 'other'}", f"--init={unbroken}", "--preset=paper")
+    assert code == 2
+    assert "weights for another network" in err
+
+
 def test_profile_is_written(tmp_path):
     code, _, err = run(
         "train", f"--workdir={tmp_path / 'run'}", *TOY, "--steps=2", f"--profile_dir={tmp_path / 'p'}"

@@ -95,8 +95,7 @@ def test_training_learns(toy):
 
 
 def test_diverging_training_stops_without_a_record_of_it(toy):
-    state = train.init_state(toy)
-    state = state.replace(params=jax.tree.map(lambda x: x * jnp.nan, state.params))
+    state = train.init_state(toy, params=jax.tree.map(lambda x: x * jnp.nan, train.init_state(toy).params))
     records = []
     with pytest.raises(train.TrainingDiverged, match=r"lower train.learning_rate"):
         records.extend(train.run(toy, state, train.make_mesh(jax.devices()[:1])))
