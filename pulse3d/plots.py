@@ -55,6 +55,34 @@ def learning_curve(metrics: Path, path: Path, *, title: str) -> None:
     save_figure(figure, path)
 
 
+def clips_figure(
+    clips: Float[np.ndarray, "clip time height width channel"],
+    rate_bpm: Float[np.ndarray, "clip"],
+    fps: float,
+) -> Figure:
+    """The mean brightness of every clip over time, with its first frame; in grey levels of 8 bits.
+
+    rate_bpm: nan for no pulse.
+    """
+    columns = min(4, len(clips))
+    rows = -(-len(clips) // columns)
+    figure = Figure(figsize=(3.6 * columns, 1.7 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, 2 * columns, width_ratios=[3, 1] * columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for clip, rate, trace, picture in zip(
+        clips, rate_bpm, grid[:, ::2].flat, grid[:, 1::2].flat, strict=False
+    ):
+        trace.axis("on")
+        trace.plot(np.arange(len(clip)) / fps, 255 * clip.mean((1, 2, 3)), lw=1)
+        trace.set_title("no pulse" if np.isnan(rate) else f"{rate:g} bpm", fontsize=9)
+        trace.tick_params(labelsize=7)
+        picture.imshow(255 * clip[0].mean(-1), cmap="gray", vmin=-12, vmax=12)
+    figure.supxlabel("time (s)", fontsize=9)
+    figure.supylabel("brightness (grey levels)", fontsize=9)
+    return figure
+
+
 def rate_range(rate_bpm: Float[np.ndarray, "..."]) -> tuple[float, float]:
     """Limits of the colour bar in bpm: most of the rates shown, at least 40 bpm wide."""
     known = rate_bpm[np.isfinite(rate_bpm)]

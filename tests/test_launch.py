@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import imageio.v3 as iio
+import jax
 import numpy as np
 import pytest
 
-from pulse3d import checkpoint, train, video
+from pulse3d import checkpoint, config, generator, train, video
 
 ROOT = Path(__file__).parents[1]
 TOY = [
@@ -71,9 +72,9 @@ def test_training_writes_everything(unbroken):
     assert len(weights.provenance["curve"]) == 4
 
 
-def last_state(workdir, config):
+def last_state(workdir, settings):
     store = checkpoint.Checkpoints(workdir, "accuracy")
-    state = store.restore_latest(train.init_state(config))
+    state = store.restore_latest(train.init_state(settings))
     store.close()
     return state
 
@@ -90,9 +91,9 @@ def test_killed_training_resumes_to_the_same_end(unbroken, tmp_path):
     code, out, err = run("train", f"--workdir={tmp_path}", *TOY, "--steps=8")
     assert code == 0, err
     assert "resuming" in out
-    config = checkpoint.load_weights(str(unbroken)).config
-    broken, whole = (last_state(folder, config) for folder in (tmp_path, unbroken))
-    for a, b in zip(*map(train.jax.tree.leaves, (broken, whole)), strict=True):
+    settings = checkpoint.load_weights(str(unbroken)).config
+    broken, whole = (last_state(folder, settings) for folder in (tmp_path, unbroken))
+    for a, b in zip(*map(jax.tree.leaves, (broken, whole)), strict=True):
         np.testing.assert_array_equal(a, b)
     columns = [name for name in read_csv(unbroken / "metrics.csv")[0] if name != "clips_per_s"]
     for a, b in zip(*(read_csv(folder / "metrics.csv") for folder in (tmp_path, unbroken)), strict=True):
@@ -159,6 +160,20 @@ def test_bad_input_gets_a_clear_line_and_exit_code_2(tmp_path, module, arguments
     assert message in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_synthesize_writes_the_generators_clips(tmp_path):
+    code, _, err = run("synthesize", f"--out={tmp_path}", "--clips=5", "--seed=3", cwd=tmp_path)
+    assert code == 0, err
+    assert {p.name for p in tmp_path.iterdir()} == {"clips.npz", "clips.png"}
+    settings = config.get_preset("paper")
+    with np.load(tmp_path / "clips.npz", allow_pickle=False) as samples:
+        assert samples["clips"].shape == (5, 60, 25, 25, 1)
+        for index, key in enumerate(jax.random.split(jax.random.key(3), 5)):
+            clip, label = generator.make_clip(key, settings)
+            assert samples["label"][index] == label
+            assert np.mean(abs(samples["clips"][index] - clip) > 1e-5) < 1e-3
+    assert iio.imread(tmp_path / "clips.png").shape[0] > 100
 
 
 def test_too_short_or_small_a_video_leaves_no_results(tmp_path):

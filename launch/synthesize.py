@@ -1,0 +1,42 @@
+r"""Writes clips of the generator, to look at or to use elsewhere.
+
+    python -m launch.synthesize --out=samples --clips=12
+
+Writes into --out: clips.npz (clips, label, rate_bpm: nan for no pulse) and clips.png (the mean
+brightness and one frame of each).
+"""
+
+import io
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from launch import common
+from pulse3d import config, files, generator, plots
+
+_OUT = flags.DEFINE_string("out", "pulse3d_out/samples", "Output folder.")
+_PRESET = flags.DEFINE_string("preset", config.DEFAULT_PRESET, f"One of {', '.join(config.PRESETS)}.")
+_CLIPS = flags.DEFINE_integer("clips", 12, "Number of clips.", lower_bound=1, upper_bound=10_000)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random generator.")
+_SET = flags.DEFINE_multi_string("set", [], "Overrides a setting: --set generator.quantise_no_pulse=true.")
+
+
+def main() -> None:
+    settings = config.override(config.get_preset(_PRESET.value), _SET.value)
+    out = files.make_folder(Path(_OUT.value))
+    keys = jax.random.split(jax.random.key(_SEED.value), _CLIPS.value)
+    clips, label = jax.jit(jax.vmap(lambda key: generator.make_clip(key, settings)))(keys)
+    rate_bpm = np.append(settings.clip.rate_axis_bpm, np.nan)[label]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, clips=clips, label=label, rate_bpm=rate_bpm, fps=settings.clip.fps)
+    files.write_atomically(out / "clips.npz", buffer.getvalue())
+    shown = slice(0, 24)
+    figure = plots.clips_figure(np.asarray(clips)[shown], rate_bpm[shown], settings.clip.fps)
+    plots.save_figure(figure, out / "clips.png")
+    print(f"{_CLIPS.value} clips written to {out}: clips.npz, clips.png")
+
+
+if __name__ == "__main__":
+    common.run(main)
