@@ -138,8 +138,6 @@ class TrainConfig:
     """How the network is trained; one step is one update on one fresh batch.
 
     schedule: "constant", or "cosine" (linear warm-up over `warmup_steps`, then to zero).
-    weight_decay: of the convolution's kernel, decoupled (AdamW); 0 is Adam, as in the original. It
-    removes from that large kernel what passes noise and no pulse.
     prng: the random generator of the training batches. philox2x32 draws normals two to three
     times faster than threefry2x32 on a CPU, but XLA cannot yet compile it for several devices.
     Validation always uses threefry2x32.
@@ -152,7 +150,6 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup_steps: int = 0
-    weight_decay: float = 0.0
     prng: str = "threefry2x32"
     eval_every: int = 100
     eval_clips: int = 15_200
@@ -164,7 +161,6 @@ class TrainConfig:
         for name in ("batch_size", "steps", "eval_every", "eval_clips", "eval_batch_size", "log_every"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be >= 1")
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive")
-        _require(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "must not be negative")
         _one_of("train.schedule", self.schedule, ("constant", "cosine"))
         _one_of("train.prng", self.prng, ("philox2x32", "threefry2x32"))
         _one_of("train.keep_best", self.keep_best, ("accuracy", "within_one_class", "loss"))

@@ -1,7 +1,7 @@
 """The pulse-rate map of a window of video: one probability vector per patch.
 
 `map_by_definition` cuts every patch and runs the network on each: slow, obvious, the truth.
-`make_mapper` gives the same numbers thousands of times faster. Neighbouring patches share
+`make_mapper` gives the same numbers about a hundred times faster. Neighbouring patches share
 almost all of their convolution, so a tile of the frame is convolved once (by FFT over its
 pixels, a matrix product over time), max-pooled at stride 1, and every patch gathers its own
 features. What a patch subtracts from itself is constant for the convolution or per pixel:
@@ -277,7 +277,8 @@ def make_mapper(
     )
 
     def program(dense, tiles):
-        return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride_px), tiles)
+        # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
+        return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride_px), tiles, batch_size=4)
 
     run = spread(program, devices, method=method)
 

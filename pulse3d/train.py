@@ -203,9 +203,4 @@ def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    def convolution_kernel(params):
-        return jax.tree.map_with_path(
-            lambda path, _: [k.key for k in path] == ["convolution", "kernel"], params
-        )
-
-    return optax.adamw(make_schedule(config), weight_decay=config.weight_decay, mask=convolution_kernel)
+    return optax.adam(make_schedule(config))
