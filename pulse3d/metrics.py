@@ -76,27 +76,43 @@ def coverage(truth: Windows, low: Windows, high: Windows) -> float:
     return _mean((low[held] <= truth[held]) & (truth[held] <= high[held]))
 
 
+def mae_over_recordings(truth: Windows, answer: Windows, recording: np.ndarray) -> float:
+    """The mean over recordings of each recording's MAE, in bpm: all recordings weigh the same.
+
+    recording: the recording of every window, (window,), of any type. Recordings without an
+    answered window are left out.
+    """
+    return _mean(_recording_mae(truth, answer, recording))
+
+
 def mae_interval(
     truth: Windows, answer: Windows, recording: np.ndarray, *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % bootstrap interval (low, high) of the MAE, in bpm, over recordings.
+    """The 95 % bootstrap interval (low, high) of `mae_over_recordings`, in bpm.
 
     Windows of one recording are alike, so whole recordings are drawn with replacement, as many
-    as there are, and the MAE over all their windows is taken; the bounds are the 2.5 % and
-    97.5 % points of `draws` such values. recording: the recording of every window, (window,),
-    of any type. (nan, nan) for fewer than two recordings with an answered window.
+    as there are, and the mean of their MAEs is taken; the bounds are the 2.5 % and 97.5 %
+    points of `draws` such means. recording: the recording of every window, (window,), of any
+    type. (nan, nan) for fewer than two recordings with an answered window.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
     """
-    held = np.isfinite(truth) & np.isfinite(answer)
-    names, index = np.unique(recording[held], return_inverse=True)
-    if len(names) < 2:
+    errors = _recording_mae(truth, answer, recording)
+    if len(errors) < 2:
         return np.nan, np.nan
-    error_sum = np.bincount(index, weights=abs(answer - truth)[held])
-    count = np.bincount(index)
-    drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
-    means = error_sum[drawn].sum(1) / count[drawn].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    drawn = np.random.default_rng(seed).integers(len(errors), size=(draws, len(errors)))
+    low, high = np.percentile(errors[drawn].mean(1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def rmse_over_recordings(truth: Windows, answer: Windows, recording: np.ndarray) -> float:
+    """Root mean square over recordings of (mean answer - mean truth), in bpm.
+
+    Means run over the answered windows of a recording; recordings without one are left out.
+    recording: the recording of every window, (window,), of any type.
+    Source: Bousefsaf et al. 2019, whose results are one rate per video.
+    """
+    difference, count = _recording_sums(truth, answer, recording, answer - truth)
+    return float(np.sqrt(_mean((difference / count) ** 2)))
 
 
 class BlandAltman(NamedTuple):
@@ -307,6 +323,21 @@ def detrend(signal: Signal, *, smoothness: float) -> Signal:
     second = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(frames - 2, frames))
     system = scipy.sparse.eye_array(frames) + smoothness**2 * (second.T @ second)
     return signal - scipy.sparse.linalg.spsolve(system.tocsc(), signal)
+
+
+def _recording_mae(truth: Windows, answer: Windows, recording: np.ndarray) -> np.ndarray:
+    """The MAE of every recording with an answered window."""
+    error, count = _recording_sums(truth, answer, recording, abs(answer - truth))
+    return error / count
+
+
+def _recording_sums(
+    truth: Windows, answer: Windows, recording: np.ndarray, values: Windows
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the values, and number, of the answered windows of every recording that has one."""
+    held = np.isfinite(truth) & np.isfinite(answer)
+    index = np.unique(recording[held], return_inverse=True)[1]
+    return np.bincount(index, weights=values[held]), np.bincount(index)
 
 
 def _pairs(truth: Windows, answer: Windows) -> tuple[np.ndarray, np.ndarray]:
