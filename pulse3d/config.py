@@ -194,14 +194,20 @@ class ReadoutConfig:
     min_pulse_share: a window has a pulse where at least this share of the patches has one.
     tolerance_bpm: the confidence is the probability within this distance of the answer.
     interval: probability that the interval should hold.
+    track_bpm: tracking lets the rate walk at random, by this SD in one second.
+    track_floor: tracking adds this share of its mean to each window's probability.
     """
 
     min_pulse_share: float = 0.01
     tolerance_bpm: float = 5.0
     interval: float = 0.9
+    track_bpm: float = 2.8
+    track_floor: float = 0.1
 
     def __post_init__(self):
         _require(0 < self.interval < 1, "readout.interval", self.interval, "must be in (0, 1)")
+        _require(self.track_bpm > 0, "readout.track_bpm", self.track_bpm, "must be positive")
+        _require(self.track_floor > 0, "readout.track_floor", self.track_floor, "must be positive")
 
 
 @dataclass(frozen=True)

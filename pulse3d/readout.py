@@ -72,21 +72,68 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
 
 
 def posterior(probability: Map, rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
-    """The rate at the mode of the combined probability, with its shortest interval around.
-
-    The rate is the mean of the combined probability within `tolerance_bpm` of its mode, the
-    interval the shortest that holds `config.interval` of it, the confidence what lies within
-    `tolerance_bpm` of the rate. No pulse where fewer than `min_pulse_share` of the patches
-    have one.
-    """
-    combined = combine(probability)
-    if has_pulse(probability).mean() < config.min_pulse_share or not combined.any():
+    """`read` of the combined probability; no pulse where under `min_pulse_share` of the patches have one."""
+    if has_pulse(probability).mean() < config.min_pulse_share:
         return NO_PULSE
-    near = abs(rate_axis_bpm - rate_axis_bpm[combined.argmax()]) <= config.tolerance_bpm
-    rate = float(combined[near] @ rate_axis_bpm[near] / combined[near].sum())
-    low, high = shortest_interval(combined, rate_axis_bpm, config.interval)
-    confidence = float(combined[abs(rate_axis_bpm - rate) <= config.tolerance_bpm].sum())
+    return read(combine(probability), rate_axis_bpm, config)
+
+
+def read(probability: Float[np.ndarray, "rate"], rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
+    """The rate at the mode of a probability over rates, with its shortest interval around.
+
+    The rate is the mean of the probability within `tolerance_bpm` of its mode, the interval the
+    shortest that holds `config.interval` of it, the confidence what lies within `tolerance_bpm`
+    of the rate. probability: sums to 1, or is all zeros, which means no pulse.
+    """
+    if not probability.any():
+        return NO_PULSE
+    near = abs(rate_axis_bpm - rate_axis_bpm[probability.argmax()]) <= config.tolerance_bpm
+    rate = float(probability[near] @ rate_axis_bpm[near] / probability[near].sum())
+    low, high = shortest_interval(probability, rate_axis_bpm, config.interval)
+    confidence = float(probability[abs(rate_axis_bpm - rate) <= config.tolerance_bpm].sum())
     return Reading(rate, min(low, rate), max(high, rate), min(confidence, 1.0))
+
+
+def track(
+    probability: Float[np.ndarray, "window rate"],
+    rate_axis_bpm: Axis,
+    config: ReadoutConfig,
+    *,
+    step_s: float,
+    window_s: float,
+    causal: bool = False,
+) -> Float[np.ndarray, "window rate"]:
+    """Every window's probability over rates, given the windows around it: forward-backward.
+
+        P(f_t | all windows) ~ a_t(f) b_t(f),  a_t = o_t T a_(t-1),  b_t = T (o_(t+1) b_(t+1))
+        o_t(f) = (p_t(f) + floor mean p_t)^(step / window)
+
+    The rate walks at random: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at
+    the ends of the axis. Windows that overlap see the same video; the exponent (at most 1) lets
+    every second of it count once. The floor keeps a single window from a veto. A window of
+    zeros (no pulse) says nothing about the rate, and stays zeros.
+
+    step_s, window_s: from a window to the next, and the length of each. causal: look only back,
+    as a stream must (b = 1).
+    Source: Rabiner, Proc. IEEE 77(2), 1989.
+    """
+    walk = np.exp(-0.5 * ((rate_axis_bpm[:, None] - rate_axis_bpm) / (config.track_bpm * step_s**0.5)) ** 2)
+    walk /= walk.sum(0)
+    seen = probability.any(-1, keepdims=True)
+    floored = probability + config.track_floor * np.where(seen, probability.mean(-1, keepdims=True), 1)
+    observed = floored ** min(step_s / window_s, 1.0)
+
+    tracked = np.zeros(probability.shape)
+    state = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
+    for window, likelihood in enumerate(observed):
+        tracked[window] = state = likelihood * state / (likelihood @ state)
+        state = walk @ state
+    ahead = np.ones(len(rate_axis_bpm))
+    for window in range(0 if causal else len(observed) - 1, 0, -1):
+        ahead = walk.T @ (observed[window] * ahead)
+        ahead /= ahead.sum()
+        tracked[window - 1] *= ahead
+    return np.where(seen, tracked / tracked.sum(-1, keepdims=True), 0)
 
 
 def shortest_interval(

@@ -1,5 +1,8 @@
+import itertools
+
 import numpy as np
 import pytest
+import scipy.stats
 
 from pulse3d import readout
 from pulse3d.config import ReadoutConfig
@@ -71,6 +74,46 @@ def test_combined_probability_is_a_mixture_not_a_product():
     np.testing.assert_allclose(once, often)
     assert once.sum() == pytest.approx(1)
     assert readout.combine(certain(75)).sum() == 0
+
+
+FEW = np.linspace(60, 80, 4)  # rates of a problem that is small enough to sum over all paths
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_tracking_equals_the_sum_over_all_paths(causal):
+    settings, step_s, window_s = ReadoutConfig(track_bpm=5.0, track_floor=0.2), 2.0, 3.0
+    p = np.random.default_rng(0).dirichlet(np.ones(4), size=5)
+    walk = scipy.stats.norm.pdf(FEW[:, None] - FEW, scale=5 * 2**0.5)
+    walk /= walk.sum(0)
+    seen = (p + 0.2 * p.mean(-1, keepdims=True)) ** (2 / 3)
+
+    def expected(window, windows):
+        totals = np.zeros(4)
+        for path in itertools.product(range(4), repeat=windows):
+            steps = [walk[b, a] for a, b in itertools.pairwise(path)]
+            totals[path[window]] += np.prod(steps) * np.prod(seen[range(windows), path])
+        return totals / totals.sum()
+
+    tracked = readout.track(p, FEW, settings, step_s=step_s, window_s=window_s, causal=causal)
+    for window in range(5):
+        np.testing.assert_allclose(tracked[window], expected(window, window + 1 if causal else 5))
+
+
+def test_tracking_mends_one_wrong_window_and_keeps_no_pulse():
+    p = np.full((9, 75), 1e-3)
+    p[:, 18] = 1
+    p[4], p[4, 60] = 1e-3, 1
+    p[7] = 0
+    tracked = readout.track(p, AXIS, ReadoutConfig(), step_s=1.0, window_s=2.0)
+    rates = [readout.read(window, AXIS, ReadoutConfig()).rate_bpm for window in tracked]
+    np.testing.assert_allclose(np.delete(rates, 7), AXIS[18], atol=2.5)
+    assert np.isnan(rates[7])
+
+
+def test_tracking_follows_a_rate_that_changes():
+    path = np.arange(10, 40)
+    tracked = readout.track(np.eye(75)[path], AXIS, ReadoutConfig(), step_s=1.0, window_s=1.0)
+    np.testing.assert_array_equal(tracked.argmax(-1), path)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
