@@ -34,7 +34,7 @@ _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or reado
 def main() -> None:
     started = time.time()
     weights = checkpoint.load_weights(_WEIGHTS.value)
-    weights = weights._replace(config=use_settings(weights.config, _SET.value))
+    weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
     clip, mapped = weights.config.clip, weights.config.map
     stride_px, step_s = _STRIDE.value or mapped.stride_px, _STEP.value or mapped.step_s
     demo = None
@@ -77,14 +77,6 @@ def main() -> None:
     report(out, summary)
     if demo:
         compare(demo, scene.patch_regions(demo.masks, clip.patch_px, stride_px), rate_bpm)
-
-
-def use_settings(trained: config.Config, assignments: list[str]) -> config.Config:
-    """The config with settings of map and readout replaced; the rest belongs to the weights."""
-    for assignment in assignments:
-        if not assignment.startswith(("map.", "readout.")):
-            raise InputError(f"--set {assignment}: a prediction has only the settings map.* and readout.*")
-    return config.override(trained, assignments)
 
 
 def draw(out, source, rate_bpm, confidence, readings, centres_px, stride_px) -> None:

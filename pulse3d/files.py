@@ -1,14 +1,19 @@
-"""The files of a prediction: rates.csv, map.npz, summary.json. Each appears only when complete."""
+"""The files of a prediction and of an evaluation. Each appears only when complete."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -54,6 +59,41 @@ def write_rates(path: Path, rows: list[str]) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes a JSON file."""
     write_atomically(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path, header: str, rows: Iterable[Iterable[str]]) -> None:
+    """Writes a table of texts; header: the names of the columns, with commas between."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header.split(","), *rows])
+    write_atomically(path, text.getvalue().encode())
+
+
+def number(value: float, digits: int) -> str:
+    """A number as text; empty where it is not finite."""
+    return f"{value:.{digits}f}" if np.isfinite(value) else ""
+
+
+def safe_name(name: str) -> str:
+    """A name as a file name: other characters than letters, digits and _.-~ as %XX, as in an URL."""
+    return quote(name, safe="")
+
+
+def write_npz(path: Path, arrays: dict[str, Any], *, made_by: dict[str, Any]) -> None:
+    """Writes arrays with the settings that made them, as JSON under `made_by`."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, made_by=np.array(json.dumps(made_by, sort_keys=True)), **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """The arrays of `write_npz`; None where the file is missing, damaged or made by other settings."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if json.loads(str(archive["made_by"])) != json.loads(json.dumps(made_by)):
+                return None
+            return {name: archive[name] for name in archive.files if name != "made_by"}
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 class NpzStream:

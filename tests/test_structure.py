@@ -17,6 +17,7 @@ LAYERS = [
     {"files", "baselines"},
     {"train", "checkpoint", "datasets"},
     {"logbook", "stream"},
+    {"evaluation"},
     {"plots"},
 ]
 MODULES = sorted(p.stem for p in (ROOT / "pulse3d").glob("*.py") if p.stem != "__init__")

@@ -1,0 +1,482 @@
+"""From a recording and a method to evidence, from evidence to answers, from answers to scores.
+
+Evidence is what a source (a baseline or a network) says about every window of its own length; it
+is costly and independent of how it is read. Answers are made from it by a read-out, one for every
+window that has a truth. A method is a source with a read-out, written SOURCE or SOURCE:READOUT:
+
+    green, chrom, pos              on the mean colour of the skin, `baselines.skin_mean`
+    green_map, chrom_map, pos_map  on the mean colour of every patch
+    anything else                  weights, as `checkpoint.load_weights` takes them
+
+    peak       the largest of the probability over rates; unasked for green, chrom and pos
+    posterior  its mode with an interval, `readout.read`; unasked for all others
+    tracked    as posterior, after `readout.track` over all windows of the recording
+    median     the median over patches of each patch's most likely rate
+    eq8        the mean of the patches' hard votes, `readout.equation_8`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Float
+
+from pulse3d import baselines, mapping, metrics, readout, stream
+from pulse3d.checkpoint import Weights
+from pulse3d.config import ClipConfig, ReadoutConfig, to_dict
+from pulse3d.datasets import NO_PULSE, Recording
+from pulse3d.errors import InputError
+from pulse3d.video import Frame, Video
+
+Windows = Float[np.ndarray, "window"]
+
+READOUTS = ("peak", "posterior", "tracked", "median", "eq8")
+BASELINES = tuple(baselines.METHODS)
+BASELINE_MAPS = tuple(f"{name}_map" for name in BASELINES)
+TRACE_FPS = 30.0  # baselines resample their traces to this, the field's usual
+BASELINE_RATES_BPM = (40.0, 240.0, 401)  # the baselines' rate axis: first, last, number
+
+
+class Method(NamedTuple):
+    """A method as the user wrote it, its source, and its read-out."""
+
+    name: str
+    source: str
+    readout: str
+
+
+def parse_method(name: str) -> Method:
+    """The method of a name SOURCE or SOURCE:READOUT; raises InputError for an unknown read-out."""
+    source, colon, asked = name.partition(":")
+    if not source or (colon and asked not in READOUTS):
+        raise InputError(f"method {name}: expected SOURCE or SOURCE:READOUT with {', '.join(READOUTS)}")
+    return Method(name, source, asked or ("peak" if source in BASELINES else "posterior"))
+
+
+class Traces(NamedTuple):
+    """Colours over time at `TRACE_FPS`: of the skin (time, 3), or of patches (time, row, col, 3).
+
+    end_s: the time stamp of the last frame. seconds: what reading took.
+    """
+
+    colour: Float[np.ndarray, "time ... 3"]
+    end_s: float
+    seconds: float
+
+
+class Evidence(NamedTuple):
+    """What a source says about every window of its own length, by the windows' centres `time_s`.
+
+    probability: of the rates, from all patches that have a pulse; sums to 1, zeros without one.
+    pulse_share: share of the patches with a pulse, 0...1. equation_8_bpm, median_bpm: of the
+    patches' most likely rates; nan where no patch has a pulse. signal: the pulse signal; of no
+    length where the source makes none. window_s, step_s: of the windows. fps: frames per second
+    of the resampled video. end_s: time stamp of the video's last frame. seconds: of computing,
+    decoding included.
+    """
+
+    time_s: Windows
+    rate_axis_bpm: Float[np.ndarray, "rate"]
+    probability: Float[np.ndarray, "window rate"]
+    pulse_share: Windows
+    equation_8_bpm: Windows
+    median_bpm: Windows
+    signal: Float[np.ndarray, "window time"]
+    window_s: float
+    step_s: float
+    fps: float
+    end_s: float
+    seconds: float
+
+
+def skin_traces(video: Video) -> Traces:
+    """The mean colour of the skin of every frame, (time, 3), of any scale.
+
+    Holds one frame at a time. Raises InputError for a video that cannot be read.
+    """
+    mean = jax.jit(lambda image: baselines.skin_mean(image)[0])
+    return _read_traces(video, mean)
+
+
+def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
+    """The mean colour of every patch of every frame, (time, row, col, 3), of any scale.
+
+    Holds one frame at a time. Raises InputError for a video that cannot be read or is smaller
+    than a patch.
+    """
+    means = jax.jit(partial(baselines.patch_means, patch_px=patch_px, stride_px=stride_px))
+    return _read_traces(video, means)
+
+
+def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s: float) -> Evidence:
+    """GREEN, CHROM or POS on the trace of the skin; it always finds a pulse, unless nothing changes.
+
+    The probability is `baselines.spectrum_probability`. window_s: None makes one window of the
+    whole recording. Raises InputError for a recording shorter than one window.
+    """
+    started = time.perf_counter()
+    clip = _baseline_clip(len(traces.colour) / TRACE_FPS if window_s is None else window_s)
+    axis, rows, signals = clip.rate_axis_bpm, [], []
+    for start in window_starts(len(traces.colour), clip, step_s):
+        trace = traces.colour[start : start + clip.frames]
+        signal, spectrum = _skin_window(trace, clip, method)
+        moves = np.ptp(trace, axis=0).max() > baselines.STILL * trace.max()
+        peak = axis[spectrum.argmax()] if moves else np.nan
+        rows.append((_centre(start, clip), spectrum * moves, float(moves), peak, peak))
+        signals.append(signal)
+    return _evidence(rows, signals, clip, step_s, traces, started)
+
+
+def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: float) -> Evidence:
+    """GREEN, CHROM or POS on the trace of every patch, through `baselines.map_traces`.
+
+    Raises InputError for a recording shorter than one window.
+    """
+    started = time.perf_counter()
+    clip = _baseline_clip(window_s)
+    rows = [
+        _summarise_map(
+            _centre(start, clip),
+            np.asarray(baselines.map_traces(traces.colour[start : start + clip.frames], clip, method)),
+            clip.rate_axis_bpm,
+        )
+        for start in window_starts(len(traces.colour), clip, step_s)
+    ]
+    return _evidence(rows, [], clip, step_s, traces, started)
+
+
+def network_evidence(
+    video: Video, weights: Weights, mapper: Callable[[mapping.Window], mapping.Map], *, step_s: float
+) -> Evidence:
+    """A network's maps over windows of its own length.
+
+    mapper: `mapping.make_mapper` of these weights for frames of this size. Raises InputError for
+    a video that cannot be read, or is shorter than one window.
+    """
+    started = time.perf_counter()
+    clip, last_s = weights.config.clip, [0.0]
+
+    def frames() -> Iterator[Frame]:
+        for frame in video.frames():
+            last_s[0] = frame.time_s
+            yield frame
+
+    results = stream.map_stream(
+        frames(), weights, (video.height, video.width), step_s=step_s, mapper=mapper
+    )
+    axis = clip.rate_axis_bpm
+    rows = [_summarise_map(result.time_s, result.probability, axis) for result in results]
+    read = Traces(np.zeros((0, 3)), last_s[0], 0.0)
+    return _evidence(rows, [], clip, step_s, read, started)
+
+
+def window_starts(frames: int, clip: ClipConfig, step_s: float) -> range:
+    """The first frames of all windows of a recording of `frames`, every `step_s`."""
+    return range(0, frames - clip.frames + 1, round(step_s * clip.fps))
+
+
+def require_windows(clip: ClipConfig, *, window_s: float, step_s: float) -> None:
+    """Raises InputError where a source of such clips cannot answer windows of `window_s` every `step_s`.
+
+    Its own windows must fit into them, and the step be a whole number of its frames, so that the
+    centres of both fall together.
+    """
+    if clip.duration_s > window_s + 0.5 / clip.fps:
+        raise InputError(f"--window_s={window_s:g}: this source needs windows of {clip.duration_s:g} s")
+    frames = step_s * clip.fps
+    if round(frames) < 1 or abs(frames - round(frames)) > 1e-6:
+        raise InputError(f"--step_s={step_s:g}: not a whole number of frames at {clip.fps:g} fps")
+
+
+def fingerprint(weights: Weights) -> str:
+    """A hash of the parameters and of what the network reads: the same for the same network."""
+    digest = hashlib.sha256(json.dumps(to_dict(weights.config)["clip"]).encode())
+    for name, value in sorted(traverse_util.flatten_dict(weights.params, sep="/").items()):
+        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Truth(NamedTuple):
+    """Rates in bpm by the windows' centres in seconds; nan where there is no truth.
+
+    device_bpm: the measuring device's own rate, nan where it has none.
+    """
+
+    time_s: Windows
+    rate_bpm: Windows
+    device_bpm: Windows
+
+
+def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s: float) -> Truth:
+    """The truth of every window of `window_s` within the video, whose last frame is at `end_s`.
+
+    "ppg": `metrics.reference_rates` of the contact pulse; "consensus": its one rate; "no
+    measurable pulse": nan. Raises InputError where the reference is missing or damaged.
+    """
+    # The last sample of a window lies a frame before its end.
+    centres = metrics.window_centres(0.0, end_s + 1 / TRACE_FPS, length_s=window_s, step_s=step_s)
+    reference, nothing = recording.reference(), np.full(len(centres), np.nan)
+    if reference is None:
+        return Truth(centres, np.full(len(centres), recording.consensus_bpm), nothing)
+    return Truth(
+        centres,
+        metrics.reference_rates(reference.pulse, reference.time_s, centres, length_s=window_s),
+        metrics.device_rates(reference.rate_bpm, reference.time_s, centres, length_s=window_s),
+    )
+
+
+def toolbox_truth(recording: Recording, end_s: float) -> Truth:
+    """One window, the whole recording: `metrics.toolbox_rate` of the contact pulse during the video.
+
+    "consensus" and "no measurable pulse" as in `window_truth`. Raises InputError where the
+    reference is missing, damaged or too short.
+    """
+    reference, centre, nothing = recording.reference(), np.array([end_s / 2]), np.full(1, np.nan)
+    if reference is None:
+        return Truth(centre, np.array([recording.consensus_bpm]), nothing)
+    first, last = max(0.0, reference.time_s[0]), min(end_s, reference.time_s[-1])
+    grid = np.arange(first, last, 1 / metrics.REFERENCE_FPS)
+    pulse = np.interp(grid, reference.time_s, reference.pulse)
+    device = metrics.device_rates(reference.rate_bpm, reference.time_s, centre, length_s=end_s)
+    return Truth(centre, np.array([metrics.toolbox_rate(pulse, metrics.REFERENCE_FPS)]), device)
+
+
+class Answers(NamedTuple):
+    """Rates in bpm with their interval and confidence, one per window; nan: no answer, or none given.
+
+    snr_db: of the pulse signal at the true rate; nan where there is no signal.
+    """
+
+    rate_bpm: Windows
+    low_bpm: Windows
+    high_bpm: Windows
+    confidence: Windows
+    snr_db: Windows
+
+
+def window_answers(
+    evidence: Evidence, asked: str, truth: Truth, config: ReadoutConfig, *, window_s: float
+) -> Answers:
+    """A read-out's answer for every window of the truth, `window_s` long.
+
+    An answer is made from those windows of the evidence that lie inside, to half a frame:
+
+        eq8        mean of their equation_8_bpm
+        median     median of their median_bpm
+        peak       largest of their mean probability
+        posterior  `readout.read` of their mean probability
+        tracked    the same, of `readout.track` of all windows' probabilities
+
+    asked: one of these. For the last three a window counts as pulseless where fewer than
+    `config.min_pulse_share` of its patches have a pulse.
+    """
+    slack = (window_s - evidence.window_s) / 2 + 0.5 / evidence.fps
+    inside = abs(evidence.time_s - truth.time_s[:, None]) <= slack
+    nothing = np.full(len(truth.time_s), np.nan)
+    answers = Answers(nothing, nothing, nothing, nothing, _snr(evidence, truth, inside))
+    if asked in ("eq8", "median"):
+        rates, mean = {
+            "eq8": (evidence.equation_8_bpm, np.mean),
+            "median": (evidence.median_bpm, np.median),
+        }[asked]
+        chosen = (rates[row & np.isfinite(rates)] for row in inside)
+        return answers._replace(rate_bpm=np.array([mean(c) if len(c) else np.nan for c in chosen]))
+    has_pulse = evidence.pulse_share >= config.min_pulse_share
+    probability = evidence.probability * has_pulse[:, None]
+    if asked == "tracked":
+        probability = readout.track(
+            probability,
+            evidence.rate_axis_bpm,
+            config,
+            step_s=evidence.step_s,
+            window_s=evidence.window_s,
+        )
+    total = inside.astype(float) @ probability
+    weight = total.sum(1, keepdims=True)
+    mean_probability = total / np.where(weight > 0, weight, 1)
+    if asked == "peak":
+        peak = evidence.rate_axis_bpm[mean_probability.argmax(1)]
+        return answers._replace(rate_bpm=np.where(weight[:, 0] > 0, peak, np.nan))
+    readings = [readout.read(row, evidence.rate_axis_bpm, config) for row in mean_probability]
+    rate, low, high, confidence = np.array(readings, float).reshape(-1, 4).T
+    return Answers(rate, low, high, np.where(np.isfinite(rate), confidence, np.nan), answers.snr_db)
+
+
+def toolbox_answers(evidence: Evidence, asked: str, truth: Truth, config: ReadoutConfig) -> Answers:
+    """One answer for the whole recording.
+
+    Of a source with a signal (its evidence is one window, the whole recording), the signal's
+    `metrics.toolbox_rate`. Others give no signal: the median of the answers of all their windows.
+    """
+    nothing = np.full(1, np.nan)
+    if evidence.signal.shape[1]:
+        signal = evidence.signal[0].astype(np.float64)
+        snr = metrics.snr_db(signal, evidence.fps, truth.rate_bpm[0])
+        rate = metrics.toolbox_rate(signal, evidence.fps)
+        return Answers(np.array([rate]), nothing, nothing, nothing, np.array([snr]))
+    unknown = np.full(len(evidence.time_s), np.nan)
+    own = Truth(evidence.time_s, unknown, unknown)
+    rates = window_answers(evidence, asked, own, config, window_s=evidence.window_s).rate_bpm
+    known = rates[np.isfinite(rates)]
+    rate = np.array([np.median(known) if len(known) else np.nan])
+    return Answers(rate, nothing, nothing, nothing, nothing)
+
+
+class Scored(NamedTuple):
+    """A recording as a method answered it: truth and answers, window by window.
+
+    kind: of the truth, as in `datasets.Recording`. seconds_per_minute: of computing per minute of
+    video.
+    """
+
+    method: str
+    clip: str
+    kind: str
+    truth: Truth
+    answers: Answers
+    seconds_per_minute: float
+
+
+class Scores(NamedTuple):
+    """The measures of `pulse3d.metrics` over the windows of one recording or of several.
+
+    n_windows: with a truth, or, without a pulse, all. answered: how many of them have an answer.
+    mae_bpm, mae_low_bpm, mae_high_bpm: the mean over recordings of each one's MAE, and its 95 %
+    interval. recordings_rmse_bpm: `metrics.rmse_over_recordings`. All others pool the windows;
+    snr_db and seconds_per_minute are means. nan: undefined.
+    """
+
+    recordings: int
+    n_windows: int
+    answered: int
+    mae_bpm: float
+    mae_low_bpm: float
+    mae_high_bpm: float
+    rmse_bpm: float
+    recordings_rmse_bpm: float
+    within_5bpm: float
+    pearson: float
+    snr_db: float
+    coverage: float
+    seconds_per_minute: float
+
+
+def score(scored: list[Scored]) -> Scores:
+    """The scores of one method over recordings with the same kind of truth, at least one."""
+    truth = np.concatenate([s.truth.rate_bpm for s in scored])
+    answers = Answers(*map(np.concatenate, zip(*(s.answers for s in scored), strict=True)))
+    recording = np.repeat(np.arange(len(scored)), [len(s.truth.rate_bpm) for s in scored])
+    counted = np.isfinite(truth) | (scored[0].kind == NO_PULSE)
+    low, high = metrics.mae_interval(truth, answers.rate_bpm, recording)
+    return Scores(
+        recordings=len(scored),
+        n_windows=int(counted.sum()),
+        answered=int(np.isfinite(answers.rate_bpm[counted]).sum()),
+        mae_bpm=metrics.mae_over_recordings(truth, answers.rate_bpm, recording),
+        mae_low_bpm=low,
+        mae_high_bpm=high,
+        rmse_bpm=metrics.rmse(truth, answers.rate_bpm),
+        recordings_rmse_bpm=metrics.rmse_over_recordings(truth, answers.rate_bpm, recording),
+        within_5bpm=metrics.within(truth, answers.rate_bpm),
+        pearson=metrics.pearson(truth, answers.rate_bpm),
+        snr_db=_mean_finite(answers.snr_db),
+        coverage=metrics.coverage(truth, answers.low_bpm, answers.high_bpm),
+        seconds_per_minute=_mean_finite(np.array([s.seconds_per_minute for s in scored])),
+    )
+
+
+def _read_traces(video: Video, summarise: Callable[[np.ndarray], jax.Array]) -> Traces:
+    started = time.perf_counter()
+    stamps, colours = [], []
+    for frame in video.frames():
+        stamps.append(frame.time_s)
+        colours.append(np.asarray(summarise(frame.image)))
+    if not stamps:
+        raise InputError(f"{video.name}: has no frames")
+    grid = np.arange(int(stamps[-1] * TRACE_FPS + 1e-3) + 1) / TRACE_FPS
+    colour = np.stack(colours)
+    flat = [np.interp(grid, stamps, channel) for channel in colour.reshape(len(stamps), -1).T]
+    resampled = np.stack(flat, -1).reshape(len(grid), *colour.shape[1:]).astype(np.float32)
+    return Traces(resampled, stamps[-1], time.perf_counter() - started)
+
+
+def _baseline_clip(window_s: float) -> ClipConfig:
+    low, high, rates = BASELINE_RATES_BPM
+    return ClipConfig(
+        fps=TRACE_FPS, frames=round(window_s * TRACE_FPS), low_bpm=low, high_bpm=high, rates=rates
+    )
+
+
+@partial(jax.jit, static_argnames=("clip", "method"))
+def _skin_window(trace: jax.Array, clip: ClipConfig, method: str) -> tuple[jax.Array, jax.Array]:
+    """The pulse signal of a window and its probability over rates."""
+    signal = baselines.METHODS[method](trace, fps=clip.fps)
+    return signal, baselines.spectrum_probability(signal, clip.fps, clip.rate_axis_bpm)
+
+
+def _centre(start: int, clip: ClipConfig) -> float:
+    return start / clip.fps + clip.duration_s / 2
+
+
+def _summarise_map(time_s: float, probability: np.ndarray, axis: np.ndarray) -> tuple:
+    """A row of evidence: time, combined probability, share with a pulse, Eq. 8, median."""
+    rates = readout.patch_rates(probability, axis)
+    known = rates[np.isfinite(rates)]
+    median = float(np.median(known)) if len(known) else np.nan
+    return (
+        time_s,
+        readout.combine(probability),
+        len(known) / rates.size,
+        readout.equation_8(probability, axis),
+        median,
+    )
+
+
+def _evidence(
+    rows: list[tuple], signals: list, clip: ClipConfig, step_s: float, read: Traces, started: float
+) -> Evidence:
+    if not rows:
+        raise InputError(f"{read.end_s:.1f} s long; one window needs {clip.duration_s:g} s")
+    columns = [np.array(column, np.float64) for column in zip(*rows, strict=True)]
+    time_s, probability, pulse_share, equation_8_bpm, median_bpm = columns
+    return Evidence(
+        time_s=time_s,
+        rate_axis_bpm=clip.rate_axis_bpm,
+        probability=probability,
+        pulse_share=pulse_share,
+        equation_8_bpm=equation_8_bpm,
+        median_bpm=median_bpm,
+        signal=np.array(signals, np.float32) if signals else np.zeros((len(rows), 0), np.float32),
+        window_s=clip.duration_s,
+        step_s=step_s,
+        fps=clip.fps,
+        end_s=read.end_s,
+        seconds=read.seconds + time.perf_counter() - started,
+    )
+
+
+def _snr(evidence: Evidence, truth: Truth, inside: np.ndarray) -> Windows:
+    """Mean SNR in dB of the signals inside every window of the truth."""
+    if not evidence.signal.shape[1]:
+        return np.full(len(truth.time_s), np.nan)
+    return np.array(
+        [
+            _mean_finite(
+                np.array([metrics.snr_db(s, evidence.fps, rate) for s in evidence.signal[row]])
+            )
+            for row, rate in zip(inside, truth.rate_bpm, strict=True)
+        ]
+    )
+
+
+def _mean_finite(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
