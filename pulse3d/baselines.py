@@ -216,8 +216,10 @@ def skin_mask(image: Image) -> Bool[Array, "height width"]:
     """
     rgb = jnp.asarray(image)
     rgb = rgb.astype(jnp.float32) if rgb.dtype == jnp.uint8 else 255 * rgb
-    cb = 128 + rgb @ jnp.array([-0.168736, -0.331264, 0.5])
-    cr = 128 + rgb @ jnp.array([0.5, -0.418688, -0.081312])
+    # By channel, not as a product with a matrix: several times faster.
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    cb = 128 - 0.168736 * red - 0.331264 * green + 0.5 * blue
+    cr = 128 + 0.5 * red - 0.418688 * green - 0.081312 * blue
     return (cb >= 77) & (cb <= 127) & (cr >= 133) & (cr <= 173)
 
 

@@ -123,7 +123,7 @@ def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s
     whole recording. Raises InputError for a recording shorter than one window.
     """
     started = time.perf_counter()
-    clip = _baseline_clip(len(traces.colour) / TRACE_FPS if window_s is None else window_s)
+    clip = baseline_clip(len(traces.colour) / TRACE_FPS if window_s is None else window_s)
     axis, rows, signals = clip.rate_axis_bpm, [], []
     for start in window_starts(len(traces.colour), clip, step_s):
         trace = traces.colour[start : start + clip.frames]
@@ -141,7 +141,7 @@ def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: floa
     Raises InputError for a recording shorter than one window.
     """
     started = time.perf_counter()
-    clip = _baseline_clip(window_s)
+    clip = baseline_clip(window_s)
     rows = [
         _summarise_map(
             _centre(start, clip),
@@ -169,13 +169,19 @@ def network_evidence(
             last_s[0] = frame.time_s
             yield frame
 
-    results = stream.map_stream(
-        frames(), weights, (video.height, video.width), step_s=step_s, mapper=mapper
-    )
+    results = stream.map_stream(frames(), weights, (video.height, video.width), step_s=step_s, mapper=mapper)
     axis = clip.rate_axis_bpm
     rows = [_summarise_map(result.time_s, result.probability, axis) for result in results]
     read = Traces(np.zeros((0, 3)), last_s[0], 0.0)
     return _evidence(rows, [], clip, step_s, read, started)
+
+
+def baseline_clip(window_s: float) -> ClipConfig:
+    """The length and the rates of the baselines' windows; raises InputError for too short a window."""
+    low, high, rates = BASELINE_RATES_BPM
+    return ClipConfig(
+        fps=TRACE_FPS, frames=round(window_s * TRACE_FPS), low_bpm=low, high_bpm=high, rates=rates
+    )
 
 
 def window_starts(frames: int, clip: ClipConfig, step_s: float) -> range:
@@ -408,13 +414,6 @@ def _read_traces(video: Video, summarise: Callable[[np.ndarray], jax.Array]) -> 
     return Traces(resampled, stamps[-1], time.perf_counter() - started)
 
 
-def _baseline_clip(window_s: float) -> ClipConfig:
-    low, high, rates = BASELINE_RATES_BPM
-    return ClipConfig(
-        fps=TRACE_FPS, frames=round(window_s * TRACE_FPS), low_bpm=low, high_bpm=high, rates=rates
-    )
-
-
 @partial(jax.jit, static_argnames=("clip", "method"))
 def _skin_window(trace: jax.Array, clip: ClipConfig, method: str) -> tuple[jax.Array, jax.Array]:
     """The pulse signal of a window and its probability over rates."""
@@ -469,9 +468,7 @@ def _snr(evidence: Evidence, truth: Truth, inside: np.ndarray) -> Windows:
         return np.full(len(truth.time_s), np.nan)
     return np.array(
         [
-            _mean_finite(
-                np.array([metrics.snr_db(s, evidence.fps, rate) for s in evidence.signal[row]])
-            )
+            _mean_finite(np.array([metrics.snr_db(s, evidence.fps, rate) for s in evidence.signal[row]]))
             for row, rate in zip(inside, truth.rate_bpm, strict=True)
         ]
     )

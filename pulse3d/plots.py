@@ -20,7 +20,7 @@ from pulse3d.video import Frame
 
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
-# Told apart by the colour-blind (Okabe and Ito, 2008); black is the truth's.
+# Of the methods, in the order given; told apart by the colour-blind (Okabe and Ito, 2008).
 METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.45")
 METHOD_MARKERS = "osD^vP*X"
 
@@ -169,14 +169,14 @@ def overlay_frames(
         yield np.asarray(blended)
 
 
-def rate_figure(scored: list[Scored]) -> Figure:
+def rate_figure(scored: list[Scored], methods: list[str]) -> Figure:
     """Rate over time of every method, with its interval, against the truth of one recording."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     truth = scored[0].truth
     axes.plot(truth.time_s, truth.rate_bpm, color="black", lw=2.5, label="truth")
-    for index, one in enumerate(scored):
-        style = _style(index)
+    for one in scored:
+        style = _style(methods.index(one.method))
         answers = one.answers
         axes.plot(
             one.truth.time_s, answers.rate_bpm, ms=3.5, lw=1, ls="-", alpha=0.9, label=one.method, **style
@@ -190,14 +190,16 @@ def rate_figure(scored: list[Scored]) -> Figure:
     return figure
 
 
-def scatter_figure(scored: list[Scored]) -> Figure:
+def scatter_figure(scored: list[Scored], methods: list[str]) -> Figure:
     """Answered against true rate, a point per window, with the identity line; a panel per method."""
     figure, panels = _panels(scored)
-    known = np.concatenate([v[np.isfinite(v)] for s in scored for v in (s.truth.rate_bpm, s.answers.rate_bpm)])
+    known = np.concatenate(
+        [v[np.isfinite(v)] for s in scored for v in (s.truth.rate_bpm, s.answers.rate_bpm)]
+    )
     limits = (known.min() - 5, known.max() + 5) if len(known) else (40, 240)
-    for index, (axes, (method, truth, answer, _)) in enumerate(panels):
+    for axes, (method, truth, answer, _) in panels:
         axes.plot(limits, limits, color="black", lw=1)
-        axes.plot(truth, answer, ls="", ms=3, alpha=0.5, **_style(index))
+        axes.plot(truth, answer, ls="", ms=3, alpha=0.5, **_style(methods.index(method)))
         axes.set(title=method, xlim=limits, ylim=limits, aspect="equal")
         axes.grid(alpha=0.3)
     figure.supxlabel("true pulse rate (bpm)", fontsize=10)
@@ -205,12 +207,14 @@ def scatter_figure(scored: list[Scored]) -> Figure:
     return figure
 
 
-def bland_altman_figure(scored: list[Scored]) -> Figure:
+def bland_altman_figure(scored: list[Scored], methods: list[str]) -> Figure:
     """Difference against mean of answer and truth (`metrics.bland_altman`); a panel per method."""
     figure, panels = _panels(scored)
-    for index, (axes, (method, truth, answer, _)) in enumerate(panels):
+    for axes, (method, truth, answer, _) in panels:
         points = metrics.bland_altman(truth, answer)
-        axes.plot(points.mean_bpm, points.difference_bpm, ls="", ms=3, alpha=0.5, **_style(index))
+        axes.plot(
+            points.mean_bpm, points.difference_bpm, ls="", ms=3, alpha=0.5, **_style(methods.index(method))
+        )
         axes.axhline(points.bias_bpm, color="black", lw=1.5)
         for limit in (points.low_bpm, points.high_bpm):
             axes.axhline(limit, color="black", lw=1, ls="--")
@@ -222,9 +226,9 @@ def bland_altman_figure(scored: list[Scored]) -> Figure:
     return figure
 
 
-def errors_figure(scored: list[Scored]) -> Figure:
+def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
     """The MAE of every recording and method; bars from the 10th to the 90th percentile of its windows."""
-    clips, methods = (list(dict.fromkeys(names)) for names in zip(*((s.clip, s.method) for s in scored)))
+    clips = list(dict.fromkeys(s.clip for s in scored))
     figure = Figure(figsize=(8, 1.2 + len(clips) * (0.12 + 0.14 * len(methods))), layout="constrained")
     axes = figure.subplots()
     for one in scored:
@@ -247,18 +251,21 @@ def errors_figure(scored: list[Scored]) -> Figure:
     return figure
 
 
-def reliability_figure(scored: list[Scored]) -> Figure:
+def reliability_figure(scored: list[Scored], methods: list[str]) -> Figure:
     """Share of answers within 5 bpm against the confidence stated, for methods that state one."""
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="black", lw=1, label="calibrated")
-    for index, (method, truth, answer, confidence) in enumerate(_by_method(scored)):
+    for method, truth, answer, confidence in _by_method(scored):
         curve = metrics.reliability(confidence[np.isfinite(truth)], _near(truth, answer))
         if curve.windows.any():
             filled = curve.windows > 0
             label = f"{method} (error {curve.error:.2f})"
-            axes.plot(curve.confidence[filled], curve.accuracy[filled], lw=1, ms=5, label=label, **_style(index))
-    axes.set(xlabel="stated confidence", ylabel="share of answers within 5 bpm", xlim=(0, 1), ylim=(-0.02, 1.02))
+            style = _style(methods.index(method))
+            axes.plot(curve.confidence[filled], curve.accuracy[filled], lw=1, ms=5, label=label, **style)
+    axes.set(
+        xlabel="stated confidence", ylabel="share of answers within 5 bpm", xlim=(0, 1), ylim=(-0.02, 1.02)
+    )
     _finish(axes)
     return figure
 

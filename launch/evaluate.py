@@ -1,0 +1,390 @@
+r"""Scores methods on recordings with a known pulse.
+
+    python -m launch.evaluate --dataset=ubfc2 --root=UBFC2 --out=results --methods=default,pos,pos:tracked
+
+Writes into --out: results.csv (a row per method and recording), windows.csv, table.md (also
+printed), figures, and evidence/, from which an interrupted run goes on and other read-outs are
+made at no cost. `pulse3d/evaluation.py` says what a method is, `pulse3d/metrics.py` what is
+measured. Recordings that are missing or damaged are named and skipped (exit code 1). Several
+processes share the work with --shard=0/4 ... --shard=3/4, or under Slurm by themselves; a run
+without --shard then puts the whole together.
+
+--protocol=toolbox takes one rate per recording, as rPPG-Toolbox does: of the whole pulse signal
+of green, chrom and pos, against the contact pulse by the same path. Other sources give no
+signal; for them it is the median of the answers of all their windows.
+"""
+
+import fnmatch
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tqdm
+from absl import flags
+
+from launch import common
+from pulse3d import __version__, checkpoint, config, datasets, evaluation, files, mapping, plots, video
+from pulse3d.errors import InputError
+
+_DATASET = flags.DEFINE_enum("dataset", None, list(datasets.DATASETS), "Layout of the recordings.")
+_ROOT = flags.DEFINE_string("root", None, "Folder of the recordings.")
+_OUT = flags.DEFINE_string("out", None, "Output folder; a folder with results is resumed.")
+_METHODS = flags.DEFINE_list(
+    "methods",
+    ["default", *evaluation.BASELINES],
+    "SOURCE or SOURCE:READOUT, with commas between. SOURCE:"
+    f" {', '.join([*evaluation.BASELINES, *evaluation.BASELINE_MAPS])}, or weights (default, a preset,"
+    f" a file, a folder). READOUT: {', '.join(evaluation.READOUTS)}.",
+)
+_WINDOW = flags.DEFINE_float("window_s", 10.0, "Seconds of video per answer.", lower_bound=1.0)
+_STEP = flags.DEFINE_float("step_s", 1.0, "Seconds between answers.", lower_bound=1e-3)
+_RECORDINGS = flags.DEFINE_list("recordings", ["*"], "Only recordings whose name fits one of these patterns.")
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol", "windows", ["windows", "toolbox"], "An answer per window, or one per recording."
+)
+_SHARD = flags.DEFINE_string("shard", None, "i/n: computes recordings i, i + n, i + 2n ... only.")
+_STRIDE = flags.DEFINE_integer(
+    "stride", None, "Pixels between patches; default: the network's, or --patch.", lower_bound=1
+)
+_PATCH = flags.DEFINE_integer("patch", 24, "Pixels of the patches of the *_map baselines.", lower_bound=1)
+_SET = flags.DEFINE_multi_string(
+    "set", [], "Overrides a setting of map or readout: --set readout.interval=0.8."
+)
+
+RESULTS_HEADER = (
+    "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute"
+)
+WINDOWS_HEADER = "method,clip,time_s,truth_bpm,device_bpm,answer_bpm,low_bpm,high_bpm,confidence"
+DEFINITIONS = """\
+MAE: mean over recordings of each recording's mean absolute error, with its 95 % bootstrap interval over
+recordings. RMSE, within 5 bpm (no answer is a miss), Pearson and coverage (of the 90 % interval): over all
+windows. RMSE over recordings: of a recording's mean answer from its mean truth. SNR: mean over windows, of
+methods that give a pulse signal. s/min: seconds of computing, decoding included, per minute of video."""
+
+
+class Source(NamedTuple):
+    """What makes evidence: from a video, with settings, read with a config."""
+
+    compute: Callable[[video.Video], evaluation.Evidence]
+    settings: dict[str, Any]
+    readout: config.ReadoutConfig
+
+
+def main() -> None:
+    for flag in (_DATASET, _ROOT, _OUT):
+        if flag.value is None:
+            raise InputError(f"--{flag.name}: missing; see --help")
+    methods = [evaluation.parse_method(name) for name in dict.fromkeys(_METHODS.value)]
+    index, shards = parse_shard(_SHARD.value, os.environ)
+    sources = make_sources(methods)
+    recordings = [
+        recording
+        for recording in datasets.find_recordings(_DATASET.value, _ROOT.value)
+        if any(fnmatch.fnmatchcase(recording.name, pattern) for pattern in _RECORDINGS.value)
+    ]
+    if not methods or not recordings:
+        raise InputError(f"--recordings={','.join(_RECORDINGS.value)}: none fits, or --methods is empty")
+    out = files.make_folder(Path(_OUT.value))
+    folder = files.make_folder(out / "evidence")
+
+    failed = compute(recordings[index::shards], sources, folder)
+    scored, missing = [], []
+    for recording in recordings:
+        try:
+            answered = score_recording(recording, methods, sources, folder)
+        except InputError as error:
+            failed |= report_failure(recording, str(error), known=failed)
+            answered = []
+        scored += answered
+        if len(answered) < len(methods):
+            missing.append(recording.name)
+    if missing:
+        print(f"{len(missing)} of {len(recordings)} recordings missing or not complete: {', '.join(missing)}")
+    if not scored and shards == 1:
+        raise InputError("no recording could be scored")
+    if scored:
+        write_results(out, scored)
+        if _PROTOCOL.value == "windows" and (shards == 1 or not missing):
+            draw(out, scored)
+        print(f"written to {out}: results.csv, windows.csv, table.md")
+    sys.exit(1 if failed else 0)
+
+
+def parse_shard(shard: str | None, environment) -> tuple[int, int]:
+    """(index, number) of this process; from Slurm's variables where no shard is given."""
+    if shard is None:
+        shard = f"{environment.get('SLURM_PROCID', 0)}/{environment.get('SLURM_NTASKS', 1)}"
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not match or not int(match[1]) < int(match[2]):
+        raise InputError(f"--shard={shard}: expected i/n with 0 <= i < n, as in 0/4")
+    return int(match[1]), int(match[2])
+
+
+def make_sources(methods: list[evaluation.Method]) -> dict[str, Source]:
+    """The sources of the methods by name; raises InputError for one that cannot be used as asked."""
+    toolbox = _PROTOCOL.value == "toolbox"
+    sources = {}
+    for method in methods:
+        if toolbox and method.source in evaluation.BASELINES and method.name != method.source:
+            raise InputError(f"method {method.name}: --protocol=toolbox takes the whole signal, no read-out")
+        if method.source not in sources:
+            sources[method.source] = make_source(method.source, toolbox=toolbox)
+    return sources
+
+
+# Baselines of the same recording follow each other and share its traces.
+skin_traces = functools.lru_cache(maxsize=1)(evaluation.skin_traces)
+patch_traces = functools.lru_cache(maxsize=1)(evaluation.patch_traces)
+
+
+def make_source(name: str, *, toolbox: bool) -> Source:
+    """A baseline, or a network with weights by that name."""
+    step_s, window_s = _STEP.value, _WINDOW.value
+    settings: dict[str, Any] = {"step_s": step_s}
+    if name in evaluation.BASELINES:
+        length_s = None if toolbox else window_s
+        evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
+        chosen = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
+        return Source(
+            lambda source: evaluation.skin_evidence(
+                skin_traces(source), name, window_s=length_s, step_s=step_s
+            ),
+            settings | {"window_s": length_s},
+            chosen.readout,
+        )
+    if name in evaluation.BASELINE_MAPS:
+        stride_px = _STRIDE.value or _PATCH.value
+        evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
+        chosen = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
+        return Source(
+            lambda source: evaluation.patch_evidence(
+                patch_traces(source, patch_px=_PATCH.value, stride_px=stride_px),
+                name.removesuffix("_map"),
+                window_s=window_s,
+                step_s=step_s,
+            ),
+            settings | {"window_s": window_s, "patch_px": _PATCH.value, "stride_px": stride_px},
+            chosen.readout,
+        )
+    weights = checkpoint.load_weights(name)
+    weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
+    clip, stride_px = weights.config.clip, _STRIDE.value or weights.config.map.stride_px
+    evaluation.require_windows(clip, window_s=clip.duration_s if toolbox else window_s, step_s=step_s)
+    mapper = functools.cache(
+        lambda shape: mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px)
+    )
+    return Source(
+        lambda source: evaluation.network_evidence(
+            source, weights, mapper((source.height, source.width)), step_s=step_s
+        ),
+        settings
+        | {
+            "weights": evaluation.fingerprint(weights),
+            "centre": weights.config.map.centre,
+            "stride_px": stride_px,
+        },
+        weights.config.readout,
+    )
+
+
+def evidence_file(
+    recording: datasets.Recording, name: str, source: Source, folder: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Where the evidence is, and the settings that it must have been made by."""
+    made_by = source.settings | {
+        "source": name,
+        "dataset": recording.dataset,
+        "root": os.path.abspath(_ROOT.value),
+        "recording": recording.name,
+        "pulse3d": __version__,
+    }
+    return folder / f"{files.safe_name(name)},{files.safe_name(recording.name)}.npz", made_by
+
+
+def compute(recordings: list[datasets.Recording], sources: dict[str, Source], folder: Path) -> set[str]:
+    """Makes the evidence that is not there; returns the names of recordings that failed."""
+    failed: set[str] = set()
+    total = len(recordings) * len(sources)
+    with tqdm.tqdm(total=total, unit="evidence", desc="evaluating", disable=None) as bar:
+        for recording in recordings:
+            bar.set_postfix_str(recording.name)
+            opened, errors = None, {}
+            for name, source in sources.items():
+                path, made_by = evidence_file(recording, name, source, folder)
+                if files.read_npz(path, made_by=made_by) is None:
+                    try:
+                        if opened is None:
+                            recording.reference()  # if it is damaged, computing would be in vain
+                            opened = recording.open_video()
+                        evidence = source.compute(opened)
+                        files.write_npz(path, evidence._asdict(), made_by=made_by)
+                    except InputError as error:
+                        errors.setdefault(str(error), []).append(name)
+                bar.update()
+            for message, names in errors.items():
+                failed |= report_failure(recording, f"({', '.join(names)}) {message}")
+    return failed
+
+
+def report_failure(recording: datasets.Recording, message: str, known: set[str] = frozenset()) -> set[str]:
+    """Prints one line about a skipped recording, unless it is known already; returns its name."""
+    if recording.name not in known:
+        tqdm.tqdm.write(f"skipped {recording.name}: {message}", file=sys.stderr)
+    return {recording.name}
+
+
+def score_recording(
+    recording: datasets.Recording,
+    methods: list[evaluation.Method],
+    sources: dict[str, Source],
+    folder: Path,
+) -> list[evaluation.Scored]:
+    """Truth and answers of all methods whose evidence is there."""
+    truth_of = functools.cache(
+        functools.partial(evaluation.toolbox_truth, recording)
+        if _PROTOCOL.value == "toolbox"
+        else functools.partial(evaluation.window_truth, recording, window_s=_WINDOW.value, step_s=_STEP.value)
+    )
+    scored = []
+    for method in methods:
+        source = sources[method.source]
+        path, made_by = evidence_file(recording, method.source, source, folder)
+        arrays = files.read_npz(path, made_by=made_by)
+        if arrays is None:
+            continue
+        evidence = evaluation.Evidence(**{k: v if v.ndim else float(v) for k, v in arrays.items()})
+        truth = truth_of(evidence.end_s)
+        if _PROTOCOL.value == "toolbox":
+            answers = evaluation.toolbox_answers(evidence, method.readout, truth, source.readout)
+        else:
+            answers = evaluation.window_answers(
+                evidence, method.readout, truth, source.readout, window_s=_WINDOW.value
+            )
+        seconds_per_minute = 60 * evidence.seconds / evidence.end_s
+        scored.append(
+            evaluation.Scored(
+                method.name, recording.name, recording.truth, truth, answers, seconds_per_minute
+            )
+        )
+    return scored
+
+
+def write_results(out: Path, scored: list[evaluation.Scored]) -> None:
+    """Writes results.csv, windows.csv and table.md, and prints the table."""
+    number = files.number
+    results, windows = [], []
+    for one in scored:
+        s = evaluation.score([one])
+        measures = (
+            s.mae_bpm,
+            s.rmse_bpm,
+            s.within_5bpm,
+            s.pearson,
+            s.snr_db,
+            s.coverage,
+            s.seconds_per_minute,
+        )
+        results.append(
+            [one.method, one.clip, str(s.n_windows), str(s.answered), *(number(v, 4) for v in measures)]
+        )
+        columns = (*one.truth, *one.answers[:4])
+        windows += [
+            [one.method, one.clip, *(number(v, 3) for v in row)] for row in zip(*columns, strict=True)
+        ]
+    files.write_csv(out / "results.csv", RESULTS_HEADER, results)
+    files.write_csv(out / "windows.csv", WINDOWS_HEADER, windows)
+    text = "\n\n".join([*tables(scored), DEFINITIONS])
+    files.write_atomically(out / "table.md", (text + "\n").encode())
+    print(text)
+
+
+def tables(scored: list[evaluation.Scored]) -> list[str]:
+    """The scores as Markdown: pooled by kind of truth, pulseless recordings, every recording's MAE."""
+    methods, clips = (list(dict.fromkeys(getattr(s, name) for s in scored)) for name in ("method", "clip"))
+    number, pooled, pulseless = files.number, [], []
+    for kind in dict.fromkeys(s.kind for s in scored):
+        for method in methods:
+            group = [s for s in scored if (s.kind, s.method) == (kind, method)]
+            if not group:
+                continue
+            s = evaluation.score(group)
+            share = s.answered / s.n_windows if s.n_windows else np.nan
+            counts = [method, _DATASET.value, str(s.recordings), str(s.n_windows)]
+            if kind == datasets.NO_PULSE:
+                pulseless.append([*counts, number(100 * (1 - share), 1), number(s.seconds_per_minute, 1)])
+                continue
+            interval = f" ({s.mae_low_bpm:.1f} to {s.mae_high_bpm:.1f})" if np.isfinite(s.mae_low_bpm) else ""
+            pooled.append(
+                [
+                    *counts[:2],
+                    kind,
+                    *counts[2:],
+                    number(100 * share, 1),
+                    number(s.mae_bpm, 2) + interval,
+                    number(s.rmse_bpm, 2),
+                    number(s.recordings_rmse_bpm, 2),
+                    number(100 * s.within_5bpm, 1),
+                    number(s.pearson, 2),
+                    number(s.snr_db, 1),
+                    number(100 * s.coverage, 1),
+                    number(s.seconds_per_minute, 1),
+                ]
+            )
+    header = (
+        "method,data set,truth,recordings,windows,answered (%),MAE (bpm) (95 % CI),RMSE (bpm),"
+        "RMSE over recordings (bpm),within 5 bpm (%),Pearson,SNR (dB),coverage (%),s/min"
+    )
+    unanswered = "method,data set,recordings,windows,unanswered (%),s/min"
+    found = {(s.clip, s.method): s for s in scored}
+    rows = [[clip, *(_cell(found.get((clip, method))) for method in methods)] for clip in clips]
+    parts = [markdown(header, pooled)] if pooled else []
+    if pulseless:
+        parts.append("No measurable pulse: no answer is right.\n\n" + markdown(unanswered, pulseless))
+    each = markdown(",".join(["recording", *methods]), rows)
+    return [*parts, f"MAE of every recording (bpm); without a pulse, windows left unanswered:\n\n{each}"]
+
+
+def _cell(one: evaluation.Scored | None) -> str:
+    """A recording's entry in the table of all."""
+    if one is None:
+        return "missing"
+    s = evaluation.score([one])
+    if one.kind == datasets.NO_PULSE:
+        return f"{s.n_windows - s.answered} of {s.n_windows} unanswered"
+    return files.number(s.mae_bpm, 2) or "no answer"
+
+
+def markdown(header: str, rows: list[list[str]]) -> str:
+    """A Markdown table; header: the names of the columns, with commas between."""
+    table = [header.split(","), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in table
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def draw(out: Path, scored: list[evaluation.Scored]) -> None:
+    """Writes the figures; those of agreement are of the recordings with a contact pulse, if any."""
+    methods = list(dict.fromkeys(s.method for s in scored))
+    for clip in dict.fromkeys(s.clip for s in scored):
+        figure = plots.rate_figure([s for s in scored if s.clip == clip], methods)
+        plots.save_figure(figure, out / f"rate_{files.safe_name(clip)}.png", dpi=110)
+    known = [s for s in scored if s.kind != datasets.NO_PULSE]
+    contact = [s for s in known if s.kind == datasets.PPG] or known
+    if not known:
+        return
+    plots.save_figure(plots.errors_figure(known, methods), out / "errors.png")
+    plots.save_figure(plots.bland_altman_figure(contact, methods), out / "bland_altman.png")
+    plots.save_figure(plots.scatter_figure(contact, methods), out / "scatter.png")
+    plots.save_figure(plots.reliability_figure(contact, methods), out / "reliability.png")
+
+
+if __name__ == "__main__":
+    common.run(main)
