@@ -1,8 +1,9 @@
 """What every launcher does: flags in, one clear line for bad input, a compilation cache."""
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -48,6 +49,16 @@ def use_settings(trained: config.Config, assignments: list[str]) -> config.Confi
         if not assignment.startswith(("map.", "readout.")):
             raise InputError(f"--set {assignment}: here only the settings map.* and readout.* can be set")
     return config.override(trained, assignments)
+
+
+def parse_shard(shard: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
+    """(index, number) of this process; from Slurm's variables where no shard is given."""
+    if shard is None:
+        shard = f"{environment.get('SLURM_PROCID', 0)}/{environment.get('SLURM_NTASKS', 1)}"
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not match or not int(match[1]) < int(match[2]):
+        raise InputError(f"--shard={shard}: expected i/n with 0 <= i < n, as in 0/4")
+    return int(match[1]), int(match[2])
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -17,7 +17,6 @@ signal; for them it is the median of the answers of all their windows.
 import fnmatch
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +79,7 @@ def main() -> None:
         if flag.value is None:
             raise InputError(f"--{flag.name}: missing; see --help")
     methods = [evaluation.parse_method(name) for name in dict.fromkeys(_METHODS.value)]
-    index, shards = parse_shard(_SHARD.value, os.environ)
+    index, shards = common.parse_shard(_SHARD.value, os.environ)
     sources = make_sources(methods)
     recordings = [
         recording
@@ -113,16 +112,6 @@ def main() -> None:
             draw(out, scored)
         print(f"written to {out}: results.csv, windows.csv, table.md")
     sys.exit(1 if failed else 0)
-
-
-def parse_shard(shard: str | None, environment) -> tuple[int, int]:
-    """(index, number) of this process; from Slurm's variables where no shard is given."""
-    if shard is None:
-        shard = f"{environment.get('SLURM_PROCID', 0)}/{environment.get('SLURM_NTASKS', 1)}"
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    if not match or not int(match[1]) < int(match[2]):
-        raise InputError(f"--shard={shard}: expected i/n with 0 <= i < n, as in 0/4")
-    return int(match[1]), int(match[2])
 
 
 def make_sources(methods: list[evaluation.Method]) -> dict[str, Source]:

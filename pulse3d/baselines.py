@@ -229,9 +229,10 @@ def skin_mean(image: Image) -> tuple[Float[Array, "3"], Float[Array, ""]]:
     Without any skin the mean is that of the whole image, and the share 0 says so.
     """
     mask = skin_mask(image)
-    weight = jnp.where(mask.any(), mask, True)[..., None]
-    mean = jnp.sum(jnp.asarray(image) * weight, axis=(0, 1), dtype=jnp.float32) / weight.sum()
-    return mean, mask.mean()
+    weight = jnp.where(mask.any(), mask, True)
+    channels = jnp.moveaxis(jnp.asarray(image), -1, 0)
+    sums = [jnp.sum(channel * weight, dtype=jnp.float32) for channel in channels]
+    return jnp.stack(sums) / weight.sum(), mask.mean()
 
 
 def skin_trace(window: Window) -> tuple[Float[Array, "time 3"], Float[Array, "time"]]:

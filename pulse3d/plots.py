@@ -229,7 +229,7 @@ def bland_altman_figure(scored: list[Scored], methods: list[str]) -> Figure:
 def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
     """The MAE of every recording and method; bars from the 10th to the 90th percentile of its windows."""
     clips = list(dict.fromkeys(s.clip for s in scored))
-    figure = Figure(figsize=(8, 1.2 + len(clips) * (0.12 + 0.14 * len(methods))), layout="constrained")
+    figure = Figure(figsize=(8, 1.0 + len(clips) * (0.1 + 0.09 * len(methods))), layout="constrained")
     axes = figure.subplots()
     for one in scored:
         error = abs(one.answers.rate_bpm - one.truth.rate_bpm)
@@ -239,7 +239,7 @@ def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
         if len(error):
             style = _style(index)
             axes.plot(np.percentile(error, [10, 90]), [row, row], color=style["color"], lw=1.5, alpha=0.6)
-            axes.plot(error.mean(), row, ls="", ms=5, **style)
+            axes.plot(error.mean(), row, ls="", ms=4, **style)
     for index, method in enumerate(methods):
         axes.plot([], [], ls="", ms=5, label=method, **_style(index))
     axes.set_yticks(range(len(clips)), clips, fontsize=8)

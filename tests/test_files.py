@@ -66,3 +66,52 @@ def test_output_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         files.make_folder(tmp_path / "file" / "out")
+
+
+def test_arrays_come_back_only_for_the_settings_that_made_them(tmp_path):
+    path, made_by = tmp_path / "a.npz", {"source": "pos", "window_s": 10.0, "stride_px": None}
+    assert files.read_npz(path, made_by=made_by) is None
+    files.write_npz(path, {"rate_bpm": np.array([60.0, np.nan]), "fps": 30.0}, made_by=made_by)
+    arrays = files.read_npz(path, made_by=dict(reversed(made_by.items())))
+    assert set(arrays) == {"rate_bpm", "fps"}
+    np.testing.assert_array_equal(arrays["rate_bpm"], [60, np.nan])
+    assert files.read_npz(path, made_by=made_by | {"window_s": 8.0}) is None
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"xyz"]
+)
+def test_damaged_arrays_are_none(tmp_path, damage):
+    path = tmp_path / "a.npz"
+    files.write_npz(path, {"rate_bpm": np.arange(1000.0)}, made_by={})
+    path.write_bytes(damage(path.read_bytes()))
+    assert files.read_npz(path, made_by={}) is None
+
+
+def test_flipped_bytes_are_noticed(tmp_path):
+    path = tmp_path / "a.npz"
+    files.write_npz(path, {"rate_bpm": np.random.default_rng(0).random(1000)}, made_by={})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 64] = bytes(64)
+    path.write_bytes(data)
+    assert files.read_npz(path, made_by={}) is None
+
+
+def test_tables_keep_commas_and_leave_undefined_numbers_empty(tmp_path):
+    rows = [
+        ["a, b", files.number(1.2345, 2)],
+        ["c", files.number(np.nan, 2)],
+        ["d", files.number(-np.inf, 2)],
+    ]
+    files.write_csv(tmp_path / "t.csv", "clip,mae_bpm", rows)
+    assert (tmp_path / "t.csv").read_text() == 'clip,mae_bpm\n"a, b",1.23\nc,\nd,\n'
+
+
+def test_safe_names_have_no_folders_and_do_not_collide():
+    names = ["1/0", "1_0", "1 0", "..", "a.b-c", "runs/paper"]
+    safe = [files.safe_name(name) for name in names]
+    assert len(set(safe)) == len(names)
+    assert not any("/" in name for name in safe)
+    assert safe[4] == "a.b-c"

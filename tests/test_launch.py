@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from launch import common
 from pulse3d import checkpoint, config, generator, train, video
 
 ROOT = Path(__file__).parents[1]
@@ -152,6 +154,18 @@ def test_diverging_training_says_so_and_keeps_the_checkpoint(tmp_path):
         ("predict", ["--stride=0"], "stride"),
         ("predict", ["--set=train.steps=3"], "only the settings map.* and readout.*"),
         ("predict", ["--set=map.center=pixel"], "did you mean centre"),
+        ("evaluate", ["--dataset=ubfc3", "--root=.", "--out=x"], "ubfc3"),
+        ("evaluate", ["--dataset=clips", "--out=x"], "--root: missing"),
+        ("evaluate", ["--dataset=clips", "--root=nowhere", "--out=x", "--methods=pos"], "no such folder"),
+        ("evaluate", ["--dataset=clips", "--root=.", "--out=x", "--methods=pos:eq9"], "eq8"),
+        ("evaluate", ["--dataset=clips", "--root=.", "--out=x", "--methods=missing"], "no such file"),
+        ("evaluate", ["--dataset=clips", "--root=.", "--out=x", "--shard=2/2"], "0 <= i < n"),
+        ("evaluate", ["--dataset=clips", "--root=.", "--out=x", "--step_s=0.25"], "whole number of frames"),
+        (
+            "evaluate",
+            ["--dataset=clips", "--root=.", "--out=x", "--methods=paper", "--window_s=1.5"],
+            "needs windows of 2 s",
+        ),
     ],
 )
 def test_bad_input_gets_a_clear_line_and_exit_code_2(tmp_path, module, arguments, message):
@@ -239,3 +253,166 @@ def test_keras_weights_map_the_demo(shared, tmp_path):
     code, out, err = run("predict", f"--weights={shared / 'reference'}", f"--out={tmp_path}", "--stride=24")
     assert code == 0, err
     assert "background" in out
+
+
+def write_clips(root, *, names=("lab/1", "b", "c", "still"), seconds=13, fps=15):
+    """A folder of clips of 66, 84, 102 ... bpm; `c` has a consensus, `still` no pulse."""
+    manifest, rng = [], np.random.default_rng(0)
+    time_s = np.arange(seconds * fps) / fps
+    for index, name in enumerate(names):
+        rate_bpm = 66 + 18 * index
+        wave = np.sin(2 * np.pi * rate_bpm / 60 * time_s) * (name != "still")
+        colour = np.array([184, 133, 112]) - 2 * wave[:, None] * np.array([0.3, 1.0, 0.6])
+        frames = colour[:, None, None] + rng.normal(0, 2, (len(time_s), 24, 32, 3))
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(root / f"{name}.npy", np.clip(frames.round(), 0, 255).astype(np.uint8))
+        np.savetxt(root / f"{name}_timestamps.txt", time_s)
+        entry = {"name": name, "file": f"{name}.npy", "truth_kind": "ppg"}
+        if name == "c":
+            entry |= {"truth_kind": "consensus", "hr_consensus": rate_bpm}
+        elif name == "still":
+            entry |= {"truth_kind": "no measurable pulse"}
+        else:
+            contact_s = np.arange(0, seconds, 1 / 60)
+            table = np.stack([contact_s, np.sin(2 * np.pi * rate_bpm / 60 * contact_s)], 1)
+            np.savetxt(root / f"{name}_ppg.csv", table, delimiter=",", header="t_s,ppg", comments="")
+        manifest.append(entry)
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    return root
+
+
+def evaluate(root, out, *arguments):
+    return run("evaluate", "--dataset=clips", f"--root={root}", f"--out={out}", *arguments)
+
+
+def without_timing(path):
+    return [{k: v for k, v in row.items() if k != "seconds_per_minute"} for row in read_csv(path)]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(clips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluated")
+    code, printed, err = evaluate(clips, out, "--methods=green,chrom,pos,pos:tracked,pos_map", "--patch=8")
+    assert code == 0, err
+    return out, printed
+
+
+def test_evaluation_writes_everything(evaluated):
+    out, printed = evaluated
+    assert {p.name for p in out.iterdir()} == {
+        "results.csv", "windows.csv", "table.md", "evidence",
+        "rate_lab%2F1.png", "rate_b.png", "rate_c.png", "rate_still.png",
+        "errors.png", "bland_altman.png", "scatter.png", "reliability.png",
+    }  # fmt: skip
+    results, windows = read_csv(out / "results.csv"), read_csv(out / "windows.csv")
+    assert ",".join(results[0]) == (
+        "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute"
+    )
+    assert ",".join(windows[0]) == (
+        "method,clip,time_s,truth_bpm,device_bpm,answer_bpm,low_bpm,high_bpm,confidence"
+    )
+    assert len(results) == 5 * 4
+    assert len(windows) == 5 * 4 * 4, "13 s hold four windows of 10 s"
+    assert (out / "table.md").read_text().strip() in printed
+    for row in results:
+        if row["clip"] == "still":
+            assert (row["n_windows"], row["mae_bpm"]) == ("4", "")
+        else:
+            assert float(row["mae_bpm"]) < 1
+            assert float(row["within_5bpm"]) == 1
+            assert (float(row["snr_db"]) > 5) if row["method"] != "pos_map" else row["snr_db"] == ""
+            assert bool(row["coverage"]) == (row["method"] in ("pos:tracked", "pos_map"))
+    errors = {
+        (row["method"], row["clip"]): abs(float(row["answer_bpm"]) - float(row["truth_bpm"]))
+        for row in windows
+        if row["clip"] != "still"
+    }
+    assert max(errors.values()) < 2
+
+
+def test_evaluation_resumes_and_makes_other_read_outs_at_no_cost(clips, evaluated, tmp_path):
+    shutil.copytree(evaluated[0] / "evidence", tmp_path / "evidence")
+    made = {p: p.stat().st_mtime_ns for p in (tmp_path / "evidence").iterdir()}
+    assert len(made) == 4 * 4, "green, chrom, pos, pos_map; four clips"
+    damaged = tmp_path / "evidence" / "pos,b.npz"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    code, _, err = evaluate(
+        clips, tmp_path, "--methods=pos:posterior,pos_map:eq8,pos_map", "--patch=8", "--stride=4"
+    )
+    assert code == 0, err
+    changed = {p.name for p, time_ns in made.items() if p.stat().st_mtime_ns != time_ns}
+    names = ("lab%2F1", "b", "c", "still")
+    assert changed == {"pos,b.npz", *(f"pos_map,{name}.npz" for name in names)}, "another stride"
+    assert {row["method"] for row in read_csv(tmp_path / "results.csv")} == {
+        "pos:posterior", "pos_map:eq8", "pos_map",
+    }  # fmt: skip
+
+
+def test_shards_come_together(clips, evaluated, tmp_path):
+    arguments = ("--methods=green,chrom,pos,pos:tracked,pos_map", "--patch=8")
+    code, printed, err = evaluate(clips, tmp_path, *arguments, "--shard=0/2")
+    assert code == 0, err
+    assert "2 of 4 recordings missing or not complete: b, still" in printed
+    assert {row["clip"] for row in read_csv(tmp_path / "results.csv")} == {"lab/1", "c"}
+    assert not list(tmp_path.glob("*.png")), "figures are drawn of the whole"
+    code, printed, err = evaluate(clips, tmp_path, *arguments, "--shard=1/2")
+    assert code == 0, err
+    assert "missing" not in printed
+    assert without_timing(tmp_path / "results.csv") == without_timing(evaluated[0] / "results.csv")
+    assert read_csv(tmp_path / "windows.csv") == read_csv(evaluated[0] / "windows.csv")
+    assert (tmp_path / "errors.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("shard", "environment", "expected"),
+    [
+        (None, {}, (0, 1)),
+        (None, {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, (3, 4)),
+        ("1/2", {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, (1, 2)),
+    ],
+)
+def test_shard_of_a_process(shard, environment, expected):
+    assert common.parse_shard(shard, environment) == expected
+
+
+def test_damaged_recordings_are_named_and_skipped(tmp_path):
+    root = write_clips(tmp_path / "clips", names=("a", "b", "d", "e"))
+    (root / "b_ppg.csv").write_text("t_s,ppg\n0,x\n")
+    (root / "d.npy").unlink()
+    np.savetxt(root / "e_timestamps.txt", np.arange(20) / 15)
+    code, printed, err = evaluate(root, tmp_path / "out", "--methods=pos,chrom")
+    assert code == 1
+    skipped = [line for line in err.splitlines() if line.startswith("skipped")]
+    assert [line.split(":")[0] for line in skipped] == ["skipped b", "skipped d", "skipped e"]
+    assert "Traceback" not in err
+    assert "3 of 4 recordings missing" in printed
+    assert {row["clip"] for row in read_csv(tmp_path / "out" / "results.csv")} == {"a"}
+    code, _, err = evaluate(root, tmp_path / "none", "--methods=pos", "--recordings=b,d")
+    assert code == 2
+    assert "no recording could be scored" in err
+
+
+def test_toolbox_protocol_answers_once_per_recording(clips, tmp_path):
+    code, _, err = evaluate(
+        clips, tmp_path, "--protocol=toolbox", "--methods=chrom,pos_map:median", "--patch=8"
+    )
+    assert code == 0, err
+    rows = read_csv(tmp_path / "windows.csv")
+    assert [(row["method"], row["clip"]) for row in rows[:2]] == [
+        ("chrom", "lab/1"),
+        ("pos_map:median", "lab/1"),
+    ]
+    assert len(rows) == 2 * 4
+    width = 60 * 30 / 512
+    assert float(rows[0]["truth_bpm"]) == pytest.approx(round(66 / width) * width, abs=1e-3)
+    assert rows[0]["answer_bpm"] == rows[0]["truth_bpm"]
+    assert float(rows[1]["answer_bpm"]) == pytest.approx(66, abs=1)
+    assert not list(tmp_path.glob("*.png"))
+    code, _, err = evaluate(clips, tmp_path, "--protocol=toolbox", "--methods=chrom:tracked")
+    assert code == 2
+    assert "no read-out" in err

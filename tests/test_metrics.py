@@ -53,15 +53,26 @@ def test_coverage_counts_answered_windows_and_their_bounds():
     assert metrics.coverage(truth, low, high) == pytest.approx(2 / 3)
 
 
+def test_recordings_weigh_the_same_whatever_their_length():
+    recording = np.array(["a", "a", "a", "b", "b", "c"])
+    truth = np.array([60.0, 60.0, 60.0, 80.0, nan, 70.0])
+    answer = np.array([61.0, 63.0, 59.0, 90.0, 80.0, nan])
+    assert metrics.mae_over_recordings(truth, answer, recording) == pytest.approx((5 / 3 + 10) / 2)
+    assert metrics.rmse_over_recordings(truth, answer, recording) == pytest.approx(np.sqrt((1 + 100) / 2))
+    assert np.isnan(metrics.mae_over_recordings(truth, np.full(6, nan), recording))
+    assert np.isnan(metrics.rmse_over_recordings(truth, np.full(6, nan), recording))
+
+
 def test_bootstrap_draws_recordings_not_windows():
-    recording = np.repeat(["a", "b", "c", "d"], 50)
+    lengths = [10, 50, 90, 50]
+    recording = np.repeat(["a", "b", "c", "d"], lengths)
     truth = np.full(200, 70.0)
-    answer = truth + np.repeat([0.0, 2.0, 4.0, 6.0], 50)
+    answer = truth + np.repeat([0.0, 2.0, 4.0, 6.0], lengths)
     low, high = metrics.mae_interval(truth, answer, recording)
     assert (low, high) == metrics.mae_interval(truth, answer, recording)
-    # all 4^4 draws of four recordings
+    # all 4^4 draws of four recordings, which weigh the same
     means = np.array(np.meshgrid(*[[0, 2, 4, 6]] * 4)).reshape(4, -1).mean(0)
-    np.testing.assert_allclose((low, high), np.percentile(means, [2.5, 97.5]), atol=0.5)
+    np.testing.assert_allclose((low, high), np.percentile(means, [2.5, 97.5]), atol=0.25)
     as_windows = metrics.mae_interval(truth, answer, np.arange(200))
     assert as_windows[1] - as_windows[0] < (high - low) / 4
 
