@@ -30,9 +30,11 @@ from launch import common
 from pulse3d import __version__, checkpoint, config, datasets, evaluation, files, mapping, plots, video
 from pulse3d.errors import InputError
 
-_DATASET = flags.DEFINE_enum("dataset", None, list(datasets.DATASETS), "Layout of the recordings.")
-_ROOT = flags.DEFINE_string("root", None, "Folder of the recordings.")
-_OUT = flags.DEFINE_string("out", None, "Output folder; a folder with results is resumed.")
+_DATASET = flags.DEFINE_enum(
+    "dataset", None, list(datasets.DATASETS), "Layout of the recordings.", required=True
+)
+_ROOT = flags.DEFINE_string("root", None, "Folder of the recordings.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Output folder; a folder with results is resumed.", required=True)
 _METHODS = flags.DEFINE_list(
     "methods",
     ["default", *evaluation.BASELINES],
@@ -75,9 +77,6 @@ class Source(NamedTuple):
 
 
 def main() -> None:
-    for flag in (_DATASET, _ROOT, _OUT):
-        if flag.value is None:
-            raise InputError(f"--{flag.name}: missing; see --help")
     methods = [evaluation.parse_method(name) for name in dict.fromkeys(_METHODS.value)]
     index, shards = common.parse_shard(_SHARD.value, os.environ)
     sources = make_sources(methods)
@@ -97,7 +96,8 @@ def main() -> None:
         try:
             answered = score_recording(recording, methods, sources, folder)
         except InputError as error:
-            failed |= report_failure(recording, str(error), known=failed)
+            if recording.name not in failed:
+                failed.add(report_failure(recording, str(error)))
             answered = []
         scored += answered
         if len(answered) < len(methods):
@@ -202,7 +202,7 @@ def compute(recordings: list[datasets.Recording], sources: dict[str, Source], fo
     with tqdm.tqdm(total=total, unit="evidence", desc="evaluating", disable=None) as bar:
         for recording in recordings:
             bar.set_postfix_str(recording.name)
-            opened, errors = None, {}
+            opened, errors = None, dict[str, list[str]]()
             for name, source in sources.items():
                 path, made_by = evidence_file(recording, name, source, folder)
                 if files.read_npz(path, made_by=made_by) is None:
@@ -216,15 +216,14 @@ def compute(recordings: list[datasets.Recording], sources: dict[str, Source], fo
                         errors.setdefault(str(error), []).append(name)
                 bar.update()
             for message, names in errors.items():
-                failed |= report_failure(recording, f"({', '.join(names)}) {message}")
+                failed.add(report_failure(recording, f"({', '.join(names)}) {message}"))
     return failed
 
 
-def report_failure(recording: datasets.Recording, message: str, known: set[str] = frozenset()) -> set[str]:
-    """Prints one line about a skipped recording, unless it is known already; returns its name."""
-    if recording.name not in known:
-        tqdm.tqdm.write(f"skipped {recording.name}: {message}", file=sys.stderr)
-    return {recording.name}
+def report_failure(recording: datasets.Recording, message: str) -> str:
+    """Prints one line about a skipped recording; returns its name."""
+    tqdm.tqdm.write(f"skipped {recording.name}: {message}", file=sys.stderr)
+    return recording.name
 
 
 def score_recording(
@@ -246,7 +245,8 @@ def score_recording(
         arrays = files.read_npz(path, made_by=made_by)
         if arrays is None:
             continue
-        evidence = evaluation.Evidence(**{k: v if v.ndim else float(v) for k, v in arrays.items()})
+        values: dict[str, Any] = {k: v if v.ndim else float(v) for k, v in arrays.items()}
+        evidence = evaluation.Evidence(**values)
         truth = truth_of(evidence.end_s)
         if _PROTOCOL.value == "toolbox":
             answers = evaluation.toolbox_answers(evidence, method.readout, truth, source.readout)

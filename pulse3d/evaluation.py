@@ -288,13 +288,10 @@ def window_answers(
     inside = abs(evidence.time_s - truth.time_s[:, None]) <= slack
     nothing = np.full(len(truth.time_s), np.nan)
     answers = Answers(nothing, nothing, nothing, nothing, _snr(evidence, truth, inside))
-    if asked in ("eq8", "median"):
-        rates, mean = {
-            "eq8": (evidence.equation_8_bpm, np.mean),
-            "median": (evidence.median_bpm, np.median),
-        }[asked]
-        chosen = (rates[row & np.isfinite(rates)] for row in inside)
-        return answers._replace(rate_bpm=np.array([mean(c) if len(c) else np.nan for c in chosen]))
+    if asked == "eq8":
+        return answers._replace(rate_bpm=_over_known(np.mean, evidence.equation_8_bpm, inside))
+    if asked == "median":
+        return answers._replace(rate_bpm=_over_known(np.median, evidence.median_bpm, inside))
     has_pulse = evidence.pulse_share >= config.min_pulse_share
     probability = evidence.probability * has_pulse[:, None]
     if asked == "tracked":
@@ -331,9 +328,8 @@ def toolbox_answers(evidence: Evidence, asked: str, truth: Truth, config: Readou
     unknown = np.full(len(evidence.time_s), np.nan)
     own = Truth(evidence.time_s, unknown, unknown)
     rates = window_answers(evidence, asked, own, config, window_s=evidence.window_s).rate_bpm
-    known = rates[np.isfinite(rates)]
-    rate = np.array([np.median(known) if len(known) else np.nan])
-    return Answers(rate, nothing, nothing, nothing, nothing)
+    median = _over_known(np.median, rates, np.ones((1, len(rates)), bool))
+    return Answers(median, nothing, nothing, nothing, nothing)
 
 
 class Scored(NamedTuple):
@@ -464,14 +460,18 @@ def _evidence(
 
 def _snr(evidence: Evidence, truth: Truth, inside: np.ndarray) -> Windows:
     """Mean SNR in dB of the signals inside every window of the truth."""
-    if not evidence.signal.shape[1]:
-        return np.full(len(truth.time_s), np.nan)
-    return np.array(
-        [
-            _mean_finite(np.array([metrics.snr_db(s, evidence.fps, rate) for s in evidence.signal[row]]))
-            for row, rate in zip(inside, truth.rate_bpm, strict=True)
-        ]
-    )
+    snr = np.full(len(truth.time_s), np.nan)
+    if evidence.signal.shape[1]:
+        for index, (row, rate) in enumerate(zip(inside, truth.rate_bpm, strict=True)):
+            values = [metrics.snr_db(signal, evidence.fps, rate) for signal in evidence.signal[row]]
+            snr[index] = _mean_finite(np.array(values))
+    return snr
+
+
+def _over_known(average: Callable, values: Windows, chosen: np.ndarray) -> np.ndarray:
+    """The average of the values that every row of `chosen` (row, window) chooses; nan if none is known."""
+    groups = (values[row & np.isfinite(values)] for row in chosen)
+    return np.array([average(group) if len(group) else np.nan for group in groups])
 
 
 def _mean_finite(values: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -303,7 +304,7 @@ def _panels(scored: list[Scored]) -> tuple[Figure, zip]:
     return figure, zip(grid.flat, methods, strict=False)
 
 
-def _style(index: int) -> dict[str, str]:
+def _style(index: int) -> dict[str, Any]:
     """The colour and marker of the method of that number."""
     colour, marker = METHOD_COLOURS[index % len(METHOD_COLOURS)], METHOD_MARKERS[index % len(METHOD_MARKERS)]
     return {"color": colour, "marker": marker}
