@@ -240,7 +240,7 @@ def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
         if len(error):
             style = _style(index)
             axes.plot(np.percentile(error, [10, 90]), [row, row], color=style["color"], lw=1.5, alpha=0.6)
-            axes.plot(error.mean(), row, ls="", ms=4, **style)
+            axes.plot(error.mean(), row, ls="", ms=4, clip_on=False, **style)
     for index, method in enumerate(methods):
         axes.plot([], [], ls="", ms=5, label=method, **_style(index))
     axes.set_yticks(range(len(clips)), clips, fontsize=8)
