@@ -133,37 +133,45 @@ patch_traces = functools.lru_cache(maxsize=1)(evaluation.patch_traces)
 
 def make_source(name: str, *, toolbox: bool) -> Source:
     """A baseline, or a network with weights by that name."""
-    step_s, window_s = _STEP.value, _WINDOW.value
-    settings: dict[str, Any] = {"step_s": step_s}
+    if name in (*evaluation.BASELINES, *evaluation.BASELINE_MAPS):
+        return make_baseline(name, toolbox=toolbox)
+    return make_network(name, toolbox=toolbox)
+
+
+def make_baseline(name: str, *, toolbox: bool) -> Source:
+    """GREEN, CHROM or POS on the skin or on patches."""
+    step_s, window_s, patch_px = _STEP.value, _WINDOW.value, _PATCH.value
+    evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
+    read = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value).readout
     if name in evaluation.BASELINES:
         length_s = None if toolbox else window_s
-        evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
-        chosen = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
         return Source(
             lambda source: evaluation.skin_evidence(
                 skin_traces(source), name, window_s=length_s, step_s=step_s
             ),
-            settings | {"window_s": length_s},
-            chosen.readout,
+            {"step_s": step_s, "window_s": length_s},
+            read,
         )
-    if name in evaluation.BASELINE_MAPS:
-        stride_px = _STRIDE.value or _PATCH.value
-        evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
-        chosen = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
-        return Source(
-            lambda source: evaluation.patch_evidence(
-                patch_traces(source, patch_px=_PATCH.value, stride_px=stride_px),
-                name.removesuffix("_map"),
-                window_s=window_s,
-                step_s=step_s,
-            ),
-            settings | {"window_s": window_s, "patch_px": _PATCH.value, "stride_px": stride_px},
-            chosen.readout,
-        )
+    stride_px = _STRIDE.value or patch_px
+    return Source(
+        lambda source: evaluation.patch_evidence(
+            patch_traces(source, patch_px=patch_px, stride_px=stride_px),
+            name.removesuffix("_map"),
+            window_s=window_s,
+            step_s=step_s,
+        ),
+        {"step_s": step_s, "window_s": window_s, "patch_px": patch_px, "stride_px": stride_px},
+        read,
+    )
+
+
+def make_network(name: str, *, toolbox: bool) -> Source:
+    """A network's maps; the network is compiled once for every size of frames."""
+    step_s = _STEP.value
     weights = checkpoint.load_weights(name)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
     clip, stride_px = weights.config.clip, _STRIDE.value or weights.config.map.stride_px
-    evaluation.require_windows(clip, window_s=clip.duration_s if toolbox else window_s, step_s=step_s)
+    evaluation.require_windows(clip, window_s=clip.duration_s if toolbox else _WINDOW.value, step_s=step_s)
     mapper = functools.cache(
         lambda shape: mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px)
     )
@@ -171,8 +179,8 @@ def make_source(name: str, *, toolbox: bool) -> Source:
         lambda source: evaluation.network_evidence(
             source, weights, mapper((source.height, source.width)), step_s=step_s
         ),
-        settings
-        | {
+        {
+            "step_s": step_s,
             "weights": evaluation.fingerprint(weights),
             "centre": weights.config.map.centre,
             "stride_px": stride_px,
@@ -333,7 +341,7 @@ def tables(scored: list[evaluation.Scored]) -> list[str]:
     rows = [[clip, *(_cell(found.get((clip, method))) for method in methods)] for clip in clips]
     parts = [markdown(header, pooled)] if pooled else []
     if pulseless:
-        parts.append("No measurable pulse: no answer is right.\n\n" + markdown(unanswered, pulseless))
+        parts.append("No measurable pulse; the right answer is none:\n\n" + markdown(unanswered, pulseless))
     each = markdown(",".join(["recording", *methods]), rows)
     return [*parts, f"MAE of every recording (bpm); without a pulse, windows left unanswered:\n\n{each}"]
 
@@ -372,7 +380,8 @@ def draw(out: Path, scored: list[evaluation.Scored]) -> None:
     plots.save_figure(plots.errors_figure(known, methods), out / "errors.png")
     plots.save_figure(plots.bland_altman_figure(contact, methods), out / "bland_altman.png")
     plots.save_figure(plots.scatter_figure(contact, methods), out / "scatter.png")
-    plots.save_figure(plots.reliability_figure(contact, methods), out / "reliability.png")
+    if any(np.isfinite(s.answers.confidence).any() for s in contact):
+        plots.save_figure(plots.reliability_figure(contact, methods), out / "reliability.png")
 
 
 if __name__ == "__main__":

@@ -175,7 +175,8 @@ def rate_figure(scored: list[Scored], methods: list[str]) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     truth = scored[0].truth
-    axes.plot(truth.time_s, truth.rate_bpm, color="black", lw=2.5, label="truth")
+    if np.isfinite(truth.rate_bpm).any():
+        axes.plot(truth.time_s, truth.rate_bpm, color="black", lw=2.5, label="truth")
     for one in scored:
         style = _style(methods.index(one.method))
         answers = one.answers
