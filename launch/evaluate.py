@@ -14,6 +14,7 @@ of green, chrom and pos, against the contact pulse by the same path. Other sourc
 signal; for them it is the median of the answers of all their windows.
 """
 
+import dataclasses
 import fnmatch
 import functools
 import os
@@ -170,10 +171,14 @@ def make_network(name: str, *, toolbox: bool) -> Source:
     step_s = _STEP.value
     weights = checkpoint.load_weights(name)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
-    clip, stride_px = weights.config.clip, _STRIDE.value or weights.config.map.stride_px
+    clip, stride_px = weights.config.clip, _STRIDE.value
     evaluation.require_windows(clip, window_s=clip.duration_s if toolbox else _WINDOW.value, step_s=step_s)
     mapper = functools.cache(
-        lambda shape: mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px)
+        lambda shape: mapping.make_mapper(
+            weights.params,
+            weights.config,
+            mapping.make_layout(shape, weights.config, stride_px=stride_px),
+        )
     )
     return Source(
         lambda source: evaluation.network_evidence(
@@ -182,7 +187,8 @@ def make_network(name: str, *, toolbox: bool) -> Source:
         {
             "step_s": step_s,
             "weights": evaluation.fingerprint(weights),
-            "centre": weights.config.map.centre,
+            "map": dataclasses.asdict(weights.config.map),
+            "readout": weights.config.readout.method,
             "stride_px": stride_px,
         },
         weights.config.readout,

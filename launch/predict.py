@@ -15,7 +15,7 @@ import tqdm
 from absl import flags
 
 from launch import common
-from pulse3d import __version__, checkpoint, config, files, mapping, plots, scene, stream, video
+from pulse3d import __version__, checkpoint, config, files, mapping, plots, readout, scene, stream, video
 from pulse3d.errors import InputError
 
 _VIDEO = flags.DEFINE_string(
@@ -35,23 +35,25 @@ def main() -> None:
     started = time.time()
     weights = checkpoint.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
-    clip, mapped = weights.config.clip, weights.config.map
-    stride_px, step_s = _STRIDE.value or mapped.stride_px, _STEP.value or mapped.step_s
+    clip, step_s = weights.config.clip, _STEP.value or weights.config.map.step_s
     demo = None
     if _VIDEO.value is None:
-        demo = scene.make_scene(jax.random.key(0), weights.config, config.SceneConfig())
-        source = video.from_array(demo.frames, fps=clip.fps, name="demo")
+        made_as = config.SceneConfig()
+        demo = scene.make_scene(jax.random.key(0), made_as)
+        source = video.from_array(demo.frames, fps=made_as.fps, name="demo")
     else:
         source = video.open_video(_VIDEO.value, fps=_FPS.value)
-    row_px, col_px = mapping.patch_centres((source.height, source.width), clip.patch_px, stride_px)
+    frame_shape = (source.height, source.width)
+    layout = mapping.make_layout(frame_shape, weights.config, stride_px=_STRIDE.value)
+    row_px, col_px = layout.centres_px()
     out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / Path(source.name).stem))
 
-    readings = []
+    times, evidence, votes = [], [], []
     with files.NpzStream(out / "map.npz") as store:
         store.put(rate_axis_bpm=clip.rate_axis_bpm, row_px=row_px, col_px=col_px)
         store.put(fps=clip.fps, weights=weights.name)
         windows = stream.map_stream(
-            source.frames(), weights, (source.height, source.width), stride_px=stride_px, step_s=step_s
+            source.frames(), weights, frame_shape, stride_px=_STRIDE.value, step_s=step_s
         )
         expected = max(0, int((source.duration_s - clip.duration_s) / step_s) + 1)
         for window in tqdm.tqdm(windows, total=expected, unit="window", desc="mapping", disable=None):
@@ -62,21 +64,31 @@ def main() -> None:
                 rate_bpm=window.rate_bpm.astype(np.float32),
                 confidence=window.confidence.astype(np.float32),
             )
-            readings.append((window.time_s, window.reading, window.equation_8_bpm))
-        if not readings:
+            times.append(window.time_s)
+            evidence.append(window.evidence)
+            votes.append(window.equation_8_bpm)
+        if not times:
             raise InputError(
                 f"{source.name}: {source.duration_s:.1f} s long; one window needs {clip.duration_s:g} s"
             )
+    read = readout.readings(
+        np.stack(evidence),
+        clip.rate_axis_bpm,
+        weights.config.readout,
+        step_s=step_s,
+        window_s=clip.duration_s,
+    )
+    readings = list(zip(times, read, votes, strict=True))
     files.write_rates(out / "rates.csv", [files.rates_row(t, reading) for t, reading, _ in readings])
     with np.load(out / "map.npz") as maps:
         rate_bpm, confidence = maps["rate_bpm"], maps["confidence"]
-    draw(out, source, rate_bpm, confidence, readings, (row_px, col_px), stride_px)
-    summary = summarise(source, weights, readings, rate_bpm, stride_px, step_s)
+    draw(out, source, rate_bpm, confidence, readings, (row_px, col_px), layout.stride_px)
+    summary = summarise(source, weights, readings, rate_bpm, layout, step_s)
     summary |= {"seconds": round(time.time() - started, 1)}
     files.write_json(out / "summary.json", summary)
     report(out, summary)
     if demo:
-        compare(demo, scene.patch_regions(demo.masks, clip.patch_px, stride_px), rate_bpm)
+        compare(demo, scene.patch_regions(demo.masks, layout), rate_bpm)
 
 
 def draw(out, source, rate_bpm, confidence, readings, centres_px, stride_px) -> None:
@@ -106,7 +118,7 @@ def draw(out, source, rate_bpm, confidence, readings, centres_px, stride_px) -> 
     video.write_mp4(out / "overlay.mp4", overlay, source.fps)
 
 
-def summarise(source, weights, readings, rate_bpm, stride_px, step_s) -> dict:
+def summarise(source, weights, readings, rate_bpm, layout, step_s) -> dict:
     """What summary.json says, units in the keys."""
     answered = [reading for _, reading, _ in readings if not np.isnan(reading.rate_bpm)]
     votes = [rate for _, _, rate in readings if not np.isnan(rate)]
@@ -131,8 +143,8 @@ def summarise(source, weights, readings, rate_bpm, stride_px, step_s) -> dict:
         "weights": weights.name,
         "window_s": weights.config.clip.duration_s,
         "step_s": step_s,
-        "stride_px": stride_px,
-        "patch_px": weights.config.clip.patch_px,
+        "stride_px": layout.stride_px,
+        "patch_px": layout.patch_px,
         "centre": weights.config.map.centre,
         "pulse3d": __version__,
         "jax": jax.__version__,

@@ -83,7 +83,8 @@ def main() -> None:
 def export(workdir: Path, settings: config.Config, checkpoints, template, init) -> None:
     """Writes the best checkpoint as a weights file, scored on clips used for nothing else."""
     step, state = checkpoints.restore_best(template)
-    scores = train.make_evaluate(settings)(state.params, seed=2)
+    scores = train.make_evaluate(settings)(state.final_params, seed=2)
+    params = train.flatten_null_response(state.final_params, settings)
     provenance = {
         "pulse3d": __version__,
         "jax": jax.__version__,
@@ -97,7 +98,7 @@ def export(workdir: Path, settings: config.Config, checkpoints, template, init) 
         "curve": Logbook.validation_curve(workdir),
         "init": init.provenance if init else None,
     }
-    checkpoint.save_weights(workdir / "weights.npz", state.params, settings, provenance)
+    checkpoint.save_weights(workdir / "weights.npz", params, settings, provenance)
     print(
         f"{workdir / 'weights.npz'}: step {step}, on {settings.train.eval_clips} fresh clips "
         + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())

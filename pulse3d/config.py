@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ from pulse3d.errors import InputError
 class ClipConfig:
     """What the network reads: a small clip of video, and the pulse rates it can answer.
 
-    fps: frames per second. frames: length. patch_px: height and width.
+    fps: frames per second. frames: length. patch_px: height and width, in pixels or, where
+    `map.cells` is set, in cells.
     rates: number of pulse rates, evenly spaced from low_bpm to high_bpm. One class more,
     the last, means "no pulse".
     """
@@ -80,6 +82,7 @@ class GeneratorConfig:
     centre_linear_trend: False keeps an accident of the original, whose "centred" choice has
     no effect on trends of order 1.
     quantise_no_pulse: False keeps another, whose "no pulse" clips are not rounded to 8 bits.
+    no_pulse_clips: clips without a pulse for every run through the rates.
     """
 
     fourier: tuple[float, ...] = (
@@ -104,6 +107,7 @@ class GeneratorConfig:
     no_pulse_noise_sd: float = 1 / 50
     centre_linear_trend: bool = False
     quantise_no_pulse: bool = False
+    no_pulse_clips: int = 1
 
     def __post_init__(self):
         _require(len(self.fourier) == 5, "generator.fourier", self.fourier, "must hold 5 numbers")
@@ -114,6 +118,48 @@ class GeneratorConfig:
             (self.amplitude_low, self.amplitude_high),
             "must satisfy 0 < low <= high",
         )
+
+
+@dataclass(frozen=True)
+class SkinConfig:
+    """The laws of the default clips: a few cells of skin in motion, light and a video codec.
+
+    Levels are root mean squares of relative changes of colour: 0.01 is 1 %. Pairs are bounds of
+    a log-uniform law, unless said otherwise. See `pulse3d/skin.py`.
+
+    pulse: of a pulse in the mean of its colours. pulse_colour: relative strength in red, green, blue;
+    each is multiplied by a log-normal factor of SD colour_spread. pulse_spread: SD of the log of the
+    pulse's strength from cell to cell.
+    light: of each of four changes of brightness, grey or as of gloss, of SD light_spread around
+    these. texture: of each of two displacements. wander: of each of four chromatic changes.
+    local: of what every cell does for itself. sensor: of the noise of cells and frames.
+    calm_share: share of clips in which light and texture are weaker, by a factor within `calm`
+    (local: by its square root). wild_share: share in which they are stronger, by `wild`.
+    strong_share: share of pulses as in a finger on the lens, within `strong`.
+    codec_share: share of clips that went through a codec, with steps of `codec_step`.
+    no_pulse_clips: clips without a pulse for every run through the rates.
+    """
+
+    pulse: tuple[float, float] = (0.0006, 0.006)
+    pulse_colour: tuple[float, float, float] = (0.33, 0.77, 0.53)
+    colour_spread: float = 0.2
+    pulse_spread: float = 0.35
+    light: tuple[float, float] = (0.0001, 0.02)
+    light_spread: float = 0.12
+    texture: tuple[float, float] = (0.0001, 0.03)
+    texture_spread: float = 0.4
+    wander: tuple[float, float] = (0.00005, 0.004)
+    local: tuple[float, float] = (0.0003, 0.015)
+    sensor: tuple[float, float] = (0.0001, 0.002)
+    calm_share: float = 0.5
+    calm: tuple[float, float] = (0.02, 1.0)
+    wild_share: float = 0.1
+    wild: tuple[float, float] = (1.0, 30.0)
+    strong_share: float = 0.05
+    strong: tuple[float, float] = (0.006, 0.2)
+    codec_share: float = 0.7
+    codec_step: tuple[float, float] = (0.0004, 0.012)
+    no_pulse_clips: int = 11
 
 
 @dataclass(frozen=True)
@@ -134,6 +180,33 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SpectralConfig:
+    """The default network: temporal and spatial convolutions, Fourier transforms, a head over rates.
+
+    first_filters, filters, signals: channels after the first convolution, after the others, and
+    of what is Fourier transformed. first_taps, taps, space_taps, rate_taps: lengths of the kernels
+    over time (first; then dilated by 2 and 4), over rows and columns, and over the rates.
+    hidden, attention_hidden, no_pulse_hidden: sizes of the heads. gain: of the input.
+    """
+
+    first_filters: int = 16
+    filters: int = 24
+    signals: int = 8
+    first_taps: int = 9
+    taps: int = 7
+    space_taps: int = 3
+    rate_taps: int = 5
+    hidden: int = 48
+    attention_hidden: int = 16
+    no_pulse_hidden: int = 32
+    gain: float = 100.0
+
+    def __post_init__(self):
+        for name in ("first_taps", "taps", "rate_taps"):
+            _require(getattr(self, name) % 2 == 1, f"model.{name}", getattr(self, name), "must be odd")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How the network is trained; one step is one update on one fresh batch.
 
@@ -142,6 +215,10 @@ class TrainConfig:
     times faster than threefry2x32 on a CPU, but XLA cannot yet compile it for several devices.
     Validation always uses threefry2x32.
     keep_best: the validation metric by which the best checkpoint is chosen.
+    label_sd_bpm: the true rate's neighbours share its probability, as a normal law of this SD; 0: none.
+    clip_norm: gradients longer than this are shortened to it; 0: never. weight_decay: of AdamW; 0: Adam.
+    average: the exponential moving average of the parameters keeps this much in every step; it is
+    what is validated and exported. 0: the parameters themselves.
     """
 
     seed: int = 0
@@ -156,6 +233,10 @@ class TrainConfig:
     eval_batch_size: int = 400
     log_every: int = 10
     keep_best: str = "accuracy"
+    label_sd_bpm: float = 0.0
+    clip_norm: float = 0.0
+    weight_decay: float = 0.0
+    average: float = 0.0
 
     def __post_init__(self):
         for name in ("batch_size", "steps", "eval_every", "eval_clips", "eval_batch_size", "log_every"):
@@ -171,40 +252,59 @@ class MapConfig:
     """How a window of video becomes a map.
 
     centre: what is subtracted from a patch: "window", its one mean over time and space (the
-    original), or "pixel", each pixel's own mean over time, which removes static texture.
+    original), "pixel", each pixel's own mean over time, which removes static texture, or
+    "relative", the same divided by that mean.
+    cells: the network reads means over square cells, so many along the frame's shorter side;
+    0: it reads pixels. levels: sizes of patches, each twice the one before.
+    average_frames: each frame is the mean of so many of the resampled video.
+    stride_px: pixels between patches, rounded to whole cells.
     tile_px: edge of the square tiles (halo included) into which a frame is cut; a power of two
     is fast.
     """
 
     centre: str = "pixel"
+    cells: int = 0
+    levels: int = 1
+    average_frames: int = 1
     stride_px: int = 8
     step_s: float = 1.0
     tile_px: int = 128
 
     def __post_init__(self):
-        _one_of("map.centre", self.centre, ("window", "pixel"))
+        _one_of("map.centre", self.centre, ("window", "pixel", "relative"))
+        for name in ("levels", "average_frames"):
+            _require(getattr(self, name) >= 1, f"map.{name}", getattr(self, name), "must be at least 1")
+        _require(self.cells >= 0, "map.cells", self.cells, "must not be negative")
         _require(self.stride_px >= 1, "map.stride_px", self.stride_px, "must be at least 1")
         _require(self.step_s > 0, "map.step_s", self.step_s, "must be positive")
 
 
 @dataclass(frozen=True)
 class ReadoutConfig:
-    """How a map becomes one pulse rate with an interval.
+    """How maps become one pulse rate per window, with an interval.
 
-    min_pulse_share: a window has a pulse where at least this share of the patches has one.
+    method: "votes", a mixture of the patches that have a pulse, window by window, or "tracked",
+    likelihood ratios of all patches, followed over time.
+    min_pulse_share: for votes, a window has a pulse where at least this share of the patches has one.
+    min_evidence: for likelihoods, a window has a pulse where the evidence for some rate exceeds this.
     tolerance_bpm: the confidence is the probability within this distance of the answer.
     interval: probability that the interval should hold.
     track_bpm: tracking lets the rate walk at random, by this SD in one second.
     track_floor: tracking adds this share of its mean to each window's probability.
+    track_weight: how many times tracking counts every second of video.
     """
 
+    method: str = "votes"
     min_pulse_share: float = 0.01
+    min_evidence: float = 1.0
     tolerance_bpm: float = 5.0
     interval: float = 0.9
     track_bpm: float = 2.8
     track_floor: float = 0.1
+    track_weight: float = 1.0
 
     def __post_init__(self):
+        _one_of("readout.method", self.method, ("votes", "tracked"))
         _require(0 < self.interval < 1, "readout.interval", self.interval, "must be in (0, 1)")
         _require(self.track_bpm > 0, "readout.track_bpm", self.track_bpm, "must be positive")
         _require(self.track_floor > 0, "readout.track_floor", self.track_floor, "must be positive")
@@ -221,7 +321,8 @@ class SceneConfig:
 
     height_px: int = 180
     width_px: int = 320
-    duration_s: float = 10.0
+    fps: float = 30.0
+    duration_s: float = 15.0
     rates_bpm: tuple[float, ...] = (66.0, 94.0, 141.0)
     skin: tuple[float, ...] = (0.72, 0.52, 0.44)
     background: tuple[float, ...] = (0.34, 0.40, 0.47)
@@ -238,23 +339,39 @@ class Config:
 
     preset: str = "paper"
     clip: ClipConfig = field(default_factory=ClipConfig)
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    generator: GeneratorConfig | SkinConfig = field(default_factory=GeneratorConfig)
+    model: ModelConfig | SpectralConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     map: MapConfig = field(default_factory=MapConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
 
     def __post_init__(self):
-        time, height, width = self.model.kernel
-        pool, patch = self.model.pool, self.clip.patch_px
+        patch = self.clip.patch_px
+        if isinstance(self.model, ModelConfig):
+            time, height, width = self.model.kernel
+            pool = self.model.pool
+            _require(
+                time + pool - 1 <= self.clip.frames and max(height, width) + pool - 1 <= patch,
+                "model.kernel",
+                self.model.kernel,
+                f"leaves nothing to pool in a clip of {self.clip.frames} frames of {patch} px",
+            )
+        else:
+            _require(
+                self.model.space_taps <= patch, "model.space_taps", self.model.space_taps, "exceeds the patch"
+            )
+        cells, network = bool(self.map.cells), type(self.model).__name__
         _require(
-            time + pool - 1 <= self.clip.frames and max(height, width) + pool - 1 <= patch,
-            "model.kernel",
-            self.model.kernel,
-            f"leaves nothing to pool in a clip of {self.clip.frames} frames of {patch} px",
+            cells == isinstance(self.model, SpectralConfig),
+            "map.cells",
+            self.map.cells,
+            f"does not suit {network}",
         )
         _require(
-            self.map.tile_px >= patch, "map.tile_px", self.map.tile_px, f"is below the patch, {patch} px"
+            cells or self.map.tile_px >= patch,
+            "map.tile_px",
+            self.map.tile_px,
+            f"is below the patch, {patch} px",
         )
 
 
@@ -281,6 +398,7 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         owner: Any = Config
         for section in sections:
             node, owner = _child(node, owner, section, name)
+            owner = type(getattr(config, section, None)) if typing.get_args(owner) else owner
         _, kind = _child(node, owner, leaf, name)
         if isinstance(node[leaf], dict):
             raise InputError(f"--set {name}: is a group; set one of {', '.join(node[leaf])}")
@@ -345,6 +463,14 @@ def _parse(text: str, kind: Any, name: str) -> Any:
 
 
 def _build(kind: Any, values: Any, name: str) -> Any:
+    if isinstance(kind, types.UnionType):
+        # the class that knows all of the names; else the first, which says what is wrong
+        known = [
+            k
+            for k in typing.get_args(kind)
+            if isinstance(values, dict) and values.keys() <= set(k.__annotations__)
+        ]
+        kind = (known or typing.get_args(kind))[0]
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         if not isinstance(values, dict):
@@ -369,5 +495,30 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-PRESETS: dict[str, Config] = {"paper": Config(preset="paper")}
-DEFAULT_PRESET = "paper"
+PRESETS: dict[str, Config] = {
+    "paper": Config(preset="paper"),
+    "default": Config(
+        preset="default",
+        clip=ClipConfig(fps=15.0, frames=150, patch_px=4, channels=3, low_bpm=40.0, high_bpm=200.0, rates=81),
+        generator=SkinConfig(),
+        model=SpectralConfig(),
+        train=TrainConfig(
+            batch_size=128,
+            steps=8_000,
+            learning_rate=3e-3,
+            schedule="cosine",
+            warmup_steps=200,
+            eval_every=500,
+            eval_clips=4_600,
+            eval_batch_size=460,
+            keep_best="loss",
+            label_sd_bpm=2.0,
+            clip_norm=1.0,
+            weight_decay=1e-4,
+            average=0.998,
+        ),
+        map=MapConfig(centre="relative", cells=30, levels=3, average_frames=2, stride_px=1),
+        readout=ReadoutConfig(method="tracked"),
+    ),
+}
+DEFAULT_PRESET = "default"

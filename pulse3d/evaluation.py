@@ -29,11 +29,12 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Float
 
-from pulse3d import baselines, mapping, metrics, readout, stream
+from pulse3d import baselines, metrics, readout, stream
 from pulse3d.checkpoint import Weights
 from pulse3d.config import ClipConfig, ReadoutConfig, to_dict
 from pulse3d.datasets import NO_PULSE, Recording
 from pulse3d.errors import InputError
+from pulse3d.tiles import Map, Window
 from pulse3d.video import Frame, Video
 
 Windows = Float[np.ndarray, "window"]
@@ -75,7 +76,7 @@ class Traces(NamedTuple):
 class Evidence(NamedTuple):
     """What a source says about every window of its own length, by the windows' centres `time_s`.
 
-    probability: of the rates, from all patches that have a pulse; sums to 1, zeros without one.
+    strength: how strongly each speaks for every rate, as `readout.pool` has it; zeros for nothing.
     pulse_share: share of the patches with a pulse, 0...1. equation_8_bpm, median_bpm: of the
     patches' most likely rates; nan where no patch has a pulse. signal: the pulse signal; of no
     length where the source makes none. window_s, step_s: of the windows. fps: frames per second
@@ -85,7 +86,7 @@ class Evidence(NamedTuple):
 
     time_s: Windows
     rate_axis_bpm: Float[np.ndarray, "rate"]
-    probability: Float[np.ndarray, "window rate"]
+    strength: Float[np.ndarray, "window rate"]
     pulse_share: Windows
     equation_8_bpm: Windows
     median_bpm: Windows
@@ -147,6 +148,7 @@ def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: floa
             _centre(start, clip),
             np.asarray(baselines.map_traces(traces.colour[start : start + clip.frames], clip, method)),
             clip.rate_axis_bpm,
+            readout.combine,
         )
         for start in window_starts(len(traces.colour), clip, step_s)
     ]
@@ -154,7 +156,7 @@ def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: floa
 
 
 def network_evidence(
-    video: Video, weights: Weights, mapper: Callable[[mapping.Window], mapping.Map], *, step_s: float
+    video: Video, weights: Weights, mapper: Callable[[Window], Map], *, step_s: float
 ) -> Evidence:
     """A network's maps over windows of its own length.
 
@@ -171,7 +173,8 @@ def network_evidence(
 
     results = stream.map_stream(frames(), weights, (video.height, video.width), step_s=step_s, mapper=mapper)
     axis = clip.rate_axis_bpm
-    rows = [_summarise_map(result.time_s, result.probability, axis) for result in results]
+    pool = partial(readout.pool, config=weights.config.readout, odds=weights.config.generator.no_pulse_clips)
+    rows = [_summarise_map(result.time_s, result.probability, axis, pool) for result in results]
     read = Traces(np.zeros((0, 3)), last_s[0], 0.0)
     return _evidence(rows, [], clip, step_s, read, started)
 
@@ -281,8 +284,8 @@ def window_answers(
         posterior  `readout.read` of their mean probability
         tracked    the same, of `readout.track` of all windows' probabilities
 
-    asked: one of these. For the last three a window counts as pulseless where fewer than
-    `config.min_pulse_share` of its patches have a pulse.
+    asked: one of these. For the last three a window counts as pulseless where `readout.is_pulse`
+    says so.
     """
     slack = (window_s - evidence.window_s) / 2 + 0.5 / evidence.fps
     inside = abs(evidence.time_s - truth.time_s[:, None]) <= slack
@@ -292,8 +295,9 @@ def window_answers(
         return answers._replace(rate_bpm=_over_known(np.mean, evidence.equation_8_bpm, inside))
     if asked == "median":
         return answers._replace(rate_bpm=_over_known(np.median, evidence.median_bpm, inside))
-    has_pulse = evidence.pulse_share >= config.min_pulse_share
-    probability = evidence.probability * has_pulse[:, None]
+    has_pulse = readout.is_pulse(evidence.strength, evidence.pulse_share, config)
+    strength = evidence.strength * has_pulse[:, None]
+    probability = strength / np.maximum(strength.sum(1, keepdims=True), np.finfo(float).tiny)
     if asked == "tracked":
         probability = readout.track(
             probability,
@@ -421,14 +425,16 @@ def _centre(start: int, clip: ClipConfig) -> float:
     return start / clip.fps + clip.duration_s / 2
 
 
-def _summarise_map(time_s: float, probability: np.ndarray, axis: np.ndarray) -> tuple:
-    """A row of evidence: time, combined probability, share with a pulse, Eq. 8, median."""
+def _summarise_map(
+    time_s: float, probability: Map, axis: np.ndarray, pool: Callable[[Map], np.ndarray]
+) -> tuple:
+    """A row of evidence: time, strength, share with a pulse, Eq. 8, median."""
     rates = readout.patch_rates(probability, axis)
     known = rates[np.isfinite(rates)]
     median = float(np.median(known)) if len(known) else np.nan
     return (
         time_s,
-        readout.combine(probability),
+        pool(probability),
         len(known) / rates.size,
         readout.equation_8(probability, axis),
         median,
@@ -441,11 +447,11 @@ def _evidence(
     if not rows:
         raise InputError(f"{read.end_s:.1f} s long; one window needs {clip.duration_s:g} s")
     columns = [np.array(column, np.float64) for column in zip(*rows, strict=True)]
-    time_s, probability, pulse_share, equation_8_bpm, median_bpm = columns
+    time_s, strength, pulse_share, equation_8_bpm, median_bpm = columns
     return Evidence(
         time_s=time_s,
         rate_axis_bpm=clip.rate_axis_bpm,
-        probability=probability,
+        strength=strength,
         pulse_share=pulse_share,
         equation_8_bpm=equation_8_bpm,
         median_bpm=median_bpm,

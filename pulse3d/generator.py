@@ -1,9 +1,12 @@
-"""Pseudo-PPG video: small clips of uniformly pulsating, noisy patches, made on the device.
+"""Pseudo-PPG video: small clips of pulsating, noisy patches, made on the device.
+
+`make_clip` and `make_batch` make the clips of any config; the laws of the default ones are in
+`skin`, those of the paper's, uniformly pulsating and noisy, are here.
 
 Two parts: `sample_parameters` draws what a clip is, `render` makes its video. `make_clip` does
 both for one clip; map it with `jax.vmap` over keys. Everything can be jitted.
 
-A clip is float32 (time, height, width, 1), its own mean subtracted, in units where 1 is the
+A clip of the paper's is float32 (time, height, width, 1), its own mean subtracted, in units where 1 is the
 white of an 8-bit camera. Its label is the index of its rate in `config.clip.rate_axis_bpm`,
 or `config.clip.rates` for "no pulse".
 Source of the laws: the public program of Bousefsaf et al. 2019 (ippg-3dcnn).
@@ -17,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from pulse3d import waveform
-from pulse3d.config import Config
+from pulse3d import skin, waveform
+from pulse3d.config import Config, SkinConfig
 
 
 class ClipParameters(NamedTuple):
@@ -112,8 +115,11 @@ def quantise(video: Float[Array, "..."]) -> Float[Array, "..."]:
 def make_clip(
     key: PRNGKeyArray, config: Config, *, label: Int[Array, ""] | int | None = None
 ) -> tuple[Float[Array, "time height width channel"], Int[Array, ""]]:
-    """One clip and its label; `label` fixes the class instead of drawing it."""
+    """One clip and its label, by the laws of the config; `label` fixes the class instead of drawing it."""
     parameters_key, noise_key = jax.random.split(key)
+    if isinstance(config.generator, SkinConfig):
+        drawn = skin.sample_parameters(parameters_key, config, label=label)
+        return skin.render(noise_key, drawn, config), drawn.label
     parameters = sample_parameters(parameters_key, config, label=label)
     return render(noise_key, parameters, config), parameters.label
 
@@ -123,13 +129,14 @@ def make_batch(
 ) -> tuple[Float[Array, "batch time height width channel"], Int[Array, "batch"]]:
     """`size` clips with classes as balanced as that size allows.
 
-    The labels run through the classes in turn from a class drawn at random, so every class is
-    equally likely and no two classes' counts differ by more than one.
+    The labels run through the rates and `no_pulse_clips` times "no pulse" in turn, from a place
+    drawn at random, so every rate is equally likely and no two rates' counts differ by more than one.
     """
     first_key, clips_key = jax.random.split(key)
-    # first class: U{0, ..., rates}
-    first = jax.random.randint(first_key, (), 0, config.clip.classes)
-    labels = (first + jnp.arange(size)) % config.clip.classes
+    turn = config.clip.rates + config.generator.no_pulse_clips
+    # first of the turn: U{0, ..., turn - 1}
+    first = jax.random.randint(first_key, (), 0, turn)
+    labels = jnp.minimum((first + jnp.arange(size)) % turn, config.clip.rates)
     return jax.vmap(lambda k, label: make_clip(k, config, label=label))(
         jax.random.split(clips_key, size), labels
     )

@@ -1,11 +1,12 @@
-"""The network: a patch of video in, one logit per class out.
+"""The networks: a patch of video in, one logit per class out.
 
-Classes are the pulse rates of `config.clip.rate_axis_bpm` and, last, "no pulse".
+Classes are the pulse rates of `config.clip.rate_axis_bpm` and, last, "no pulse". `PulseNet` is
+the paper's network, `SpectralNet` the default one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pulse3d import convolution
-from pulse3d.config import ClipConfig, Config, ModelConfig
+from pulse3d.config import ClipConfig, Config, ModelConfig, SpectralConfig
 
 Params = dict[str, Any]
 
@@ -53,8 +54,133 @@ class PulseNet(nn.Module):
         return nn.Dense(self.classes, kernel_init=_GLOROT, name="classes")(features)
 
 
-def make_model(config: Config) -> PulseNet:
+class Spectra(NamedTuple):
+    """What `SpectralNet` knows of every position of a patch, before it looks at the whole patch.
+
+    wave: cosine and sine parts of every signal at f, 2f and f/2 for every rate f, the signal's
+    mean power at f being 1. attention: logits of how much the position counts, per signal.
+    """
+
+    wave: Float[Array, "... signal harmonic part rate"]
+    attention: Float[Array, "... signal"]
+
+
+class SpectralNet(nn.Module):
+    """A factorised 3-D convolutional network whose head reads spectra.
+
+    Over time, over space, and twice over time again (dilated), the last two residual: these are
+    `positions`, which neighbouring patches share. Each position's signals are Fourier
+    transformed at every rate, twice and half of it; `patches` adds the complex spectra of a
+    patch's positions, weighted by attention, so that signals in phase add up and others cancel,
+    and two convolutions along the rates turn power and coherence into logits.
+
+    A clip is (time, row, col, channel), relative changes of colour (1 % is 0.01).
+    """
+
+    config: SpectralConfig
+    clip: ClipConfig
+
+    def setup(self):
+        """The layers."""
+        sizes = self.config
+        self.first = nn.Dense(sizes.first_filters)
+        self.space = nn.Dense(sizes.filters)
+        self.middle = nn.Dense(sizes.filters)
+        self.last = nn.Dense(sizes.filters)
+        self.signal = nn.Dense(sizes.signals)
+        self.attention_hidden = nn.Dense(sizes.attention_hidden)
+        self.attention = nn.Dense(sizes.signals)
+        self.rates_first = nn.Dense(sizes.hidden)
+        self.rates_second = nn.Dense(sizes.hidden)
+        self.context = nn.Dense(sizes.hidden)
+        self.rate = nn.Dense(1)
+        self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (self.clip.rates,))
+        self.no_pulse_hidden = nn.Dense(sizes.no_pulse_hidden)
+        self.no_pulse = nn.Dense(1)
+
+    def __call__(self, clips: Float[Array, "batch time row col channel"], *, train: bool = False):
+        """Logits (batch, classes)."""
+        del train
+        spectra = self.positions(clips)
+        batch, rows, cols = spectra.attention.shape[:3]
+        return self.patches(jax.tree.map(lambda x: x.reshape(batch, rows * cols, *x.shape[3:]), spectra))
+
+    def positions(self, clips: Float[Array, "batch time row col channel"]) -> Spectra:
+        """The spectra of all (row - k + 1, col - k + 1) positions of clips of any height and width."""
+        sizes = self.config
+        features = nn.gelu(self.first(_taps(sizes.gain * clips, sizes.first_taps, axis=1)))
+        features = nn.gelu(self.space(_neighbours(features, sizes.space_taps)))
+        features += nn.gelu(self.middle(_taps(features, sizes.taps, axis=1, dilation=2)))
+        features += nn.gelu(self.last(_taps(features, sizes.taps, axis=1, dilation=4)))
+        level = jnp.log(features.std(1) + 1e-2)
+        hidden = nn.gelu(self.attention_hidden(jnp.concatenate([features.mean(1), level], -1)))
+        signals = self.signal(features)
+        wave = jnp.einsum("btrcs,thpf->brcshpf", signals, fourier_basis(self.clip))
+        power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
+        wave *= jax.lax.rsqrt(power + 1e-6)[..., None, None, None]
+        return Spectra(wave, self.attention(hidden))
+
+    def patches(self, spectra: Spectra) -> Float[Array, "batch class"]:
+        """Logits of patches whose positions are the second axis of `spectra`."""
+        weight = nn.softmax(spectra.attention, axis=1)[..., None, None, None]
+        together = (weight * spectra.wave).sum(1)
+        power = (together**2).sum(-2)
+        apart = (weight[..., 0, :] * (spectra.wave[..., 0, :, :] ** 2)).sum((1, -2))
+        coherence = power[:, :, 0] / (apart + 1e-6)
+        power /= power[:, :, :1].mean(-1, keepdims=True) + 1e-6
+        batch, rates = power.shape[0], power.shape[-1]
+        seen = jnp.concatenate([jnp.log(power + 1e-2).reshape(batch, -1, rates), coherence], 1).swapaxes(1, 2)
+        taps = self.config.rate_taps
+        features = nn.gelu(self.rates_first(_taps(seen, taps, axis=1)))
+        context = self.context(_summary(features))[:, None]
+        features += nn.gelu(self.rates_second(_taps(features, taps, axis=1)) + context)
+        rate = self.rate(features)[..., 0] + self.rate_bias
+        no_pulse = self.no_pulse(nn.gelu(self.no_pulse_hidden(_summary(features))))
+        return jnp.concatenate([rate, no_pulse], -1)
+
+
+def fourier_basis(clip: ClipConfig) -> Float[np.ndarray, "time harmonic part rate"]:
+    """Cosines and sines at f, 2f and f/2 for every rate f, under a Hann window of sum 2.
+
+    A unit cosine at f has the coefficient 1. Rates of half the frame rate and more are zeros.
+    """
+    time_s = (np.arange(clip.frames) - (clip.frames - 1) / 2) / clip.fps
+    window = np.hanning(clip.frames + 2)[1:-1]
+    rates = clip.rate_axis_bpm * np.array([1, 2, 0.5])[:, None]
+    angle = 2 * np.pi / 60 * time_s[:, None, None] * rates
+    basis = np.stack([np.cos(angle), np.sin(angle)], 2) * (rates < 30 * clip.fps)[:, None]
+    return (basis * (2 * window / window.sum())[:, None, None, None]).astype(np.float32)
+
+
+def _taps(features: jax.Array, taps: int, *, axis: int, dilation: int = 1) -> jax.Array:
+    """Every element's `taps` neighbours along an axis, zeros outside, joined along the last axis.
+
+    A dense layer of the result is a convolution; on a CPU its gradient is twice as fast so.
+    """
+    length, half = features.shape[axis], taps // 2 * dilation
+    padding = [(half, half) if i == axis else (0, 0) for i in range(features.ndim)]
+    padded = jnp.pad(features, padding)
+    shifted = [
+        jax.lax.slice_in_dim(padded, i * dilation, i * dilation + length, axis=axis) for i in range(taps)
+    ]
+    return jnp.concatenate(shifted, -1)
+
+
+def _neighbours(features: jax.Array, size: int) -> jax.Array:
+    """Every size x size square of (batch, time, row, col, feature), joined along the last axis."""
+    rows, cols = (n - size + 1 for n in features.shape[2:4])
+    squares = [features[:, :, y : y + rows, x : x + cols] for y in range(size) for x in range(size)]
+    return jnp.concatenate(squares, -1)
+
+
+def _summary(features: jax.Array) -> jax.Array:
+    return jnp.concatenate([features.mean(1), features.max(1)], -1)
+
+
+def make_model(config: Config) -> PulseNet | SpectralNet:
     """The network of a config."""
+    if isinstance(config.model, SpectralConfig):
+        return SpectralNet(config.model, config.clip)
     return PulseNet(config.model, config.clip.classes)
 
 

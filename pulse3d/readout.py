@@ -71,11 +71,63 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
     return total / total.sum() if total.sum() > 0 else total
 
 
-def posterior(probability: Map, rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
-    """`read` of the combined probability; no pulse where under `min_pulse_share` of the patches have one."""
-    if has_pulse(probability).mean() < config.min_pulse_share:
-        return NO_PULSE
-    return read(combine(probability), rate_axis_bpm, config)
+def likelihood(probability: Map, odds: float) -> Float[np.ndarray, "rate"]:
+    """How strongly all patches together speak for every rate; 0 where none speaks for it.
+
+        E(f) = mean over patches of max(LR(f) - 1, 0)^2,  LR(f) = odds p(f) / p(no pulse)
+
+    LR is the likelihood ratio of a pulse of rate f against none. Only what speaks for a pulse
+    counts: a patch whose noise could hide a slow pulse has LR = 1 there and says nothing, where a
+    mixture of probabilities would be drawn to that rate. The square lets sure patches lead. Not a
+    product, since patches are far from independent.
+    odds: of "no pulse" against one rate before anything is seen, as in training.
+    """
+    ratio = odds * probability[..., :-1] / np.maximum(probability[..., -1:], 1e-12)
+    return (np.maximum(ratio - 1, 0) ** 2).mean((0, 1), dtype=np.float64)
+
+
+def pool(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
+    """How strongly a map speaks for every rate: `combine` or `likelihood`, as the method has it."""
+    return combine(probability) if config.method == "votes" else likelihood(probability, odds)
+
+
+def is_pulse(
+    strength: Float[np.ndarray, "*window rate"],
+    pulse_share: Float[np.ndarray, "*window"] | float,
+    config: ReadoutConfig,
+) -> Bool[np.ndarray, "*window"]:
+    """Whether there is a pulse at all, by the strength of `pool` and the share of patches that have one.
+
+    For votes, where at least `min_pulse_share` of the patches have one; for likelihoods, where the
+    strength of some rate is at least `min_evidence`.
+    """
+    if config.method == "votes":
+        return np.asarray(pulse_share) >= config.min_pulse_share
+    return strength.max(-1) >= config.min_evidence
+
+
+def evidence(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
+    """What one map says about the rate, for `readings`: `pool`, or zeros where there is no pulse."""
+    strength = pool(probability, config, odds=odds)
+    return strength * is_pulse(strength, has_pulse(probability).mean(), config)
+
+
+def readings(
+    evidence: Float[np.ndarray, "window rate"],
+    rate_axis_bpm: Axis,
+    config: ReadoutConfig,
+    *,
+    step_s: float,
+    window_s: float,
+    causal: bool = False,
+) -> list[Reading]:
+    """One reading per window from the evidence of all: `read`, for the method "tracked" after `track`."""
+    probability = _normalised(evidence)
+    if config.method == "tracked":
+        probability = track(
+            probability, rate_axis_bpm, config, step_s=step_s, window_s=window_s, causal=causal
+        )
+    return [read(window, rate_axis_bpm, config) for window in probability]
 
 
 def read(probability: Float[np.ndarray, "rate"], rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
@@ -94,6 +146,26 @@ def read(probability: Float[np.ndarray, "rate"], rate_axis_bpm: Axis, config: Re
     return Reading(rate, min(low, rate), max(high, rate), min(confidence, 1.0))
 
 
+class Follower:
+    """Reads windows one by one as they come, as `readings` with `causal` does all at once."""
+
+    def __init__(self, rate_axis_bpm: Axis, config: ReadoutConfig, *, step_s: float, window_s: float):
+        self._axis, self._config = rate_axis_bpm, config
+        self._walk = _random_walk(rate_axis_bpm, config, step_s)
+        self._exponent = _exponent(config, step_s, window_s)
+        self._ahead = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
+
+    def __call__(self, evidence: Float[np.ndarray, "rate"]) -> Reading:
+        """The reading of the next window."""
+        probability = _normalised(evidence)
+        if self._config.method == "tracked":
+            state = _observed(probability, self._config, self._exponent) * self._ahead
+            state /= state.sum()
+            self._ahead = self._walk @ state
+            probability = state * probability.any()
+        return read(probability, self._axis, self._config)
+
+
 def track(
     probability: Float[np.ndarray, "window rate"],
     rate_axis_bpm: Axis,
@@ -105,35 +177,57 @@ def track(
 ) -> Float[np.ndarray, "window rate"]:
     """Every window's probability over rates, given the windows around it: forward-backward.
 
-        P(f_t | all windows) ~ a_t(f) b_t(f),  a_t = o_t T a_(t-1),  b_t = T (o_(t+1) b_(t+1))
-        o_t(f) = (p_t(f) + floor mean p_t)^(step / window)
+        P(f_t | all windows) ~ a_t(f) b_t(f),  a_t = o_t T a_(t-1),  b_t = T' (o_(t+1) b_(t+1))
+        o_t(f) = (p_t(f) + floor mean p_t)^(weight step / window)
 
     The rate walks at random: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at
     the ends of the axis. Windows that overlap see the same video; the exponent (at most 1) lets
-    every second of it count once. The floor keeps a single window from a veto. A window of
-    zeros (no pulse) says nothing about the rate, and stays zeros.
+    every second of it count `track_weight` times. The floor keeps a single window from a veto. A
+    window of zeros (no pulse) says nothing about the rate, and stays zeros.
 
     step_s, window_s: from a window to the next, and the length of each. causal: look only back,
     as a stream must (b = 1).
     Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
-    walk = np.exp(-0.5 * ((rate_axis_bpm[:, None] - rate_axis_bpm) / (config.track_bpm * step_s**0.5)) ** 2)
-    walk /= walk.sum(0)
-    seen = probability.any(-1, keepdims=True)
-    floored = probability + config.track_floor * np.where(seen, probability.mean(-1, keepdims=True), 1)
-    observed = floored ** min(step_s / window_s, 1.0)
-
+    walk, exponent = _random_walk(rate_axis_bpm, config, step_s), _exponent(config, step_s, window_s)
+    observed = _observed(probability, config, exponent)
     tracked = np.zeros(probability.shape)
-    state = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
-    for window, likelihood in enumerate(observed):
-        tracked[window] = state = likelihood * state / (likelihood @ state)
-        state = walk @ state
-    ahead = np.ones(len(rate_axis_bpm))
+    ahead = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
+    for window, seen in enumerate(observed):
+        state = seen * ahead
+        tracked[window] = state / state.sum()
+        ahead = walk @ tracked[window]
+    behind = np.ones(len(rate_axis_bpm))
     for window in range(0 if causal else len(observed) - 1, 0, -1):
-        ahead = walk.T @ (observed[window] * ahead)
-        ahead /= ahead.sum()
-        tracked[window - 1] *= ahead
-    return np.where(seen, tracked / tracked.sum(-1, keepdims=True), 0)
+        behind = walk.T @ (observed[window] * behind)
+        behind /= behind.sum()
+        tracked[window - 1] *= behind
+    return _normalised(tracked) * probability.any(-1, keepdims=True)
+
+
+def _random_walk(axis: Axis, config: ReadoutConfig, step_s: float) -> Float[np.ndarray, "rate rate"]:
+    """The probability of every rate (row) a step after every rate (column)."""
+    walk = np.exp(-0.5 * ((axis[:, None] - axis) / (config.track_bpm * step_s**0.5)) ** 2)
+    return walk / walk.sum(0)
+
+
+def _exponent(config: ReadoutConfig, step_s: float, window_s: float) -> float:
+    return min(config.track_weight * step_s / window_s, 1.0)
+
+
+def _observed(
+    probability: Float[np.ndarray, "*window rate"], config: ReadoutConfig, exponent: float
+) -> Float[np.ndarray, "*window rate"]:
+    """How likely a window is, by the rate: 1 for all rates where it has no pulse."""
+    seen = probability.any(-1, keepdims=True)
+    floor = config.track_floor * np.where(seen, probability.mean(-1, keepdims=True), 1)
+    return (probability + floor) ** exponent
+
+
+def _normalised(evidence: Float[np.ndarray, "*window rate"]) -> Float[np.ndarray, "*window rate"]:
+    """Divided by its sum over the rates; zeros stay zeros."""
+    total = evidence.sum(-1, keepdims=True)
+    return evidence / np.where(total > 0, total, 1)
 
 
 def shortest_interval(

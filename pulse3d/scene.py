@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from pulse3d import generator, waveform
-from pulse3d.config import Config, SceneConfig
+from pulse3d.config import GeneratorConfig, SceneConfig
+from pulse3d.mapping import Layout
 
 
 class Scene(NamedTuple):
@@ -25,12 +26,12 @@ class Scene(NamedTuple):
     rates_bpm: tuple[float, ...]
 
 
-def make_scene(key: jax.Array, config: Config, scene: SceneConfig) -> Scene:
-    """Renders the scene at the frame rate of `config.clip`, with the generator's pulse wave."""
+def make_scene(key: jax.Array, scene: SceneConfig) -> Scene:
+    """Renders the scene, with the pulse wave of the paper's generator."""
     shape = (scene.height_px, scene.width_px)
     masks = region_masks(scene)
     keys = jax.random.split(key, 3 + len(scene.rates_bpm))
-    time_s = jnp.arange(round(scene.duration_s * config.clip.fps)) / config.clip.fps
+    time_s = jnp.arange(round(scene.duration_s * scene.fps)) / scene.fps
 
     # static texture: white noise smoothed at three scales, 1 SD = scene.texture
     octaves = zip(jax.random.split(keys[0], 3), (2.0, 6.0, 18.0), strict=True)
@@ -42,7 +43,7 @@ def make_scene(key: jax.Array, config: Config, scene: SceneConfig) -> Scene:
     for mask, rate, region_key in zip(masks, jnp.asarray(scene.rates_bpm), keys[3:], strict=True):
         # start of the wave: U(0, 60 / rate) s
         shift_s = jax.random.uniform(region_key, maxval=60 / rate)
-        wave = waveform.normalise(waveform.pulse_wave(time_s + shift_s, rate, config.generator.fourier))
+        wave = waveform.normalise(waveform.pulse_wave(time_s + shift_s, rate, GeneratorConfig().fourier))
         pulse += wave[:, None, None] * mask
     # slow change of the light, the same everywhere: one period in the scene's length
     light = scene.drift * jnp.sin(2 * jnp.pi * time_s / scene.duration_s)
@@ -74,12 +75,12 @@ def region_masks(scene: SceneConfig) -> Bool[np.ndarray, "region height width"]:
     )
 
 
-def patch_regions(
-    masks: Bool[np.ndarray, "region height width"], patch_px: int, stride_px: int
-) -> np.ndarray:
+def patch_regions(masks: Bool[np.ndarray, "region height width"], layout: Layout) -> np.ndarray:
     """The region that every patch lies in, (row, col): its index, -1 outside all, -2 across an edge."""
-    views = np.lib.stride_tricks.sliding_window_view(masks, (patch_px, patch_px), axis=(1, 2))
-    views = views[:, ::stride_px, ::stride_px]
+    size, (rows, cols) = layout.patch_px, (n * layout.cell_px for n in layout.grid)
+    inner = masks[:, layout.top : layout.top + rows, layout.left : layout.left + cols]
+    views = np.lib.stride_tricks.sliding_window_view(inner, (size, size), axis=(1, 2))
+    views = views[:, :: layout.stride_px, :: layout.stride_px]
     inside, touching = views.all((-2, -1)), views.any((-2, -1))
     return np.where(touching.any(0), np.where(inside.any(0), inside.argmax(0), -2), -1)
 

@@ -11,20 +11,23 @@ from jaxtyping import Float
 
 from pulse3d import mapping, readout, video
 from pulse3d.checkpoint import Weights
+from pulse3d.tiles import Map, Window
 
 
 class WindowResult(NamedTuple):
     """What one window of video says.
 
     time_s: the window's centre. probability: the map, (row, col, class). rate_bpm, confidence:
-    the most likely rate of every patch (nan: no pulse) and how sure it is. reading: one rate.
-    equation_8_bpm: the paper's read-out.
+    the most likely rate of every patch (nan: no pulse) and how sure it is. evidence: for every rate,
+    from all patches; `readout.readings` makes rates of it, of all windows together. reading: one
+    rate from this window and those before it. equation_8_bpm: the paper's read-out.
     """
 
     time_s: float
     probability: Float[np.ndarray, "row col class"]
     rate_bpm: Float[np.ndarray, "row col"]
     confidence: Float[np.ndarray, "row col"]
+    evidence: Float[np.ndarray, "rate"]
     reading: readout.Reading
     equation_8_bpm: float
 
@@ -37,7 +40,7 @@ def map_stream(
     stride_px: int | None = None,
     step_s: float | None = None,
     devices: list[jax.Device] | None = None,
-    mapper: Callable[[mapping.Window], mapping.Map] | None = None,
+    mapper: Callable[[Window], Map] | None = None,
 ) -> Iterator[WindowResult]:
     """Maps each window of the network's length, every `step_s` seconds, as soon as it is whole.
 
@@ -49,18 +52,21 @@ def map_stream(
     clip, axis = config.clip, config.clip.rate_axis_bpm
     step = max(1, round((step_s or config.map.step_s) * clip.fps))
     if mapper is None:
-        mapper = mapping.make_mapper(
-            weights.params, config, frame_shape, stride_px=stride_px, devices=devices
-        )
-    read = (video.Frame(f.time_s, video.to_unit(f.image, clip.channels)) for f in frames)
-    images = (frame.image for frame in video.resample(read, clip.fps))
+        layout = mapping.make_layout(frame_shape, config, stride_px=stride_px)
+        mapper = mapping.make_mapper(weights.params, config, layout, devices=devices)
+    read = mapping.make_reader(frame_shape, config)
+    cells = (video.Frame(frame.time_s, read(frame.image)) for frame in frames)
+    images = (f.image for f in video.resample(cells, clip.fps, average=config.map.average_frames))
+    follow = readout.Follower(axis, config.readout, step_s=step / clip.fps, window_s=clip.duration_s)
     for start, window in mapping.sliding_windows(images, clip.frames, step):
         probability = mapper(window)
+        evidence = readout.evidence(probability, config.readout, odds=config.generator.no_pulse_clips)
         yield WindowResult(
             time_s=start / clip.fps + clip.duration_s / 2,
             probability=probability,
             rate_bpm=readout.patch_rates(probability, axis),
             confidence=readout.patch_confidence(probability, axis, config.readout.tolerance_bpm),
-            reading=readout.posterior(probability, axis, config.readout),
+            evidence=evidence,
+            reading=follow(evidence),
             equation_8_bpm=readout.equation_8(probability, axis),
         )

@@ -32,11 +32,20 @@ class TrainingDiverged(RuntimeError):
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step needs besides the config; `step` (int32 scalar) counts the updates done."""
+    """All that a step needs besides the config; `step` (int32 scalar) counts the updates done.
+
+    average: the moving average of the parameters where the config asks for one, else None.
+    """
 
     step: Any
     params: Any
     opt_state: Any
+    average: Any = None
+
+    @property
+    def final_params(self) -> Any:
+        """The parameters to validate and to export."""
+        return self.params if self.average is None else self.average
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +80,30 @@ def init_state(config: Config, *, params: Any = None) -> TrainState:
     if params is None:
         params = model.init_params(jax.random.key(config.train.seed), config)
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=_optimizer(config.train).init(params)
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=_optimizer(config.train).init(params),
+        # a copy: the arrays of a state are donated, each once
+        average=jax.tree.map(jnp.copy, params) if config.train.average else None,
     )
 
 
 def step_key(config: TrainConfig, step: Int[Array, ""]) -> jax.Array:
     """The random key of a training step."""
     return jax.random.fold_in(jax.random.key(config.seed, impl=config.prng), step)
+
+
+def label_targets(config: Config) -> Float[np.ndarray, "class target"]:
+    """The probabilities that the network should give, for every label.
+
+    A rate's neighbours share by a normal law of SD `label_sd_bpm`; "no pulse" is certain.
+    """
+    axis, spread = config.clip.rate_axis_bpm, config.train.label_sd_bpm
+    targets = np.eye(config.clip.classes, dtype=np.float32)
+    if spread > 0:
+        shared = np.exp(-0.5 * ((axis[:, None] - axis) / spread) ** 2)
+        targets[:-1, :-1] = shared / shared.sum(1, keepdims=True)
+    return targets
 
 
 def loss_fn(
@@ -87,12 +113,12 @@ def loss_fn(
     labels: Int[Array, "batch"],
     config: Config,
 ) -> tuple[Float[Array, ""], Float[Array, "batch classes"]]:
-    """Mean cross-entropy of a batch (nats), and its logits."""
+    """Mean cross-entropy of a batch (nats) with `label_targets`, and its logits."""
     logits = model.make_model(config).apply(
         {"params": params}, clips, train=True, rngs={"dropout": dropout_key}
     )
     logits = jnp.asarray(logits)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+    return optax.softmax_cross_entropy(logits, label_targets(config)[labels]).mean(), logits
 
 
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
@@ -126,7 +152,11 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
             "accuracy": jnp.mean(logits.argmax(-1) == labels),
             "gradient_norm": optax.tree.norm(gradients),
         }
-        return TrainState(state.step + 1, params, opt_state), metrics
+        keep = config.train.average
+        average = (
+            jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, state.average, params) if keep else None
+        )
+        return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=whole)
 
@@ -151,7 +181,7 @@ def make_evaluate(config: Config) -> Callable[..., Metrics]:
         logits = model.apply_logits(params, clips, config)
         predicted = logits.argmax(-1)
         return {
-            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+            "loss": optax.softmax_cross_entropy(logits, label_targets(config)[labels]),
             "accuracy": predicted == labels,
             "within_one_class": within_one_class(predicted, labels, config.clip.rates),
         }
@@ -168,6 +198,30 @@ def make_evaluate(config: Config) -> Callable[..., Metrics]:
         }
 
     return evaluate
+
+
+def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: int = 4096) -> Any:
+    """The parameters with what the network answers to nothing taken out of its bias over the rates.
+
+    Over `clips` clips without a pulse the mean log likelihood ratio of every rate becomes 0
+    (`readout.likelihood` has the ratio). Returns networks without such a bias as they are.
+    """
+    if "rate_bias" not in params:
+        return params
+    size = min(clips, config.train.eval_batch_size)
+
+    @jax.jit
+    def responses(params, key):
+        def pulseless(key):
+            return generator.make_clip(key, config, label=config.clip.rates)[0]
+
+        logits = model.apply_logits(params, jax.vmap(pulseless)(jax.random.split(key, size)), config)
+        return (logits[:, :-1] - logits[:, -1:]).mean(0)
+
+    root = jax.random.key(seed, impl="threefry2x32")
+    mean = np.mean([responses(params, jax.random.fold_in(root, i)) for i in range(-(-clips // size))], axis=0)
+    odds = config.generator.no_pulse_clips
+    return params | {"rate_bias": params["rate_bias"] - mean - np.log(odds)}
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -198,9 +252,15 @@ def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
                 f"the loss is not finite in the steps up to {step}; lower train.learning_rate"
                 f" (now {config.train.learning_rate})"
             )
-        yield Record(step, state, means, evaluate(state.params) if evaluating else None)
+        yield Record(step, state, means, evaluate(state.final_params) if evaluating else None)
         pending = []
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    return optax.adam(make_schedule(config))
+    schedule = make_schedule(config)
+    adam = (
+        optax.adamw(schedule, weight_decay=config.weight_decay)
+        if config.weight_decay
+        else optax.adam(schedule)
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam

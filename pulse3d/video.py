@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -218,11 +218,17 @@ def to_unit(image: np.ndarray, channels: int) -> np.ndarray:
     return picked.astype(np.float32) / 255 if image.dtype == np.uint8 else picked
 
 
-def resample(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
+def resample(frames: Iterable[Frame], fps: float, *, average: int = 1) -> Iterator[Frame]:
     """Frames at times 0, 1/fps, 2/fps ... by linear interpolation between time stamps.
 
-    Holds two frames. Frames whose stamps fall on the grid come out as they are.
+    average: each is the mean of so many, evenly spaced from its time to the next one's. Holds two
+    frames, or `average`. Frames whose stamps fall on the grid come out as they are.
     """
+    if average > 1:
+        finer = resample(frames, fps * average)
+        while len(group := list(islice(finer, average))) == average:
+            yield Frame(group[0].time_s, np.mean([frame.image for frame in group], axis=0, dtype=np.float32))
+        return
     index = 0
     before: Frame | None = None
     for after in frames:

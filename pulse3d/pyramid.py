@@ -1,0 +1,207 @@
+"""The default network's view of a frame: cells, patches of several sizes, and what these say together.
+
+A frame is averaged over square cells; level 0 has `map.cells` of them along the shorter side, and
+every further level cells twice as large. On each level a patch is the same number of cells, so that
+one network reads patches of 64, 128 and 256 px of a VGA frame. The map has the places of level 0;
+every place takes the mean likelihood ratio of the patches over it, one of each level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Float, Int
+
+from pulse3d import model
+from pulse3d.config import Config
+from pulse3d.tiles import Map, Window, centre_patch, grid_shape, spread_evenly
+
+Image = Float[np.ndarray, "height width channel"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One size of patches: cells of `scale` cells of level 0, the first of them at `top`, `left`.
+
+    rows, cols: of its patches, one every `stride` cells.
+    """
+
+    scale: int
+    top: int
+    left: int
+    rows: int
+    cols: int
+    stride: int
+
+    def centres(self, patch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Centres of the patches' rows and columns, in cells of level 0 from its first edge."""
+        return (
+            self.top + (np.arange(self.rows) * self.stride + patch / 2) * self.scale,
+            self.left + (np.arange(self.cols) * self.stride + patch / 2) * self.scale,
+        )
+
+
+def cell_size(frame_shape: tuple[int, int], cells: int) -> int:
+    """Edge of the cells of level 0 in px, for frames (height, width)."""
+    return max(1, round(min(frame_shape) / cells))
+
+
+def cell_grid(frame_shape: tuple[int, int], cells: int) -> tuple[int, int, int, int]:
+    """Rows and columns of cells, and the pixels left out at the top and at the left: they are centred."""
+    size = cell_size(frame_shape, cells)
+    rows, cols = (n // size for n in frame_shape)
+    return rows, cols, (frame_shape[0] - rows * size) // 2, (frame_shape[1] - cols * size) // 2
+
+
+def make_averager(frame_shape: tuple[int, int], cells: int) -> Callable[[np.ndarray], Image]:
+    """A function from an image of that shape (height, width, 3) to its cells of level 0.
+
+    The image is uint8 or float of 0...1, the cells are float32 of 0...1.
+    """
+    size = cell_size(frame_shape, cells)
+    rows, cols, top, left = cell_grid(frame_shape, cells)
+    down = np.zeros((rows, frame_shape[0]), np.float32)
+    across = np.zeros((cols, frame_shape[1]), np.float32)
+    for matrix, first in ((down, top), (across, left)):
+        for cell, weights in enumerate(matrix):
+            weights[first + cell * size : first + (cell + 1) * size] = 1 / size
+
+    def average(image: np.ndarray) -> Image:
+        height, width, channels = image.shape
+        strips = down @ image.reshape(height, width * channels).astype(np.float32)
+        means = across @ strips.reshape(rows, width, channels)
+        return means / 255 if image.dtype == np.uint8 else means
+
+    return average
+
+
+def levels(grid: tuple[int, int], config: Config, *, stride: int) -> list[Level]:
+    """The levels of a frame of (rows, columns) of cells: at most `map.levels`, those that hold a patch.
+
+    stride: cells between patches on level 0; one on the others. Raises InputError where level 0
+    holds no patch.
+    """
+    patch, found = config.clip.patch_px, []
+    for index in range(config.map.levels):
+        scale = 2**index
+        cells = tuple(n // scale for n in grid)
+        if index and min(cells) < patch:
+            break
+        step = 1 if index else stride
+        rows, cols = grid_shape(cells, patch, step)
+        top, left = ((n - m * scale) // 2 for n, m in zip(grid, cells, strict=True))
+        found.append(Level(scale, top, left, rows, cols, step))
+    return found
+
+
+def cut_level(window: Window, level: Level) -> Window:
+    """The cells of a level, from those of level 0."""
+    scale = level.scale
+    rows, cols = window.shape[1] // scale, window.shape[2] // scale
+    part = window[:, level.top : level.top + rows * scale, level.left : level.left + cols * scale]
+    return part.reshape(len(part), rows, scale, cols, scale, -1).mean((2, 4))
+
+
+def combine_levels(maps: list[Map], found: list[Level], config: Config) -> Map:
+    """One map from those of all levels, at the places of level 0.
+
+        LR(f) = mean over levels of n p(f) / p(none),  p(none) = n / (n + sum LR),  p(f) = LR p(none) / n
+
+    n: prior odds of "no pulse" against one rate (`generator.no_pulse_clips`). LR is the
+    likelihood ratio of a pulse of rate f against none. Of every level the patch whose centre is
+    nearest counts.
+    """
+    patch = config.clip.patch_px
+    wanted, ratios = found[0].centres(patch), []
+    for probability, level in zip(maps, found, strict=True):
+        row, col = (
+            abs(there - here[:, None]).argmin(1)
+            for there, here in zip(level.centres(patch), wanted, strict=True)
+        )
+        placed = probability[row][:, col].astype(np.float64)
+        ratios.append(placed[..., :-1] / np.maximum(placed[..., -1:], 1e-12))
+    ratio = np.mean(ratios, axis=0)
+    none = 1 / (1 + ratio.sum(-1, keepdims=True))
+    return np.concatenate([ratio * none, none], -1).astype(np.float32)
+
+
+def patch_index(
+    shapes: list[tuple[int, int]], found: list[Level], span: int
+) -> Int[np.ndarray, "patch position"]:
+    """For every patch of all levels its span x span positions, in the list of all levels' positions.
+
+    shapes: rows and columns of every level's positions.
+    """
+    index, first = [], 0
+    for (rows, cols), level in zip(shapes, found, strict=True):
+        grid = first + np.arange(rows * cols).reshape(rows, cols)
+        squares = np.lib.stride_tricks.sliding_window_view(grid, (span, span))[
+            :: level.stride, :: level.stride
+        ]
+        index.append(squares.reshape(-1, span * span))
+        first += rows * cols
+    return np.concatenate(index)
+
+
+def make_mapper(
+    params: model.Params,
+    config: Config,
+    grid: tuple[int, int],
+    *,
+    stride: int,
+    devices: list[jax.Device],
+    method: str = "pmap",
+    batch_size: int = 64,
+) -> Callable[[Window], Map]:
+    """A function from a window of cells of level 0, `grid` (rows, columns) of them, to its map.
+
+    Two passes, each spread over the devices: all positions, which patches share, then all patches.
+    """
+    found = levels(grid, config, stride=stride)
+    network = model.make_model(config)
+    patch, square = config.clip.patch_px, config.model.space_taps
+    span = patch - square + 1
+    shapes = [tuple(n // level.scale - square + 1 for n in grid) for level in found]
+    members = patch_index(shapes, found, span)
+
+    def positions(params, squares):
+        def one(cells):
+            spectra = network.apply({"params": params}, cells[None], method="positions")
+            return jax.tree.map(lambda x: x[0, 0, 0], spectra)
+
+        return lax.map(one, squares, batch_size=batch_size)
+
+    def patches(params, spectra):
+        def one(patch):
+            logits = network.apply(
+                {"params": params}, jax.tree.map(lambda x: x[None], patch), method="patches"
+            )
+            return jax.nn.softmax(logits[0])
+
+        return lax.map(one, spectra, batch_size=batch_size)
+
+    find, read = (spread_evenly(program, params, devices, method=method) for program in (positions, patches))
+
+    def mapper(window: Window) -> Map:
+        squares = [
+            _squares(centre_patch(cut_level(window, level), config.map.centre), square) for level in found
+        ]
+        spectra = find(np.concatenate(squares))
+        flat = read(jax.tree.map(lambda x: jnp.asarray(x)[members], spectra))
+        sizes = [level.rows * level.cols for level in found]
+        maps = np.split(np.asarray(flat), np.cumsum(sizes)[:-1])
+        shaped = [m.reshape(level.rows, level.cols, -1) for m, level in zip(maps, found, strict=True)]
+        return combine_levels(shaped, found, config)
+
+    return mapper
+
+
+def _squares(cells: Window | jax.Array, size: int) -> Float[np.ndarray, "position time size size channel"]:
+    """Every size x size square of cells, row by row."""
+    view = np.lib.stride_tricks.sliding_window_view(np.asarray(cells), (size, size), axis=(1, 2))
+    return view.transpose(1, 2, 0, 4, 5, 3).reshape(-1, len(cells), size, size, cells.shape[-1])

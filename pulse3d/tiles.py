@@ -1,0 +1,128 @@
+"""Patches on a frame, tiles of patches, and the devices that the tiles are spread over.
+
+A window is (time, height, width, channel), in pixels of whatever the network reads. Patch
+(row, col) has its top left pixel at (row x stride, col x stride).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from pulse3d.errors import InputError
+
+Window = Float[np.ndarray, "time height width channel"]
+Map = Float[np.ndarray, "row col class"]
+
+
+def grid_shape(frame_shape: tuple[int, ...], patch_px: int, stride_px: int) -> tuple[int, int]:
+    """Rows and columns of patches that fit a frame (height, width); raises InputError if none does."""
+    height, width = frame_shape
+    if min(height, width) < patch_px:
+        raise InputError(f"frames of {width}x{height} px: smaller than the network's patch of {patch_px} px")
+    return (height - patch_px) // stride_px + 1, (width - patch_px) // stride_px + 1
+
+
+def patch_centres(
+    frame_shape: tuple[int, ...], patch_px: int, stride_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates (row_px, col_px) of the patch centres along each axis."""
+    rows, cols = grid_shape(frame_shape, patch_px, stride_px)
+    half = (patch_px - 1) / 2
+    return np.arange(rows) * stride_px + half, np.arange(cols) * stride_px + half
+
+
+def centre_patch(patch: Float[Array, "time height width channel"], centre: str) -> Array:
+    """The patch minus its mean: one for all ("window"), one per pixel over time ("pixel"), or "relative".
+
+    relative: each pixel's change relative to its own mean over time, within -1...1; pixels darker
+    than 3 % of white are divided by that, since their colour is mostly noise.
+    """
+    mean = patch.mean(axis=None if centre == "window" else 0, keepdims=True)
+    if centre == "relative":
+        return jnp.clip((patch - mean) / jnp.maximum(mean, 0.03), -1, 1)
+    return patch - mean
+
+
+def cut_tiles(
+    window: Window, tile_shape: tuple[int, int], patch_px: int, stride_px: int
+) -> tuple[Float[np.ndarray, "tile time tile_height tile_width channel"], tuple[int, int]]:
+    """Equal tiles that overlap by a halo, so that every patch lies whole in one of them.
+
+    Returns the tiles, row by row, and the number of rows and columns of tiles. The frame's
+    last rows and columns are repeated to fill the last tiles.
+    """
+    grid = grid_shape(window.shape[1:3], patch_px, stride_px)
+    counts, starts = [], []
+    for axis, (patches, tile) in enumerate(zip(grid, tile_shape, strict=True)):
+        per_tile = (tile - patch_px) // stride_px + 1
+        counts.append(-(-patches // per_tile))
+        starts.append([i * per_tile * stride_px for i in range(counts[-1])])
+        missing = starts[-1][-1] + tile - window.shape[1 + axis]
+        padding = [(0, 0)] * 4
+        padding[1 + axis] = (0, max(missing, 0))
+        window = np.pad(window, padding, mode="edge")
+    tiles = [window[:, y : y + tile_shape[0], x : x + tile_shape[1]] for y in starts[0] for x in starts[1]]
+    return np.stack(tiles), (counts[0], counts[1])
+
+
+def join_tiles(
+    maps: Float[np.ndarray, "tile tile_row tile_col class"], counts: tuple[int, int], grid: tuple[int, int]
+) -> Map:
+    """The inverse of `cut_tiles` for the maps of the tiles; cuts off what was filled in."""
+    tiles = maps.reshape(*counts, *maps.shape[1:]).transpose(0, 2, 1, 3, 4)
+    joined = tiles.reshape(counts[0] * maps.shape[1], counts[1] * maps.shape[2], -1)
+    return joined[: grid[0], : grid[1]]
+
+
+def spread(
+    program: Callable[[Any, Any], Any], devices: list[jax.Device], *, method: str = "pmap"
+) -> Callable[[Any, Any], Any]:
+    """Runs a per-device program(params, items) on every device; all arrays have an axis of devices first.
+
+    method: "pmap", or "shard_map" for `jit(shard_map)`, its successor.
+    """
+    if method == "pmap":
+        return jax.pmap(program, devices=devices)
+    mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
+
+    def on_one_device(params, items):
+        own = jax.tree.map(lambda x: x[0], (params, items))
+        return jax.tree.map(lambda x: x[None], program(*own))
+
+    spec = PartitionSpec("device")
+    return jax.jit(jax.shard_map(on_one_device, mesh=mesh, in_specs=(spec, spec), out_specs=spec))
+
+
+def spread_evenly(
+    program: Callable[[Any, Any], Any], params: Any, devices: list[jax.Device], *, method: str = "pmap"
+) -> Callable[[Any], Any]:
+    """A function from items (item, ...) to program(params, items), each device doing an equal share.
+
+    items and results: arrays or trees of arrays with the items along the first axis. What is
+    missing to equal shares is filled with zeros and cut off again.
+    """
+    mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
+    everywhere = jax.device_put(
+        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), params),
+        NamedSharding(mesh, PartitionSpec("device")),
+    )
+    run = spread(program, devices, method=method)
+
+    def on_all(items: Any) -> Any:
+        count = len(jax.tree.leaves(items)[0])
+
+        def share(x):
+            filled = jnp.pad(jnp.asarray(x), [(0, -count % len(devices)), *[(0, 0)] * (x.ndim - 1)])
+            return filled.reshape(len(devices), -1, *x.shape[1:])
+
+        results = run(everywhere, jax.tree.map(share, items))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
+
+    return on_all
