@@ -164,9 +164,8 @@ def _load_file(path: Path, name: str) -> Weights:
             metadata = json.loads(str(archive["metadata"]))
             if metadata.get("format") != _FORMAT:
                 raise InputError(f"{path}: not a {_FORMAT!r} file; write it anew with launch.train")
-            config = from_dict(metadata["config"])
-            preset = PRESETS.get(config.preset, Config())
-            config = dataclasses.replace(config, map=preset.map, readout=preset.readout)
+            used_as = to_dict(PRESETS.get(metadata["config"].get("preset"), Config()))
+            config = from_dict(metadata["config"] | {name: used_as[name] for name in ("map", "readout")})
             flat = {key: archive[key] for key in archive.files if key != "metadata"}
     except InputError:
         raise

@@ -134,7 +134,7 @@ class SkinConfig:
     these. texture: of each of two displacements. wander: of each of four chromatic changes.
     local: of what every cell does for itself. sensor: of the noise of cells and frames.
     calm_share: share of clips in which light and texture are weaker, by a factor within `calm`
-    (local: by its square root). wild_share: share in which they are stronger, by `wild`.
+    (local: by its square root). wild_share: share in which these and wander are stronger, by `wild`.
     strong_share: share of pulses as in a finger on the lens, within `strong`.
     codec_share: share of clips that went through a codec, with steps of `codec_step`.
     no_pulse_clips: clips without a pulse for every run through the rates.
@@ -153,8 +153,8 @@ class SkinConfig:
     sensor: tuple[float, float] = (0.0001, 0.002)
     calm_share: float = 0.5
     calm: tuple[float, float] = (0.02, 1.0)
-    wild_share: float = 0.1
-    wild: tuple[float, float] = (1.0, 30.0)
+    wild_share: float = 0.15
+    wild: tuple[float, float] = (1.0, 60.0)
     strong_share: float = 0.05
     strong: tuple[float, float] = (0.006, 0.2)
     codec_share: float = 0.7

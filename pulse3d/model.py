@@ -57,11 +57,12 @@ class PulseNet(nn.Module):
 class Spectra(NamedTuple):
     """What `SpectralNet` knows of every position of a patch, before it looks at the whole patch.
 
-    wave: cosine and sine parts of every signal at f, 2f and f/2 for every rate f, the signal's
-    mean power at f being 1. attention: logits of how much the position counts, per signal.
+    wave: cosine and sine parts of every signal in the five views of `fourier_basis`, for every
+    rate, the signal's mean power in the first being 1. attention: logits of how much the position
+    counts, per signal.
     """
 
-    wave: Float[Array, "... signal harmonic part rate"]
+    wave: Float[Array, "... signal view part rate"]
     attention: Float[Array, "... signal"]
 
 
@@ -70,7 +71,7 @@ class SpectralNet(nn.Module):
 
     Over time, over space, and twice over time again (dilated), the last two residual: these are
     `positions`, which neighbouring patches share. Each position's signals are Fourier
-    transformed at every rate, twice and half of it; `patches` adds the complex spectra of a
+    transformed at every rate, twice and half of it, and for each half of the clip; `patches` adds the complex spectra of a
     patch's positions, weighted by attention, so that signals in phase add up and others cancel,
     and two convolutions along the rates turn power and coherence into logits.
 
@@ -115,7 +116,7 @@ class SpectralNet(nn.Module):
         level = jnp.log(features.std(1) + 1e-2)
         hidden = nn.gelu(self.attention_hidden(jnp.concatenate([features.mean(1), level], -1)))
         signals = self.signal(features)
-        wave = jnp.einsum("btrcs,thpf->brcshpf", signals, fourier_basis(self.clip))
+        wave = jnp.einsum("btrcs,tvpf->brcsvpf", signals, fourier_basis(self.clip))
         power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
         wave *= jax.lax.rsqrt(power + 1e-6)[..., None, None, None]
         return Spectra(wave, self.attention(hidden))
@@ -139,17 +140,24 @@ class SpectralNet(nn.Module):
         return jnp.concatenate([rate, no_pulse], -1)
 
 
-def fourier_basis(clip: ClipConfig) -> Float[np.ndarray, "time harmonic part rate"]:
-    """Cosines and sines at f, 2f and f/2 for every rate f, under a Hann window of sum 2.
+def fourier_basis(clip: ClipConfig) -> Float[np.ndarray, "time view part rate"]:
+    """Cosines and sines for every rate f, in five views: f, 2f and f/2 over the clip, f over each half.
 
-    A unit cosine at f has the coefficient 1. Rates of half the frame rate and more are zeros.
+    Under Hann windows of sum 2, so that a unit cosine at f has the coefficient 1. Rates of half the
+    frame rate and more are zeros. A pulse lasts: it is in both halves; a harmonic has its rate at
+    f/2 or 2f.
     """
     time_s = (np.arange(clip.frames) - (clip.frames - 1) / 2) / clip.fps
-    window = np.hanning(clip.frames + 2)[1:-1]
-    rates = clip.rate_axis_bpm * np.array([1, 2, 0.5])[:, None]
+    half = clip.frames // 2
+    whole, first, second = np.zeros((3, clip.frames))
+    for window, part in ((whole, slice(None)), (first, slice(half)), (second, slice(half, 2 * half))):
+        taper = np.hanning(len(window[part]) + 2)[1:-1]
+        window[part] = 2 * taper / taper.sum()
+    multiples, windows = np.array([1, 2, 0.5, 1, 1]), np.stack([whole, whole, whole, first, second], 1)
+    rates = clip.rate_axis_bpm * multiples[:, None]
     angle = 2 * np.pi / 60 * time_s[:, None, None] * rates
     basis = np.stack([np.cos(angle), np.sin(angle)], 2) * (rates < 30 * clip.fps)[:, None]
-    return (basis * (2 * window / window.sum())[:, None, None, None]).astype(np.float32)
+    return (basis * windows[:, :, None, None]).astype(np.float32)
 
 
 def _taps(features: jax.Array, taps: int, *, axis: int, dilation: int = 1) -> jax.Array:

@@ -78,7 +78,7 @@ def sample_parameters(
         pulse=strength[..., None] * colour,
         light=motion * log_uniform(next(keys), *laws.light, (LIGHTS,)),
         texture=motion * log_uniform(next(keys), *laws.texture, (TEXTURES,)),
-        wander=log_uniform(next(keys), *laws.wander, (WANDERS,)),
+        wander=wild * log_uniform(next(keys), *laws.wander, (WANDERS,)),
         local=jnp.sqrt(motion) * log_uniform(next(keys), *laws.local),
         sensor=log_uniform(next(keys), *laws.sensor),
         has_codec=jax.random.bernoulli(next(keys), laws.codec_share),
@@ -158,8 +158,8 @@ def _light(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Arra
     """Changes of brightness: of the light itself, or of gloss, uneven over the cells."""
     keys = jax.random.split(key, 8)
     fps, count = config.clip.fps, LIGHTS
-    # wander: exponent U(0.5, 2.5)
-    exponent = jax.random.uniform(keys[0], (count,), minval=0.5, maxval=2.5)
+    # wander: exponent U(0, 2.5)
+    exponent = jax.random.uniform(keys[0], (count,), maxval=2.5)
     series = nuisance.one_of(
         keys[1],
         nuisance.power_law(keys[2], exponent, frames=frames, fps=fps),
@@ -194,7 +194,8 @@ def _wander(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Arr
     """Chromatic changes of any colour: white balance, coloured light; one of them may be a rhythm."""
     keys = jax.random.split(key, 6)
     fps, count = config.clip.fps, WANDERS
-    exponent = jax.random.uniform(keys[0], (count,), minval=0.3, maxval=2.2)
+    # exponent: U(0, 2.2)
+    exponent = jax.random.uniform(keys[0], (count,), maxval=2.2)
     series = nuisance.power_law(keys[1], exponent, frames=frames, fps=fps)
     rhythm = nuisance.quasi_periodic(keys[2], 1, low_hz=0.1, high_hz=3.5, frames=frames, fps=fps)
     first = jnp.where(jax.random.bernoulli(keys[3]), rhythm, series[:1])
