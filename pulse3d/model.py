@@ -71,9 +71,9 @@ class SpectralNet(nn.Module):
 
     Over time, over space, and twice over time again (dilated), the last two residual: these are
     `positions`, which neighbouring patches share. Each position's signals are Fourier
-    transformed at every rate, twice and half of it, and for each half of the clip; `patches` adds the complex spectra of a
-    patch's positions, weighted by attention, so that signals in phase add up and others cancel,
-    and two convolutions along the rates turn power and coherence into logits.
+    transformed at every rate, twice and half of it, and for each half of the clip; `patches` adds
+    the complex spectra of a patch's positions, weighted by attention, so that signals in phase add
+    up and others cancel, and two convolutions along the rates turn power and coherence into logits.
 
     A clip is (time, row, col, channel), relative changes of colour (1 % is 0.01).
     """
