@@ -118,7 +118,7 @@ def loss_fn(
         {"params": params}, clips, train=True, rngs={"dropout": dropout_key}
     )
     logits = jnp.asarray(logits)
-    return optax.softmax_cross_entropy(logits, label_targets(config)[labels]).mean(), logits
+    return optax.softmax_cross_entropy(logits, jnp.asarray(label_targets(config))[labels]).mean(), logits
 
 
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
@@ -181,7 +181,7 @@ def make_evaluate(config: Config) -> Callable[..., Metrics]:
         logits = model.apply_logits(params, clips, config)
         predicted = logits.argmax(-1)
         return {
-            "loss": optax.softmax_cross_entropy(logits, label_targets(config)[labels]),
+            "loss": optax.softmax_cross_entropy(logits, jnp.asarray(label_targets(config))[labels]),
             "accuracy": predicted == labels,
             "within_one_class": within_one_class(predicted, labels, config.clip.rates),
         }
