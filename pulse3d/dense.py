@@ -22,7 +22,16 @@ from jaxtyping import Array, Float
 
 from pulse3d import model
 from pulse3d.config import Config
-from pulse3d.tiles import Map, Window, centre_patch, cut_tiles, grid_shape, join_tiles, spread_evenly
+from pulse3d.tiles import (
+    Map,
+    Window,
+    centre_patch,
+    cut_tiles,
+    grid_shape,
+    join_tiles,
+    put_everywhere,
+    spread_evenly,
+)
 
 
 class DenseParams(NamedTuple):
@@ -152,10 +161,11 @@ def make_mapper(
         # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
         return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride), tiles, batch_size=4)
 
-    run = spread_evenly(program, dense_params(params, tile_shape), devices, method=method)
+    run = spread_evenly(program, devices, method=method)
+    shared = put_everywhere(dense_params(params, tile_shape), devices)
 
     def mapper(window: Window) -> Map:
         tiles, counts = cut_tiles(np.asarray(window, np.float32), tile_shape, patch_px, stride)
-        return join_tiles(np.asarray(run(tiles)), counts, grid)
+        return join_tiles(np.asarray(run(shared, tiles)), counts, grid)
 
     return mapper

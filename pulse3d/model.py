@@ -91,8 +91,8 @@ class SpectralNet(nn.Module):
         self.signal = nn.Dense(sizes.signals)
         self.attention_hidden = nn.Dense(sizes.attention_hidden)
         self.attention = nn.Dense(sizes.signals)
-        self.rates_first = nn.Dense(sizes.hidden)
-        self.rates_second = nn.Dense(sizes.hidden)
+        self.rates_first = RateConvolution(sizes.hidden, sizes.rate_taps)
+        self.rates_second = RateConvolution(sizes.hidden, sizes.rate_taps)
         self.context = nn.Dense(sizes.hidden)
         self.rate = nn.Dense(1)
         self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (self.clip.rates,))
@@ -113,7 +113,8 @@ class SpectralNet(nn.Module):
         features = nn.gelu(self.space(_neighbours(features, sizes.space_taps)))
         features += nn.gelu(self.middle(_taps(features, sizes.taps, axis=1, dilation=2)))
         features += nn.gelu(self.last(_taps(features, sizes.taps, axis=1, dilation=4)))
-        level = jnp.log(features.std(1) + 1e-2)
+        # of the variance, as the gradient of a standard deviation of 0 is not finite
+        level = 0.5 * jnp.log(features.var(1) + 1e-4)
         hidden = nn.gelu(self.attention_hidden(jnp.concatenate([features.mean(1), level], -1)))
         signals = self.signal(features)
         wave = jnp.einsum("btrcs,tvpf->brcsvpf", signals, fourier_basis(self.clip))
@@ -124,20 +125,38 @@ class SpectralNet(nn.Module):
     def patches(self, spectra: Spectra) -> Float[Array, "batch class"]:
         """Logits of patches whose positions are the second axis of `spectra`."""
         weight = nn.softmax(spectra.attention, axis=1)[..., None, None, None]
-        together = (weight * spectra.wave).sum(1)
+        # Added one by one: a sum over this axis reads memory several times on a CPU.
+        count = weight.shape[1]
+        together = sum(weight[:, i] * spectra.wave[:, i] for i in range(count))
+        apart = sum(weight[:, i, :, 0, 0] * (spectra.wave[:, i, :, 0] ** 2).sum(-2) for i in range(count))
         power = (together**2).sum(-2)
-        apart = (weight[..., 0, :] * (spectra.wave[..., 0, :, :] ** 2)).sum((1, -2))
         coherence = power[:, :, 0] / (apart + 1e-6)
         power /= power[:, :, :1].mean(-1, keepdims=True) + 1e-6
         batch, rates = power.shape[0], power.shape[-1]
         seen = jnp.concatenate([jnp.log(power + 1e-2).reshape(batch, -1, rates), coherence], 1).swapaxes(1, 2)
-        taps = self.config.rate_taps
-        features = nn.gelu(self.rates_first(_taps(seen, taps, axis=1)))
+        features = nn.gelu(self.rates_first(seen))
         context = self.context(_summary(features))[:, None]
-        features += nn.gelu(self.rates_second(_taps(features, taps, axis=1)) + context)
+        features += nn.gelu(self.rates_second(features) + context)
         rate = self.rate(features)[..., 0] + self.rate_bias
         no_pulse = self.no_pulse(nn.gelu(self.no_pulse_hidden(_summary(features))))
         return jnp.concatenate([rate, no_pulse], -1)
+
+
+class RateConvolution(nn.Module):
+    """A convolution along the rates, zeros beyond; its kernel is (taps x features in, features out)."""
+
+    features: int
+    taps: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch rate feature"]) -> Float[Array, "batch rate feature_out"]:
+        """The convolution and a bias."""
+        shape = (self.taps * x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        spatial = kernel.reshape(self.taps, x.shape[-1], self.features)
+        layout = ("NWC", "WIO", "NWC")
+        return jax.lax.conv_general_dilated(x, spatial, (1,), "SAME", dimension_numbers=layout) + bias
 
 
 def fourier_basis(clip: ClipConfig) -> Float[np.ndarray, "time view part rate"]:

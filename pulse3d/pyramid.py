@@ -12,16 +12,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Float, Int
 
 from pulse3d import model
 from pulse3d.config import Config
-from pulse3d.tiles import Map, Window, centre_patch, grid_shape, spread_evenly
+from pulse3d.tiles import (
+    Map,
+    Window,
+    centre_patch,
+    cut_tiles,
+    grid_shape,
+    join_tiles,
+    put_everywhere,
+    spread_evenly,
+)
 
 Image = Float[np.ndarray, "height width channel"]
+
+TILE_POSITIONS = 8  # edge of the tiles of positions: small, so that a window has work for many devices
 
 
 @dataclass(frozen=True)
@@ -131,21 +141,17 @@ def combine_levels(maps: list[Map], found: list[Level], config: Config) -> Map:
 
 
 def patch_index(
-    shapes: list[tuple[int, int]], found: list[Level], span: int
+    positions: list[Int[np.ndarray, "row col"]], found: list[Level], span: int
 ) -> Int[np.ndarray, "patch position"]:
-    """For every patch of all levels its span x span positions, in the list of all levels' positions.
-
-    shapes: rows and columns of every level's positions.
-    """
-    index, first = [], 0
-    for (rows, cols), level in zip(shapes, found, strict=True):
-        grid = first + np.arange(rows * cols).reshape(rows, cols)
-        squares = np.lib.stride_tricks.sliding_window_view(grid, (span, span))[
-            :: level.stride, :: level.stride
+    """For every patch of all levels its span x span positions; positions: their numbers, per level."""
+    return np.concatenate(
+        [
+            np.lib.stride_tricks.sliding_window_view(numbers, (span, span))[
+                :: level.stride, :: level.stride
+            ].reshape(-1, span * span)
+            for numbers, level in zip(positions, found, strict=True)
         ]
-        index.append(squares.reshape(-1, span * span))
-        first += rows * cols
-    return np.concatenate(index)
+    )
 
 
 def make_mapper(
@@ -156,52 +162,60 @@ def make_mapper(
     stride: int,
     devices: list[jax.Device],
     method: str = "pmap",
-    batch_size: int = 64,
 ) -> Callable[[Window], Map]:
     """A function from a window of cells of level 0, `grid` (rows, columns) of them, to its map.
 
-    Two passes, each spread over the devices: all positions, which patches share, then all patches.
+    Two passes, each spread over the devices: all positions, which patches share, in equal tiles
+    of all levels; then all patches.
     """
     found = levels(grid, config, stride=stride)
     network = model.make_model(config)
-    patch, square = config.clip.patch_px, config.model.space_taps
-    span = patch - square + 1
-    shapes = [tuple(n // level.scale - square + 1 for n in grid) for level in found]
-    members = patch_index(shapes, found, span)
+    square = config.model.space_taps
+    tile_shape = (TILE_POSITIONS + square - 1,) * 2
 
-    def positions(params, squares):
-        def one(cells):
-            spectra = network.apply({"params": params}, cells[None], method="positions")
-            return jax.tree.map(lambda x: x[0, 0, 0], spectra)
+    def cut(window: Window) -> list[tuple[np.ndarray, tuple[int, int]]]:
+        centred = (centre_patch(cut_level(window, level), config.map.centre) for level in found)
+        return [cut_tiles(np.asarray(level), tile_shape, square, 1) for level in centred]
 
-        return lax.map(one, squares, batch_size=batch_size)
+    # the number of every position, in the order in which the tiles give them
+    numbers, first = [], 0
+    for level, (tiles, counts) in zip(
+        found, cut(np.zeros((1, *grid, config.clip.channels), np.float32)), strict=True
+    ):
+        given = first + np.arange(len(tiles) * TILE_POSITIONS**2).reshape(-1, TILE_POSITIONS, TILE_POSITIONS)
+        shape = grid_shape((grid[0] // level.scale, grid[1] // level.scale), square, 1)
+        numbers.append(join_tiles(given, counts, shape))
+        first += given.size
+    members = patch_index(numbers, found, config.clip.patch_px - square + 1)
 
-    def patches(params, spectra):
-        def one(patch):
-            logits = network.apply(
-                {"params": params}, jax.tree.map(lambda x: x[None], patch), method="patches"
-            )
-            return jax.nn.softmax(logits[0])
+    def positions(params, tiles):
+        def one(tile):
+            spectra = network.apply({"params": params}, tile[None], method="positions")
+            return jax.tree.map(lambda x: x[0], spectra)
 
-        return lax.map(one, spectra, batch_size=batch_size)
+        return lax.map(one, tiles)
 
-    find, read = (spread_evenly(program, params, devices, method=method) for program in (positions, patches))
+    def patches(shared, members):
+        params, spectra = shared
+
+        def one(member):
+            own = jax.tree.map(lambda x: x[member][None], spectra)
+            return jax.nn.softmax(network.apply({"params": params}, own, method="patches")[0])
+
+        return lax.map(one, members, batch_size=64)
+
+    find, read = (spread_evenly(program, devices, method=method) for program in (positions, patches))
+    shared = put_everywhere(params, devices)
 
     def mapper(window: Window) -> Map:
-        squares = [
-            _squares(centre_patch(cut_level(window, level), config.map.centre), square) for level in found
+        spectra = find(shared, np.concatenate([tiles for tiles, _ in cut(window)]))
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), spectra)
+        probability = np.asarray(read((shared, put_everywhere(flat, devices)), members))
+        ends = np.cumsum([level.rows * level.cols for level in found])[:-1]
+        maps = [
+            part.reshape(level.rows, level.cols, -1)
+            for part, level in zip(np.split(probability, ends), found, strict=True)
         ]
-        spectra = find(np.concatenate(squares))
-        flat = read(jax.tree.map(lambda x: jnp.asarray(x)[members], spectra))
-        sizes = [level.rows * level.cols for level in found]
-        maps = np.split(np.asarray(flat), np.cumsum(sizes)[:-1])
-        shaped = [m.reshape(level.rows, level.cols, -1) for m, level in zip(maps, found, strict=True)]
-        return combine_levels(shaped, found, config)
+        return combine_levels(maps, found, config)
 
     return mapper
-
-
-def _squares(cells: Window | jax.Array, size: int) -> Float[np.ndarray, "position time size size channel"]:
-    """Every size x size square of cells, row by row."""
-    view = np.lib.stride_tricks.sliding_window_view(np.asarray(cells), (size, size), axis=(1, 2))
-    return view.transpose(1, 2, 0, 4, 5, 3).reshape(-1, len(cells), size, size, cells.shape[-1])

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from pulse3d.errors import InputError
 
@@ -73,11 +73,11 @@ def cut_tiles(
 
 
 def join_tiles(
-    maps: Float[np.ndarray, "tile tile_row tile_col class"], counts: tuple[int, int], grid: tuple[int, int]
-) -> Map:
-    """The inverse of `cut_tiles` for the maps of the tiles; cuts off what was filled in."""
-    tiles = maps.reshape(*counts, *maps.shape[1:]).transpose(0, 2, 1, 3, 4)
-    joined = tiles.reshape(counts[0] * maps.shape[1], counts[1] * maps.shape[2], -1)
+    tiles: Shaped[np.ndarray, "tile tile_row tile_col ..."], counts: tuple[int, int], grid: tuple[int, int]
+) -> Shaped[np.ndarray, "row col ..."]:
+    """The inverse of `cut_tiles` for what was made of the tiles; cuts off what was filled in."""
+    placed = tiles.reshape(*counts, *tiles.shape[1:]).swapaxes(1, 2)
+    joined = placed.reshape(counts[0] * tiles.shape[1], counts[1] * tiles.shape[2], *tiles.shape[3:])
     return joined[: grid[0], : grid[1]]
 
 
@@ -100,29 +100,33 @@ def spread(
     return jax.jit(jax.shard_map(on_one_device, mesh=mesh, in_specs=(spec, spec), out_specs=spec))
 
 
-def spread_evenly(
-    program: Callable[[Any, Any], Any], params: Any, devices: list[jax.Device], *, method: str = "pmap"
-) -> Callable[[Any], Any]:
-    """A function from items (item, ...) to program(params, items), each device doing an equal share.
-
-    items and results: arrays or trees of arrays with the items along the first axis. What is
-    missing to equal shares is filled with zeros and cut off again.
-    """
+def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
+    """A tree of arrays with a copy for every device, as `spread_evenly` takes it."""
     mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
-    everywhere = jax.device_put(
-        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), params),
+    return jax.device_put(
+        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), values),
         NamedSharding(mesh, PartitionSpec("device")),
     )
+
+
+def spread_evenly(
+    program: Callable[[Any, Any], Any], devices: list[jax.Device], *, method: str = "pmap"
+) -> Callable[[Any, Any], Any]:
+    """A function (shared, items) -> program(shared, items), each device doing an equal share of the items.
+
+    shared: from `put_everywhere`. items and results: arrays or trees of arrays with the items
+    along the first axis. What is missing to equal shares is filled with zeros and cut off again.
+    """
     run = spread(program, devices, method=method)
 
-    def on_all(items: Any) -> Any:
+    def on_all(shared: Any, items: Any) -> Any:
         count = len(jax.tree.leaves(items)[0])
 
         def share(x):
             filled = jnp.pad(jnp.asarray(x), [(0, -count % len(devices)), *[(0, 0)] * (x.ndim - 1)])
             return filled.reshape(len(devices), -1, *x.shape[1:])
 
-        results = run(everywhere, jax.tree.map(share, items))
+        results = run(shared, jax.tree.map(share, items))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
 
     return on_all
