@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Float, Int
 
 from pulse3d import model
-from pulse3d.config import Config
+from pulse3d.config import Config, SpectralConfig, expect
 from pulse3d.tiles import Map, Window, centre_patch, grid_shape, spread_evenly
 
 Image = Float[np.ndarray, "height width channel"]
@@ -164,9 +164,9 @@ def make_mapper(
     """
     found = levels(grid, config, stride=stride)
     network = model.make_model(config)
-    patch, square = config.clip.patch_px, config.model.space_taps
+    patch, square = config.clip.patch_px, expect(config.model, SpectralConfig).space_taps
     span = patch - square + 1
-    shapes = [tuple(n // level.scale - square + 1 for n in grid) for level in found]
+    shapes = [(grid[0] // level.scale - square + 1, grid[1] // level.scale - square + 1) for level in found]
     members = patch_index(shapes, found, span)
 
     def positions(params, squares):
@@ -188,9 +188,8 @@ def make_mapper(
     find, read = (spread_evenly(program, params, devices, method=method) for program in (positions, patches))
 
     def mapper(window: Window) -> Map:
-        squares = [
-            _squares(centre_patch(cut_level(window, level), config.map.centre), square) for level in found
-        ]
+        cells = [jnp.asarray(cut_level(window, level)) for level in found]
+        squares = [_squares(centre_patch(x, config.map.centre), square) for x in cells]
         spectra = find(np.concatenate(squares))
         flat = read(jax.tree.map(lambda x: jnp.asarray(x)[members], spectra))
         sizes = [level.rows * level.cols for level in found]
@@ -201,7 +200,7 @@ def make_mapper(
     return mapper
 
 
-def _squares(cells: Window | jax.Array, size: int) -> Float[np.ndarray, "position time size size channel"]:
+def _squares(cells: jax.Array, size: int) -> Float[np.ndarray, "position time size size channel"]:
     """Every size x size square of cells, row by row."""
     view = np.lib.stride_tricks.sliding_window_view(np.asarray(cells), (size, size), axis=(1, 2))
     return view.transpose(1, 2, 0, 4, 5, 3).reshape(-1, len(cells), size, size, cells.shape[-1])
