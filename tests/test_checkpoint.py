@@ -60,7 +60,7 @@ def test_bundled_weights_carry_their_provenance():
     assert model.count_params(weights.params) == 929_388
     assert weights.provenance["command"].startswith("python -m launch.train --")
     assert {"seed", "step", "clips_seen", "device", "curve", "fresh_clips_scores"} <= set(weights.provenance)
-    assert checkpoint.load_weights("default").name == "paper"
+    assert weights.name == "paper"
 
 
 def test_bundled_weights_score_what_they_claim():
