@@ -112,7 +112,8 @@ class SpectralNet(nn.Module):
         features = nn.gelu(self.space(_neighbours(features, sizes.space_taps)))
         features += nn.gelu(self.middle(_taps(features, sizes.taps, axis=1, dilation=2)))
         features += nn.gelu(self.last(_taps(features, sizes.taps, axis=1, dilation=4)))
-        level = jnp.log(features.std(1) + 1e-2)
+        # a standard deviation, with a gradient where nothing changes
+        level = jnp.log(jnp.sqrt(features.var(1) + 1e-20) + 1e-2)
         hidden = nn.gelu(self.attention_hidden(jnp.concatenate([features.mean(1), level], -1)))
         signals = self.signal(features)
         wave = jnp.einsum("btrcs,thpf->brcshpf", signals, fourier_basis(self.clip))
