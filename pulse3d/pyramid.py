@@ -99,7 +99,7 @@ def levels(grid: tuple[int, int], config: Config, *, stride: int) -> list[Level]
     return found
 
 
-def cut_level(window: Window, level: Level) -> Window:
+def cut_level(window: Window, level: Level) -> Float[np.ndarray, "time row col channel"]:
     """The cells of a level, from those of level 0."""
     scale = level.scale
     rows, cols = window.shape[1] // scale, window.shape[2] // scale
@@ -107,7 +107,7 @@ def cut_level(window: Window, level: Level) -> Window:
     return part.reshape(len(part), rows, scale, cols, scale, -1).mean((2, 4))
 
 
-def combine_levels(maps: list[Map], found: list[Level], config: Config) -> Map:
+def combine_levels(maps: list[Float[np.ndarray, "_ _ class"]], found: list[Level], config: Config) -> Map:
     """One map from those of all levels, at the places of level 0.
 
         LR(f) = mean over levels of n p(f) / p(none),  p(none) = n / (n + sum LR),  p(f) = LR p(none) / n

@@ -24,8 +24,14 @@ def test_cells_are_means_of_pixels_and_are_centred(kind):
 
 @pytest.mark.parametrize(
     ("frame", "scales"),
-    [((480, 640), [1, 2, 4]), ((1080, 1920), [1, 2, 4]), ((8, 8), [1, 2]), ((7, 9), [1]), ((90, 30), [1, 2, 4])],
-)  # fmt: skip
+    [
+        ((480, 640), [1, 2, 4]),
+        ((1080, 1920), [1, 2, 4]),
+        ((8, 8), [1, 2]),
+        ((7, 9), [1]),
+        ((90, 30), [1, 2, 4]),
+    ],
+)
 def test_levels_are_those_that_hold_a_patch(toy_skin, frame, scales):
     settings = replace(toy_skin, map={"cells": 30, "levels": 3})
     rows, cols, _, _ = pyramid.cell_grid(frame, 30)

@@ -135,3 +135,51 @@ def test_shortest_interval_equals_a_search_over_all(share):
         assert p[inside].sum() >= share - 1e-6
         runs = [j - i for i in range(75) for j in range(i + 1, 76) if p[i:j].sum() >= share - 1e-9]
         assert inside.sum() == min(runs)
+
+
+def test_likelihood_is_the_mean_square_of_what_exceeds_no_pulse():
+    odds = 4
+    nothing = np.full((2, 3, 6), 1.0)
+    nothing[..., -1] = odds
+    nothing /= nothing.sum(-1, keepdims=True)
+    np.testing.assert_allclose(readout.likelihood(nothing, odds), 0, atol=1e-12)
+    one = np.array([0.3, 0.1, 0.0, 0.05, 0.05, 0.5])
+    expected = [(4 * 0.3 / 0.5 - 1) ** 2, 0, 0, 0, 0]
+    np.testing.assert_allclose(readout.likelihood(one[None, None], odds), expected)
+    both = np.concatenate([nothing[:, :1], np.broadcast_to(one, (2, 1, 6))], axis=1)
+    np.testing.assert_allclose(readout.likelihood(both, odds), np.array(expected) / 2, atol=1e-12)
+
+
+def test_evidence_is_zero_below_its_threshold():
+    one = np.array([0.3, 0.1, 0.1, 0.5])[None, None]
+    strength = readout.likelihood(one, 4)
+    for threshold, passes in ((strength.max() - 1e-6, True), (strength.max() + 1e-6, False)):
+        settings = ReadoutConfig(method="tracked", min_evidence=float(threshold))
+        np.testing.assert_array_equal(readout.evidence(one, settings, odds=4), strength * passes)
+    np.testing.assert_array_equal(readout.evidence(one, VOTES, odds=4), 0)
+    votes = certain(30, *[75] * 9)
+    for share, passes in ((0.1, True), (0.11, False)):
+        settings = ReadoutConfig(min_pulse_share=share)
+        expected = readout.combine(votes) * passes
+        np.testing.assert_array_equal(readout.evidence(votes, settings, odds=4), expected)
+
+
+@pytest.mark.parametrize("method", ["votes", "tracked"])
+def test_follower_equals_the_causal_readings(method):
+    settings = ReadoutConfig(method=method)
+    evidence = 5 * np.random.default_rng(0).dirichlet(np.full(75, 0.1), size=8)
+    evidence[[0, 4]] = 0
+    together = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0, causal=True)
+    follow = readout.Follower(AXIS, settings, step_s=1.0, window_s=4.0)
+    for index, (window, expected) in enumerate(zip(evidence, together, strict=True)):
+        np.testing.assert_allclose(follow(window), expected)
+        assert np.isnan(expected.rate_bpm) == (index in (0, 4))
+    whole = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0)
+    assert np.allclose(whole, together, equal_nan=True) == (method == "votes")
+
+
+@pytest.mark.parametrize("method", ["votes", "tracked"])
+def test_windows_without_a_pulse_have_no_rate(method):
+    settings = ReadoutConfig(method=method)
+    found = readout.readings(np.zeros((3, 75)), AXIS, settings, step_s=1.0, window_s=4.0)
+    np.testing.assert_array_equal(found, [readout.NO_PULSE] * 3)
