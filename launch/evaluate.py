@@ -143,7 +143,9 @@ def make_baseline(name: str, *, toolbox: bool) -> Source:
     """GREEN, CHROM or POS on the skin or on patches."""
     step_s, window_s, patch_px = _STEP.value, _WINDOW.value, _PATCH.value
     evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
-    read = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value).readout
+    settings = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
+    # a spectrum is a probability, no likelihood ratio
+    read = dataclasses.replace(settings.readout, method="votes")
     if name in evaluation.BASELINES:
         length_s = None if toolbox else window_s
         return Source(

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from pulse3d import model
-from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, differences, from_dict, to_dict
+from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, ModelConfig, differences, from_dict, to_dict
 from pulse3d.errors import InputError
 from pulse3d.files import write_atomically
 
@@ -206,8 +206,7 @@ def import_keras(folder: Path) -> Weights:
                 rates=rates,
                 high_bpm=paper.clip.low_bpm + 2.5 * (rates - 1),
             ),
-            model=dataclasses.replace(
-                paper.model,
+            model=ModelConfig(
                 filters=conv["filters"],
                 kernel=tuple(conv["kernel_size"]),
                 pool=pool["pool_size"][0],

@@ -19,6 +19,8 @@ import numpy as np
 
 from pulse3d.errors import InputError
 
+Kind = typing.TypeVar("Kind")
+
 
 @dataclass(frozen=True)
 class ClipConfig:
@@ -414,6 +416,13 @@ def to_dict(config: Config) -> dict[str, Any]:
 def from_dict(values: dict[str, Any]) -> Config:
     """The inverse of `to_dict`; raises InputError for unknown names or refused values."""
     return _build(Config, values, "config")
+
+
+def expect(settings: object, kind: type[Kind]) -> Kind:
+    """A group of settings that has to be of one kind; raises InputError where it is of another."""
+    if not isinstance(settings, kind):
+        raise InputError(f"expected {kind.__name__}, found {type(settings).__name__}")
+    return settings
 
 
 def differences(a: Config, b: Config) -> list[str]:

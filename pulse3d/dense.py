@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pulse3d import model
-from pulse3d.config import Config
+from pulse3d.config import Config, ModelConfig, expect
 from pulse3d.tiles import (
     Map,
     Window,
@@ -66,9 +66,9 @@ def map_tile(
     dense: DenseParams, tile: Float[Array, "time height width channel"], config: Config, *, stride_px: int
 ) -> Float[Array, "row col class"]:
     """The map of one tile, equal to the network on each of its patches."""
-    patch_px, pool = config.clip.patch_px, config.model.pool
+    patch_px, network = config.clip.patch_px, expect(config.model, ModelConfig)
     rows, cols = grid_shape(tile.shape[1:3], patch_px, stride_px)
-    _, kernel_height, kernel_width = config.model.kernel
+    pool, (_, kernel_height, kernel_width) = network.pool, network.kernel
     pixel = config.map.centre == "pixel"
     # Without its mean a tile keeps more digits in the Fourier transform.
     tile = centre_patch(tile, config.map.centre)
@@ -103,9 +103,10 @@ def map_tile(
 
 def _convolve_tile(dense: DenseParams, tile: Array, config: Config) -> Array:
     """Valid convolution of a tile: (time_out, row, col, filter), only the times that are pooled."""
-    taps, kernel_height, kernel_width = config.model.kernel
+    network = expect(config.model, ModelConfig)
+    taps, kernel_height, kernel_width = network.kernel
     frames, height, width, _ = tile.shape
-    times = (frames - taps + 1) // config.model.pool * config.model.pool
+    times = (frames - taps + 1) // network.pool * network.pool
     spectrum = jnp.fft.rfft2(tile, axes=(1, 2)).transpose(1, 2, 0, 3)
     frequencies = spectrum.shape[:2]
     shifted = jnp.stack([spectrum[:, :, t : t + taps] for t in range(times)], axis=2)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pulse3d import skin, waveform
-from pulse3d.config import Config, SkinConfig
+from pulse3d.config import Config, GeneratorConfig, SkinConfig, expect
 
 
 class ClipParameters(NamedTuple):
@@ -40,7 +40,7 @@ def sample_parameters(
     key: PRNGKeyArray, config: Config, *, label: Int[Array, ""] | int | None = None
 ) -> ClipParameters:
     """Draws the parameters of one clip; `label` fixes its class instead of drawing it."""
-    laws = config.generator
+    laws = expect(config.generator, GeneratorConfig)
     keys = jax.random.split(key, 7)
     # class: U{0, ..., rates}
     drawn_label = jax.random.randint(keys[0], (), 0, config.clip.classes)
@@ -70,7 +70,7 @@ def sample_parameters(
 
 def pulse_trace(parameters: ClipParameters, config: Config) -> Float[Array, "time"]:
     """The noiseless brightness of a pulse clip: wave of 0...1 plus trend, minimum 0."""
-    clip, laws = config.clip, config.generator
+    clip, laws = config.clip, expect(config.generator, GeneratorConfig)
     rate_bpm = jnp.asarray(clip.rate_axis_bpm, jnp.float32)[jnp.minimum(parameters.label, clip.rates - 1)]
     time_s = jnp.arange(clip.frames) / clip.fps + parameters.phase * laws.phase_step_s
     wave = waveform.normalise(waveform.pulse_wave(time_s, rate_bpm, laws.fourier))
@@ -89,7 +89,7 @@ def render(
     key: PRNGKeyArray, parameters: ClipParameters, config: Config
 ) -> Float[Array, "time height width channel"]:
     """The video of one clip; the key draws the sensor noise of every pixel and frame."""
-    clip, laws = config.clip, config.generator
+    clip, laws = config.clip, expect(config.generator, GeneratorConfig)
     # sensor noise: N(0, 1) per pixel and frame
     noise = jax.random.normal(key, (clip.frames, clip.patch_px, clip.patch_px, clip.channels))
 

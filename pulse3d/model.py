@@ -6,6 +6,7 @@ the paper's network, `SpectralNet` the default one.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -127,8 +128,9 @@ class SpectralNet(nn.Module):
         weight = nn.softmax(spectra.attention, axis=1)[..., None, None, None]
         # Added one by one: a sum over this axis reads memory several times on a CPU.
         count = weight.shape[1]
-        together = sum(weight[:, i] * spectra.wave[:, i] for i in range(count))
-        apart = sum(weight[:, i, :, 0, 0] * (spectra.wave[:, i, :, 0] ** 2).sum(-2) for i in range(count))
+        waves = (weight[:, i] * spectra.wave[:, i] for i in range(count))
+        powers = (weight[:, i, :, 0, 0] * (spectra.wave[:, i, :, 0] ** 2).sum(-2) for i in range(count))
+        together, apart = reduce(jnp.add, waves), reduce(jnp.add, powers)
         power = (together**2).sum(-2)
         coherence = power[:, :, 0] / (apart + 1e-6)
         power /= power[:, :, :1].mean(-1, keepdims=True) + 1e-6

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Float, Int
 
 from pulse3d import model
-from pulse3d.config import Config
+from pulse3d.config import Config, SpectralConfig, expect
 from pulse3d.tiles import (
     Map,
     Window,
@@ -109,7 +110,7 @@ def levels(grid: tuple[int, int], config: Config, *, stride: int) -> list[Level]
     return found
 
 
-def cut_level(window: Window, level: Level) -> Window:
+def cut_level(window: Window, level: Level) -> Float[np.ndarray, "time row col channel"]:
     """The cells of a level, from those of level 0."""
     scale = level.scale
     rows, cols = window.shape[1] // scale, window.shape[2] // scale
@@ -117,7 +118,7 @@ def cut_level(window: Window, level: Level) -> Window:
     return part.reshape(len(part), rows, scale, cols, scale, -1).mean((2, 4))
 
 
-def combine_levels(maps: list[Map], found: list[Level], config: Config) -> Map:
+def combine_levels(maps: list[Float[np.ndarray, "_ _ class"]], found: list[Level], config: Config) -> Map:
     """One map from those of all levels, at the places of level 0.
 
         LR(f) = mean over levels of n p(f) / p(none),  p(none) = n / (n + sum LR),  p(f) = LR p(none) / n
@@ -170,11 +171,11 @@ def make_mapper(
     """
     found = levels(grid, config, stride=stride)
     network = model.make_model(config)
-    square = config.model.space_taps
+    square = expect(config.model, SpectralConfig).space_taps
     tile_shape = (TILE_POSITIONS + square - 1,) * 2
 
     def cut(window: Window) -> list[tuple[np.ndarray, tuple[int, int]]]:
-        centred = (centre_patch(cut_level(window, level), config.map.centre) for level in found)
+        centred = (centre_patch(jnp.asarray(cut_level(window, level)), config.map.centre) for level in found)
         return [cut_tiles(np.asarray(level), tile_shape, square, 1) for level in centred]
 
     # the number of every position, in the order in which the tiles give them

@@ -71,7 +71,7 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
     return total / total.sum() if total.sum() > 0 else total
 
 
-def likelihood(probability: Map, odds: float) -> Float[np.ndarray, "rate"]:
+def likelihood(probability: Map, odds: int) -> Float[np.ndarray, "rate"]:
     """How strongly all patches together speak for every rate; 0 where none speaks for it.
 
         E(f) = mean over patches of max(LR(f) - 1, 0)^2,  LR(f) = odds p(f) / p(no pulse)
@@ -86,7 +86,7 @@ def likelihood(probability: Map, odds: float) -> Float[np.ndarray, "rate"]:
     return (np.maximum(ratio - 1, 0) ** 2).mean((0, 1), dtype=np.float64)
 
 
-def pool(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
+def pool(probability: Map, config: ReadoutConfig, *, odds: int) -> Float[np.ndarray, "rate"]:
     """How strongly a map speaks for every rate: `combine` or `likelihood`, as the method has it."""
     return combine(probability) if config.method == "votes" else likelihood(probability, odds)
 
@@ -102,11 +102,11 @@ def is_pulse(
     strength of some rate is at least `min_evidence`.
     """
     if config.method == "votes":
-        return np.asarray(pulse_share) >= config.min_pulse_share
-    return strength.max(-1) >= config.min_evidence
+        return np.asarray(pulse_share >= config.min_pulse_share)
+    return np.asarray(strength.max(-1) >= config.min_evidence)
 
 
-def evidence(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
+def evidence(probability: Map, config: ReadoutConfig, *, odds: int) -> Float[np.ndarray, "rate"]:
     """What one map says about the rate, for `readings`: `pool`, or zeros where there is no pulse."""
     strength = pool(probability, config, odds=odds)
     return strength * is_pulse(strength, has_pulse(probability).mean(), config)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pulse3d import nuisance
-from pulse3d.config import Config
+from pulse3d.config import Config, SkinConfig, expect
 from pulse3d.nuisance import log_uniform
 
 GREY = np.ones(3)
@@ -48,7 +48,7 @@ def sample_parameters(
     key: PRNGKeyArray, config: Config, *, label: Int[Array, ""] | int | None = None
 ) -> ClipParameters:
     """Draws the parameters of one clip; `label` fixes its class instead of drawing it."""
-    clip, laws = config.clip, config.generator
+    clip, laws = config.clip, expect(config.generator, SkinConfig)
     keys = iter(jax.random.split(key, 20))
     # class: U{0, ..., rates}
     drawn = jax.random.randint(next(keys), (), 0, clip.classes)
@@ -130,7 +130,7 @@ def pulse_series(
 
 def render(key: PRNGKeyArray, parameters: ClipParameters, config: Config) -> Float[Array, "time row col 3"]:
     """The clip of these parameters; the key draws all series, fields and noise."""
-    clip, laws = config.clip, config.generator
+    clip, laws = config.clip, expect(config.generator, SkinConfig)
     keys = iter(jax.random.split(key, 12))
     cells, frames = clip.patch_px, clip.frames + HISTORY
     wave = pulse_series(next(keys), parameters.rate_bpm, frames=frames, fps=clip.fps, counted=clip.frames)
@@ -157,7 +157,7 @@ def render(key: PRNGKeyArray, parameters: ClipParameters, config: Config) -> Flo
 def _light(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Array:
     """Changes of brightness: of the light itself, or of gloss, uneven over the cells."""
     keys = jax.random.split(key, 8)
-    fps, count = config.clip.fps, LIGHTS
+    fps, count, laws = config.clip.fps, LIGHTS, expect(config.generator, SkinConfig)
     # wander: exponent U(0, 2.5)
     exponent = jax.random.uniform(keys[0], (count,), maxval=2.5)
     series = nuisance.one_of(
@@ -167,7 +167,7 @@ def _light(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Arra
         nuisance.jerks(keys[4], count, frames=frames, fps=fps),
     )
     colour = jnp.where(jax.random.bernoulli(keys[5], 0.5, (count, 1)), GREY, GLOSS)
-    colour += config.generator.light_spread * jax.random.normal(keys[6], (count, 3))
+    colour += laws.light_spread * jax.random.normal(keys[6], (count, 3))
     where = nuisance.fields(keys[7], count, cells=config.clip.patch_px)
     return jnp.einsum("nt,nhw,nc,n->thwc", series, where, colour, level)
 
@@ -176,6 +176,7 @@ def _texture(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Ar
     """A texture that moves: every cell follows the displacement by a gradient and a colour of its own."""
     keys = jax.random.split(key, 8)
     fps, count, cells = config.clip.fps, TEXTURES, config.clip.patch_px
+    laws = expect(config.generator, SkinConfig)
     slow, quick = jnp.full(count, 2.0), jnp.full(count, 1.0)
     moved = nuisance.one_of(
         keys[0],
@@ -184,7 +185,7 @@ def _texture(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Ar
     )
     moved += 0.7 * nuisance.jerks(keys[3], count, frames=frames, fps=fps)
     moved += 0.5 * nuisance.power_law(keys[4], quick, frames=frames, fps=fps)
-    colour = GREY + config.generator.texture_spread * jax.random.normal(keys[5], (count, cells, cells, 3))
+    colour = GREY + laws.texture_spread * jax.random.normal(keys[5], (count, cells, cells, 3))
     gradient = jax.random.normal(keys[6], (count, cells, cells, 1)) * colour
     gradient *= jnp.exp(0.7 * jax.random.normal(keys[7], (cells, cells, 1)))
     return jnp.einsum("nt,nhwc,n->thwc", moved, gradient, level)

@@ -106,6 +106,13 @@ def label_targets(config: Config) -> Float[np.ndarray, "class target"]:
     return targets
 
 
+def cross_entropy(
+    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"], config: Config
+) -> Float[Array, "batch"]:
+    """The cross-entropy of every clip of a batch (nats) with `label_targets`."""
+    return optax.softmax_cross_entropy(logits, jnp.asarray(label_targets(config))[labels])
+
+
 def loss_fn(
     params: Any,
     dropout_key: jax.Array,
@@ -113,12 +120,12 @@ def loss_fn(
     labels: Int[Array, "batch"],
     config: Config,
 ) -> tuple[Float[Array, ""], Float[Array, "batch classes"]]:
-    """Mean cross-entropy of a batch (nats) with `label_targets`, and its logits."""
+    """Mean cross-entropy of a batch (nats), and its logits."""
     logits = model.make_model(config).apply(
         {"params": params}, clips, train=True, rngs={"dropout": dropout_key}
     )
     logits = jnp.asarray(logits)
-    return optax.softmax_cross_entropy(logits, jnp.asarray(label_targets(config))[labels]).mean(), logits
+    return cross_entropy(logits, labels, config).mean(), logits
 
 
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
@@ -181,7 +188,7 @@ def make_evaluate(config: Config) -> Callable[..., Metrics]:
         logits = model.apply_logits(params, clips, config)
         predicted = logits.argmax(-1)
         return {
-            "loss": optax.softmax_cross_entropy(logits, jnp.asarray(label_targets(config))[labels]),
+            "loss": cross_entropy(logits, labels, config),
             "accuracy": predicted == labels,
             "within_one_class": within_one_class(predicted, labels, config.clip.rates),
         }

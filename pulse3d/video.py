@@ -227,7 +227,8 @@ def resample(frames: Iterable[Frame], fps: float, *, average: int = 1) -> Iterat
     if average > 1:
         finer = resample(frames, fps * average)
         while len(group := list(islice(finer, average))) == average:
-            yield Frame(group[0].time_s, np.mean([frame.image for frame in group], axis=0, dtype=np.float32))
+            images = np.stack([frame.image for frame in group])
+            yield Frame(group[0].time_s, images.mean(0, dtype=np.float32))
         return
     index = 0
     before: Frame | None = None

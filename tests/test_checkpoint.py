@@ -36,6 +36,20 @@ def test_latest_and_best_are_kept_apart(tmp_path, toy):
     store.close()
 
 
+def test_the_average_is_kept_with_the_parameters(tmp_path, toy_skin):
+    state = train.init_state(toy_skin)
+    marked = state.replace(average=jax.tree.map(lambda x: x + 1, state.average))
+    store = checkpoint.Checkpoints(tmp_path, "loss")
+    store.save(1, marked, {"loss": 1.0})
+    store.close()
+    store = checkpoint.Checkpoints(tmp_path, "loss")
+    restored = store.restore_latest(train.init_state(toy_skin))
+    store.close()
+    assert_equal(restored.average, marked.average)
+    assert_equal(restored.final_params, marked.average)
+    assert_equal(restored.params, state.params)
+
+
 def test_workdir_refuses_another_run_and_names_the_difference(tmp_path, toy):
     checkpoint.prepare_workdir(tmp_path / "run", toy)
     checkpoint.prepare_workdir(tmp_path / "run", replace(toy, train={"steps": 99}))
@@ -60,7 +74,7 @@ def test_bundled_weights_carry_their_provenance():
     assert model.count_params(weights.params) == 929_388
     assert weights.provenance["command"].startswith("python -m launch.train --")
     assert {"seed", "step", "clips_seen", "device", "curve", "fresh_clips_scores"} <= set(weights.provenance)
-    assert checkpoint.load_weights("default").name == "paper"
+    assert weights.name == "paper"
 
 
 def test_bundled_weights_score_what_they_claim():

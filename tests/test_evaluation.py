@@ -26,7 +26,7 @@ def make_evidence(rates, *, window_s=2.0, step_s=1.0, shift_s=0.0, **given):
     values = {
         "time_s": shift_s + window_s / 2 + step_s * np.arange(len(rates)),
         "rate_axis_bpm": AXIS,
-        "probability": np.stack([peaked(rate) for rate in rates]),
+        "strength": np.stack([peaked(rate) for rate in rates]),
         "pulse_share": np.isfinite(rates).astype(float),
         "equation_8_bpm": rates,
         "median_bpm": rates,
@@ -236,7 +236,7 @@ def test_baselines_find_the_pulse_of_skin_and_patches(method):
     skin = evaluation.skin_evidence(evaluation.skin_traces(opened), method, window_s=10.0, step_s=1.0)
     np.testing.assert_allclose(skin.time_s, [5, 6])
     np.testing.assert_allclose(skin.equation_8_bpm, 72, atol=1)
-    np.testing.assert_allclose(skin.probability.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(skin.strength.sum(1), 1, atol=1e-5)
     assert skin.signal.shape == (2, 300)
     traces = evaluation.patch_traces(opened, patch_px=8, stride_px=8)
     patches = evaluation.patch_evidence(traces, method, window_s=10.0, step_s=1.0)
@@ -247,7 +247,7 @@ def test_baselines_find_the_pulse_of_skin_and_patches(method):
     window = traces.colour[30:330]
     clip = ClipConfig(frames=300, low_bpm=40.0, high_bpm=240.0, rates=401)
     expected = readout.combine(np.asarray(baselines.map_traces(window, clip, method)))
-    np.testing.assert_allclose(patches.probability[1], expected, atol=1e-6)
+    np.testing.assert_allclose(patches.strength[1], expected, atol=1e-6)
 
 
 def test_a_still_picture_has_no_pulse():
@@ -269,7 +269,7 @@ def test_network_evidence_is_what_its_maps_say(toy):
     params = model.init_params(jax.random.key(0), toy)
     weights = checkpoint.Weights(params, toy, {}, "toy")
     opened = make_recording(72.0, seconds=4.0, fps=15.0).open_video()
-    mapper = mapping.make_mapper(params, toy, (16, 24))
+    mapper = mapping.make_mapper(params, toy, mapping.make_layout((16, 24), toy))
     evidence = evaluation.network_evidence(opened, weights, mapper, step_s=1.0)
     np.testing.assert_allclose(evidence.time_s, [0.8, 1.8, 2.8])
     assert (evidence.window_s, evidence.fps) == (1.6, 15.0)
@@ -277,7 +277,7 @@ def test_network_evidence_is_what_its_maps_say(toy):
     window = np.stack([video.to_unit(frame.image, 1) for frame in opened.frames()])[15:39]
     expected = mapper(window)
     rates = readout.patch_rates(expected, toy.clip.rate_axis_bpm)
-    np.testing.assert_allclose(evidence.probability[1], readout.combine(expected), atol=1e-5)
+    np.testing.assert_allclose(evidence.strength[1], readout.combine(expected), atol=1e-5)
     assert evidence.pulse_share[1] == pytest.approx(np.isfinite(rates).mean())
     assert evidence.equation_8_bpm[1] == pytest.approx(np.nanmean(rates))
     assert evidence.median_bpm[1] == pytest.approx(np.nanmedian(rates))

@@ -19,6 +19,7 @@ from launch import common
 from pulse3d import checkpoint, config, generator, train, video
 
 ROOT = Path(__file__).parents[1]
+BUNDLED = ROOT / "pulse3d" / "weights" / "default.npz"
 TOY = [
     "--preset=paper",
     *(
@@ -149,11 +150,11 @@ def test_diverging_training_says_so_and_keeps_the_checkpoint(tmp_path):
         ("train", [], "workdir"),
         ("predict", ["--vidoe=me.mp4"], "vidoe"),
         ("predict", ["me.mp4"], "me.mp4: unexpected"),
-        ("predict", ["--video=missing.mp4"], "missing.mp4: no such file"),
+        ("predict", ["--weights=paper", "--video=missing.mp4"], "missing.mp4: no such file"),
         ("predict", ["--weights=missing"], "--weights=missing: no such file"),
         ("predict", ["--stride=0"], "stride"),
-        ("predict", ["--set=train.steps=3"], "only the settings map.* and readout.*"),
-        ("predict", ["--set=map.center=pixel"], "did you mean centre"),
+        ("predict", ["--weights=paper", "--set=train.steps=3"], "only the settings map.* and readout.*"),
+        ("predict", ["--weights=paper", "--set=map.center=pixel"], "did you mean centre"),
         ("evaluate", ["--dataset=ubfc3", "--root=.", "--out=x"], "ubfc3"),
         ("evaluate", ["--dataset=clips", "--root=nowhere", "--out=x", "--methods=pos"], "no such folder"),
         ("evaluate", ["--dataset=clips", "--root=.", "--out=x", "--shard=2/2"], "0 <= i < n"),
@@ -173,7 +174,9 @@ def test_bad_input_gets_a_clear_line_and_exit_code_2(tmp_path, module, arguments
 
 
 def test_synthesize_writes_the_generators_clips(tmp_path):
-    code, _, err = run("synthesize", f"--out={tmp_path}", "--clips=5", "--seed=3", cwd=tmp_path)
+    code, _, err = run(
+        "synthesize", f"--out={tmp_path}", "--preset=paper", "--clips=5", "--seed=3", cwd=tmp_path
+    )
     assert code == 0, err
     assert {p.name for p in tmp_path.iterdir()} == {"clips.npz", "clips.png"}
     settings = config.get_preset("paper")
@@ -191,7 +194,8 @@ def test_too_short_or_small_a_video_leaves_no_results(tmp_path):
     np.save(tmp_path / "small.npy", np.zeros((90, 10, 40), np.uint8))
     for name, message in (("short", "one window needs 2 s"), ("small", "smaller than the network's patch")):
         out = tmp_path / f"out_{name}"
-        code, _, err = run("predict", f"--video={tmp_path / name}.npy", "--fps=30", f"--out={out}")
+        arguments = ("--weights=paper", f"--video={tmp_path / name}.npy", "--fps=30", f"--out={out}")
+        code, _, err = run("predict", *arguments)
         assert code == 2
         assert message in err
         assert not out.exists() or list(out.iterdir()) == []
@@ -200,48 +204,71 @@ def test_too_short_or_small_a_video_leaves_no_results(tmp_path):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
-    code, printed, err = run("predict", f"--out={out}")
+    code, printed, err = run("predict", "--weights=paper", f"--out={out}")
     assert code == 0, err
     return out, printed
 
 
-def test_demo_finds_every_region_and_nothing_else(demo):
-    """Median rate of each region within 2.5 bpm, background at least 90 % "no pulse"."""
-    lines = [line.split() for line in demo[1].splitlines() if line.startswith(("ellipse", "background"))]
+def assert_finds_every_region(printed, *, background_percent):
+    """Median rate of each region within 2.5 bpm, and few patches of the background with a pulse."""
+    lines = [line.split() for line in printed.splitlines() if line.startswith(("ellipse", "background"))]
     assert [float(line[2]) for line in lines[:3]] == [66, 94, 141]
     for line in lines[:3]:
         assert abs(float(line[3]) - float(line[2])) <= 2.5
-    assert float(lines[3][-1].strip("%")) <= 10
+    assert float(lines[3][-1].strip("%")) <= background_percent
+
+
+FILES = {"rates.csv", "map.npz", "map.png", "overlay.mp4", "summary.json"}
+
+
+def test_demo_finds_every_region_and_nothing_else(demo):
+    assert_finds_every_region(demo[1], background_percent=10)
+
+
+@pytest.mark.skipif(not BUNDLED.exists(), reason="the default weights are not there")
+def test_default_weights_map_the_demo(tmp_path):
+    code, printed, err = run("predict", f"--out={tmp_path}")
+    assert code == 0, err
+    assert_finds_every_region(printed, background_percent=20)
+    assert {p.name for p in tmp_path.iterdir()} == FILES
+    settings = config.get_preset("default")
+    times = [float(row["time_s"]) for row in read_csv(tmp_path / "rates.csv")]
+    np.testing.assert_allclose(times, np.arange(5, 11), atol=1e-6)
+    with np.load(tmp_path / "map.npz", allow_pickle=False) as maps:
+        # 30 x 53 cells of 6 px, one column of pixels left out; patches of 4 cells, one cell apart
+        assert maps["probability"].shape == (6, 27, 50, settings.clip.rates)
+        np.testing.assert_allclose(maps["probability"].sum(-1, dtype=float) + maps["no_pulse"], 1, atol=5e-3)
+        np.testing.assert_allclose(maps["row_px"], 11.5 + 6 * np.arange(27))
+        np.testing.assert_allclose(maps["col_px"], 12.5 + 6 * np.arange(50))
+        np.testing.assert_array_equal(maps["rate_axis_bpm"], settings.clip.rate_axis_bpm)
+        assert (float(maps["fps"]), str(maps["weights"])) == (15.0, "default")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["windows"], summary["window_s"], summary["weights"]) == (6, 10.0, "default")
+    assert (summary["patch_px"], summary["stride_px"], summary["centre"]) == (24, 6, "relative")
 
 
 def test_files_have_the_documented_format(demo):
     out = demo[0]
-    assert {p.name for p in out.iterdir()} == {
-        "rates.csv",
-        "map.npz",
-        "map.png",
-        "overlay.mp4",
-        "summary.json",
-    }
+    assert {p.name for p in out.iterdir()} == FILES
     rates = read_csv(out / "rates.csv")
     assert list(rates[0]) == ["time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "confidence"]
-    assert [float(r["time_s"]) for r in rates] == list(range(1, 10))
+    assert [float(r["time_s"]) for r in rates] == list(range(1, 15))
     with np.load(out / "map.npz", allow_pickle=False) as maps:
         shape = maps["probability"].shape
-        assert shape == (9, 20, 37, 75)
+        assert shape == (14, 20, 37, 75)
         assert maps["probability"].dtype == np.float16
         np.testing.assert_allclose(maps["probability"].sum(-1, dtype=float) + maps["no_pulse"], 1, atol=5e-3)
-        np.testing.assert_array_equal(maps["time_s"], np.arange(1, 10))
+        np.testing.assert_array_equal(maps["time_s"], np.arange(1, 15))
         np.testing.assert_array_equal(maps["row_px"], 12 + 8 * np.arange(20))
         np.testing.assert_array_equal(maps["col_px"], 12 + 8 * np.arange(37))
         np.testing.assert_array_equal(maps["rate_axis_bpm"], np.linspace(55, 240, 75))
         assert maps["rate_bpm"].shape == maps["confidence"].shape == shape[:3]
         assert (float(maps["fps"]), str(maps["weights"])) == (30.0, "paper")
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["windows"] == 9
+    assert summary["windows"] == 14
     assert summary["notice"] == "Not a medical device."
     overlay = list(video.open_video(out / "overlay.mp4").frames())
-    assert len(overlay) == 300
+    assert len(overlay) == 450
     assert overlay[0].image.shape == (180, 320, 3)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import replace
 
-from pulse3d import generator, mapping, model
+from pulse3d import generator, mapping, model, tiles
 from pulse3d.errors import InputError
 
 
@@ -20,6 +20,11 @@ def random_window(toy, height, width, seed):
     return (texture + rng.normal(0, 0.1, (toy.clip.frames, height, width, 1))).astype(np.float32)
 
 
+def make_mapper(params, settings, shape, *, stride_px=None, **options):
+    layout = mapping.make_layout(shape, settings, stride_px=stride_px)
+    return mapping.make_mapper(params, settings, layout, **options)
+
+
 @pytest.mark.parametrize("centre", ["pixel", "window"])
 @pytest.mark.parametrize(
     ("height", "width", "stride", "tile"),
@@ -29,28 +34,26 @@ def random_window(toy, height, width, seed):
 def test_dense_map_equals_the_definition(toy, params, centre, height, width, stride, tile):
     settings = replace(toy, map={"centre": centre, "tile_px": tile})
     window = random_window(toy, height, width, seed=height)
-    expected = mapping.map_by_definition(params, window, settings, stride_px=stride)
+    expected = mapping.map_by_definition(params, window, settings, stride=stride)
     assert expected.max() - expected.min() > 0.1
-    assert expected.shape[:2] == mapping.grid_shape((height, width), 8, stride)
-    dense = mapping.make_mapper(params, settings, (height, width), stride_px=stride)(window)
+    assert expected.shape[:2] == tiles.grid_shape((height, width), 8, stride)
+    dense = make_mapper(params, settings, (height, width), stride_px=stride)(window)
     np.testing.assert_allclose(dense, expected, atol=1e-5)
 
 
 def test_definition_is_the_network_on_every_patch(toy, params, toy_window):
-    found = mapping.map_by_definition(params, toy_window, toy, stride_px=5)
+    found = mapping.map_by_definition(params, toy_window, toy, stride=5)
     for row, col in ((0, 0), (1, 3), (2, 5)):
         patch = jnp.asarray(toy_window[:, row * 5 : row * 5 + 8, col * 5 : col * 5 + 8])
-        logits = model.apply_logits(params, mapping.centre_patch(patch, toy.map.centre)[None], toy)
+        logits = model.apply_logits(params, tiles.centre_patch(patch, toy.map.centre)[None], toy)
         np.testing.assert_allclose(found[row, col], jax.nn.softmax(logits[0]), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["pmap", "shard_map"])
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_devices_and_methods_agree(toy, params, toy_window, method, count):
-    expected = mapping.make_mapper(params, toy, (21, 33), devices=jax.devices()[:1])(toy_window)
-    found = mapping.make_mapper(params, toy, (21, 33), devices=jax.devices()[:count], method=method)(
-        toy_window
-    )
+    expected = make_mapper(params, toy, (21, 33), devices=jax.devices()[:1])(toy_window)
+    found = make_mapper(params, toy, (21, 33), devices=jax.devices()[:count], method=method)(toy_window)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -60,8 +63,8 @@ def test_dense_map_equals_the_definition_for_the_paper(paper):
     window = rng.uniform(0, 1, (60, 40, 47, 1)).astype(np.float32)
     for centre in ("pixel", "window"):
         settings = replace(paper, map={"centre": centre, "tile_px": 32})
-        expected = mapping.map_by_definition(params, window, settings, stride_px=5, batch_size=10)
-        dense = mapping.make_mapper(params, settings, (40, 47), stride_px=5)(window)
+        expected = mapping.map_by_definition(params, window, settings, stride=5, batch_size=10)
+        dense = make_mapper(params, settings, (40, 47), stride_px=5)(window)
         np.testing.assert_allclose(dense, expected, atol=1e-5)
 
 
@@ -70,12 +73,12 @@ def test_dense_map_equals_the_definition_for_the_paper(paper):
 def test_tiles_hold_every_patch_once(stride, tile):
     height, width, patch = 30, 37, 8
     window = np.arange(height * width, dtype=np.float32).reshape(1, height, width, 1)
-    tiles, counts = mapping.cut_tiles(window, (tile, tile), patch, stride)
-    assert tiles.shape[1:] == (1, tile, tile, 1)
-    per_tile = mapping.grid_shape((tile, tile), patch, stride)
-    corners = np.stack([t[0, ::stride, ::stride][: per_tile[0], : per_tile[1]] for t in tiles])
-    grid = mapping.grid_shape((height, width), patch, stride)
-    joined = mapping.join_tiles(corners, counts, grid)
+    cut, counts = tiles.cut_tiles(window, (tile, tile), patch, stride)
+    assert cut.shape[1:] == (1, tile, tile, 1)
+    per_tile = tiles.grid_shape((tile, tile), patch, stride)
+    corners = np.stack([t[0, ::stride, ::stride][: per_tile[0], : per_tile[1]] for t in cut])
+    grid = tiles.grid_shape((height, width), patch, stride)
+    joined = tiles.join_tiles(corners, counts, grid)
     np.testing.assert_array_equal(joined[..., 0], window[0, ::stride, ::stride, 0][: grid[0], : grid[1]])
 
 
@@ -87,7 +90,7 @@ def test_shuffle_moves_pixels_within_their_frame_only(toy, params, toy_window):
     moved = np.asarray(shuffled.reshape(24, -1) != patch.reshape(24, -1))
     assert (moved[0] != moved[1]).any(), "frames are shuffled independently"
     a, b, again = (
-        mapping.map_by_definition(params, toy_window, toy, stride_px=6, shuffle_key=jax.random.key(i))
+        mapping.map_by_definition(params, toy_window, toy, stride=6, shuffle_key=jax.random.key(i))
         for i in (0, 1, 0)
     )
     assert abs(a - b).max() > 1e-3
@@ -97,26 +100,26 @@ def test_shuffle_moves_pixels_within_their_frame_only(toy, params, toy_window):
 def test_shuffling_uniform_patches_changes_nothing(toy, params):
     trace = np.asarray(generator.make_clip(jax.random.key(0), toy, label=2)[0]).mean((1, 2, 3))
     window = np.broadcast_to(trace[:, None, None, None], (24, 10, 12, 1)).astype(np.float32)
-    plain = mapping.map_by_definition(params, window, toy, stride_px=2)
-    shuffled = mapping.map_by_definition(params, window, toy, stride_px=2, shuffle_key=jax.random.key(0))
+    plain = mapping.map_by_definition(params, window, toy, stride=2)
+    shuffled = mapping.map_by_definition(params, window, toy, stride=2, shuffle_key=jax.random.key(0))
     np.testing.assert_allclose(plain, shuffled, atol=1e-6)
 
 
 def test_centring_by_pixel_ignores_static_texture(toy, params, toy_window):
-    mapper = mapping.make_mapper(params, toy, (21, 33))
+    mapper = make_mapper(params, toy, (21, 33))
     brighter = toy_window + np.random.default_rng(5).uniform(0, 1, (1, 21, 33, 1)).astype(np.float32)
     np.testing.assert_allclose(mapper(toy_window), mapper(brighter), atol=1e-4)
 
 
 def test_patch_centres(toy):
-    rows, cols = mapping.patch_centres((30, 40), 25, 5)
+    rows, cols = tiles.patch_centres((30, 40), 25, 5)
     np.testing.assert_array_equal(rows, [12, 17])
     np.testing.assert_array_equal(cols, [12, 17, 22, 27])
 
 
 def test_small_frames_are_refused(toy, params):
     with pytest.raises(InputError, match=r"40x7 px: smaller than the network's patch of 8 px"):
-        mapping.make_mapper(params, toy, (7, 40))
+        make_mapper(params, toy, (7, 40))
 
 
 @pytest.mark.parametrize("step", range(1, 8))

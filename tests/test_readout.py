@@ -8,6 +8,7 @@ from pulse3d import readout
 from pulse3d.config import ReadoutConfig
 
 AXIS = np.linspace(55, 240, 75)
+VOTES = ReadoutConfig()
 
 
 def certain(*classes):
@@ -32,20 +33,28 @@ def test_patch_rates_and_confidence():
     np.testing.assert_allclose(readout.patch_confidence(soft, AXIS, 5.0), [[0.8, 0]])
 
 
-def test_posterior_of_one_sharp_peak():
-    reading = readout.posterior(certain(*[18] * 9, 75), AXIS, ReadoutConfig())
+def read(probability, settings=VOTES):
+    """The reading of one map by the votes of its patches."""
+    [reading] = readout.readings(
+        readout.evidence(probability, settings, odds=1)[None], AXIS, settings, step_s=1.0, window_s=2.0
+    )
+    return reading
+
+
+def test_reading_of_one_sharp_peak():
+    reading = read(certain(*[18] * 9, 75))
     assert reading.rate_bpm == pytest.approx(100)
     assert (reading.low_bpm, reading.high_bpm) == (98.75, 101.25)
     assert reading.confidence == pytest.approx(1)
 
 
-def test_posterior_lies_between_neighbouring_classes():
-    reading = readout.posterior(0.5 * certain(18) + 0.5 * certain(19), AXIS, ReadoutConfig())
+def test_reading_lies_between_neighbouring_classes():
+    reading = read(0.5 * certain(18) + 0.5 * certain(19))
     assert reading.rate_bpm == pytest.approx(101.25)
 
 
-def test_posterior_interval_covers_both_of_two_rates():
-    reading = readout.posterior(certain(10, 10, 10, 40, 40), AXIS, ReadoutConfig())
+def test_interval_covers_both_of_two_rates():
+    reading = read(certain(10, 10, 10, 40, 40))
     assert reading.rate_bpm == pytest.approx(AXIS[10])
     assert reading.low_bpm <= AXIS[10]
     assert reading.high_bpm >= AXIS[40]
@@ -56,16 +65,16 @@ def test_unsure_patches_say_little():
     flat = np.full((1, 20, 76), 1e-3)
     flat[..., 5] = 0.05
     mixed = np.concatenate([flat / flat.sum(-1, keepdims=True), certain(30, 30)], axis=1)
-    assert readout.posterior(mixed, AXIS, ReadoutConfig()).rate_bpm == pytest.approx(AXIS[30])
+    assert read(mixed).rate_bpm == pytest.approx(AXIS[30])
 
 
 def test_no_pulse_where_hardly_any_patch_has_one():
     settings = ReadoutConfig(min_pulse_share=0.1)
     nearly_nothing = certain(30, *[75] * 20)
-    assert np.isnan(readout.posterior(nearly_nothing, AXIS, settings).rate_bpm)
-    assert readout.posterior(nearly_nothing, AXIS, settings).confidence == 0
-    assert readout.posterior(certain(30, *[75] * 5), AXIS, settings).rate_bpm == pytest.approx(AXIS[30])
-    assert np.isnan(readout.posterior(certain(75), AXIS, ReadoutConfig(min_pulse_share=0.0)).rate_bpm)
+    assert np.isnan(read(nearly_nothing, settings).rate_bpm)
+    assert read(nearly_nothing, settings).confidence == 0
+    assert read(certain(30, *[75] * 5), settings).rate_bpm == pytest.approx(AXIS[30])
+    assert np.isnan(read(certain(75), ReadoutConfig(min_pulse_share=0.0)).rate_bpm)
 
 
 def test_combined_probability_is_a_mixture_not_a_product():
@@ -126,3 +135,51 @@ def test_shortest_interval_equals_a_search_over_all(share):
         assert p[inside].sum() >= share - 1e-6
         runs = [j - i for i in range(75) for j in range(i + 1, 76) if p[i:j].sum() >= share - 1e-9]
         assert inside.sum() == min(runs)
+
+
+def test_likelihood_is_the_mean_square_of_what_exceeds_no_pulse():
+    odds = 4
+    nothing = np.full((2, 3, 6), 1.0)
+    nothing[..., -1] = odds
+    nothing /= nothing.sum(-1, keepdims=True)
+    np.testing.assert_allclose(readout.likelihood(nothing, odds), 0, atol=1e-12)
+    one = np.array([0.3, 0.1, 0.0, 0.05, 0.05, 0.5])
+    expected = [(4 * 0.3 / 0.5 - 1) ** 2, 0, 0, 0, 0]
+    np.testing.assert_allclose(readout.likelihood(one[None, None], odds), expected)
+    both = np.concatenate([nothing[:, :1], np.broadcast_to(one, (2, 1, 6))], axis=1)
+    np.testing.assert_allclose(readout.likelihood(both, odds), np.array(expected) / 2, atol=1e-12)
+
+
+def test_evidence_is_zero_below_its_threshold():
+    one = np.array([0.3, 0.1, 0.1, 0.5])[None, None]
+    strength = readout.likelihood(one, 4)
+    for threshold, passes in ((strength.max() - 1e-6, True), (strength.max() + 1e-6, False)):
+        settings = ReadoutConfig(method="tracked", min_evidence=float(threshold))
+        np.testing.assert_array_equal(readout.evidence(one, settings, odds=4), strength * passes)
+    np.testing.assert_array_equal(readout.evidence(one, VOTES, odds=4), 0)
+    votes = certain(30, *[75] * 9)
+    for share, passes in ((0.1, True), (0.11, False)):
+        settings = ReadoutConfig(min_pulse_share=share)
+        expected = readout.combine(votes) * passes
+        np.testing.assert_array_equal(readout.evidence(votes, settings, odds=4), expected)
+
+
+@pytest.mark.parametrize("method", ["votes", "tracked"])
+def test_follower_equals_the_causal_readings(method):
+    settings = ReadoutConfig(method=method)
+    evidence = 5 * np.random.default_rng(0).dirichlet(np.full(75, 0.1), size=8)
+    evidence[[0, 4]] = 0
+    together = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0, causal=True)
+    follow = readout.Follower(AXIS, settings, step_s=1.0, window_s=4.0)
+    for index, (window, expected) in enumerate(zip(evidence, together, strict=True)):
+        np.testing.assert_allclose(follow(window), expected)
+        assert np.isnan(expected.rate_bpm) == (index in (0, 4))
+    whole = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0)
+    assert np.allclose(whole, together, equal_nan=True) == (method == "votes")
+
+
+@pytest.mark.parametrize("method", ["votes", "tracked"])
+def test_windows_without_a_pulse_have_no_rate(method):
+    settings = ReadoutConfig(method=method)
+    found = readout.readings(np.zeros((3, 75)), AXIS, settings, step_s=1.0, window_s=4.0)
+    np.testing.assert_array_equal(found, [readout.NO_PULSE] * 3)

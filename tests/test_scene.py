@@ -4,13 +4,14 @@ import pytest
 
 from pulse3d import scene
 from pulse3d.config import SceneConfig
+from pulse3d.mapping import Layout
 
 SETTINGS = SceneConfig(height_px=60, width_px=120, duration_s=8.0, rates_bpm=(66.0, 141.0))
 
 
 @pytest.fixture(scope="module")
-def made(paper):
-    return scene.make_scene(jax.random.key(0), paper, SETTINGS)
+def made():
+    return scene.make_scene(jax.random.key(0), SETTINGS)
 
 
 def test_regions_pulsate_at_their_rates_and_the_rest_does_not(made):
@@ -28,12 +29,12 @@ def test_regions_pulsate_at_their_rates_and_the_rest_does_not(made):
         assert power > 20 * peak(~made.masks.any(0))[1]
 
 
-def test_scene_is_8_bit_textured_and_repeatable(made, paper):
+def test_scene_is_8_bit_textured_and_repeatable(made):
     assert made.frames.dtype == np.uint8
     assert made.frames.shape == (240, 60, 120, 3)
     background = made.frames.mean(0)[~made.masks.any(0)]
     assert background.std(0).min() > 5
-    again = scene.make_scene(jax.random.key(0), paper, SETTINGS)
+    again = scene.make_scene(jax.random.key(0), SETTINGS)
     np.testing.assert_array_equal(made.frames, again.frames)
 
 
@@ -47,6 +48,15 @@ def test_camera_noise_is_the_same_everywhere(made):
 def test_patch_regions_tell_inside_outside_and_edges():
     masks = np.zeros((2, 10, 20), bool)
     masks[0, :, :6] = masks[1, :, 12:] = True
-    found = scene.patch_regions(masks, 4, 2)
+    found = scene.patch_regions(masks, Layout((10, 20), 1, 0, 0, patch=4, stride=2))
     assert found.shape == (4, 9)
     np.testing.assert_array_equal(found[0], [0, 0, -2, -1, -1, -2, 1, 1, 1])
+
+
+def test_patch_regions_of_cells_start_at_the_first_cell():
+    masks = np.zeros((1, 11, 22), bool)
+    masks[0, :, 9:] = True
+    # cells of 2 px from (0, 1): patches of 4 px at the columns 1, 3, ..., 17
+    found = scene.patch_regions(masks, Layout((5, 10), 2, 0, 1, patch=2, stride=1))
+    assert found.shape == (4, 9)
+    np.testing.assert_array_equal(found[0], [-1, -1, -1, -2, 0, 0, 0, 0, 0])

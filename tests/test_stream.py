@@ -16,12 +16,15 @@ def test_windows_come_in_time_and_equal_the_mapper(toy, weights):
     source = video.from_array(frames, fps=toy.clip.fps)
     results = list(stream.map_stream(source.frames(), weights, (14, 20), step_s=0.4))
     np.testing.assert_allclose([r.time_s for r in results], 0.8 + np.arange(7) * 0.4)
-    mapper = mapping.make_mapper(weights.params, toy, (14, 20))
-    for index in (0, 6):
+    mapper = mapping.make_mapper(weights.params, toy, mapping.make_layout((14, 20), toy))
+    follow = readout.Follower(toy.clip.rate_axis_bpm, toy.readout, step_s=0.4, window_s=1.6)
+    for index, result in enumerate(results):
         window = frames[index * 6 : index * 6 + 24, ..., 1:2].astype(np.float32) / 255
-        np.testing.assert_allclose(results[index].probability, mapper(window), atol=1e-6)
-        expected = readout.posterior(results[index].probability, toy.clip.rate_axis_bpm, toy.readout)
-        np.testing.assert_array_equal(results[index].reading, expected)
+        np.testing.assert_allclose(result.probability, mapper(window), atol=1e-6)
+        np.testing.assert_array_equal(
+            result.evidence, readout.evidence(result.probability, toy.readout, odds=1)
+        )
+        np.testing.assert_array_equal(result.reading, follow(result.evidence))
 
 
 def test_other_frame_rates_are_resampled(toy, weights):

@@ -5,7 +5,7 @@ import pytest
 from conftest import replace
 from jax.sharding import NamedSharding, PartitionSpec
 
-from pulse3d import generator, train
+from pulse3d import generator, model, train
 from pulse3d.errors import InputError
 
 
@@ -21,7 +21,9 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_batch_of_a_step_is_the_same_on_1_and_4_devices(toy):
+@pytest.mark.parametrize("name", ["toy", "toy_skin"])
+def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
+    toy = request.getfixturevalue(name)
     batches = []
     for count in (1, 4):
         split = NamedSharding(train.make_mesh(jax.devices()[:count]), PartitionSpec("batch"))
@@ -132,3 +134,82 @@ def test_schedules():
     settings = train.TrainConfig(learning_rate=0.1, steps=100, warmup_steps=10, schedule="cosine")
     rates = [float(train.make_schedule(settings)(i)) for i in (0, 5, 10, 55, 100)]
     np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-6)
+
+
+def test_targets_share_a_rate_among_its_neighbours(toy, toy_skin):
+    settings = replace(toy_skin, clip={"rates": 29}, train={"label_sd_bpm": 10.0})
+    targets = train.label_targets(settings)
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(targets[-1], np.eye(30)[-1])
+    np.testing.assert_array_equal(targets[:-1, -1], 0)
+    # the rates are 5 bpm apart: half an SD
+    np.testing.assert_allclose(targets[14, 14 - 8 : 15][::-1], targets[14, 14 : 14 + 9])
+    np.testing.assert_allclose(targets[14, 15] / targets[14, 14], np.exp(-1 / 8), rtol=1e-5)
+    np.testing.assert_array_equal(train.label_targets(toy), np.eye(5))
+
+
+def test_cross_entropy_by_hand(toy, toy_skin):
+    logits = jax.random.normal(jax.random.key(0), (6, 9))
+    labels = jnp.array([0, 3, 8, 7, 1, 8])
+    log_p = np.log(jax.nn.softmax(logits))
+    sharp = replace(toy_skin, train={"label_sd_bpm": 0.0})
+    np.testing.assert_allclose(
+        train.cross_entropy(logits, labels, sharp), -log_p[np.arange(6), labels], atol=1e-5
+    )
+    expected = -(log_p * train.label_targets(toy_skin)[labels]).sum(1)
+    np.testing.assert_allclose(train.cross_entropy(logits, labels, toy_skin), expected, atol=1e-5)
+
+
+def test_average_follows_its_recursion_and_resumes(toy_skin):
+    state = train.init_state(toy_skin)
+    expected = snapshot(state.params)
+    states = {}
+    for record in train.run(toy_skin, state, train.make_mesh(jax.devices()[:1])):
+        states[record.step] = snapshot(record.state)
+        expected = jax.tree.map(lambda a, p: 0.9 * a + (1 - 0.9) * p, expected, states[record.step].params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states[3].average, expected)
+    assert_equal(states[3].final_params, states[3].average)
+    resumed = run_to_end(toy_skin, jax.tree.map(jnp.asarray, states[2]))
+    assert_equal(snapshot(resumed[-1].state), states[3])
+
+
+def test_flattening_takes_out_the_answer_to_nothing(toy_skin):
+    params = train.init_state(toy_skin).params
+    flat = train.flatten_null_response(params, toy_skin, clips=40)
+    changed = {
+        name
+        for name in params
+        if any(
+            a is not b
+            for a, b in zip(jax.tree.leaves(params[name]), jax.tree.leaves(flat[name]), strict=True)
+        )
+    }
+    assert changed == {"rate_bias"}
+
+    def pulseless(key):
+        return generator.make_clip(key, toy_skin, label=8)[0]
+
+    root = jax.random.key(3, impl="threefry2x32")
+    keys = jnp.concatenate([jax.random.split(jax.random.fold_in(root, i), 20) for i in range(2)])
+    logits = model.apply_logits(flat, jax.jit(jax.vmap(pulseless))(keys), toy_skin)
+    log_ratio = np.log(toy_skin.generator.no_pulse_clips) + logits[:, :-1] - logits[:, -1:]
+    np.testing.assert_allclose(log_ratio.mean(0), 0, atol=1e-4)
+
+
+def test_flattening_leaves_the_papers_network_alone(toy):
+    params = train.init_state(toy).params
+    assert train.flatten_null_response(params, toy) is params
+
+
+def test_default_network_learns(toy_skin):
+    """Pulses in little else: 8 rates and no pulse."""
+    quiet = dict.fromkeys(("light", "texture", "wander", "local", "sensor"), (1e-5, 1e-4))
+    settings = replace(
+        toy_skin,
+        generator=quiet | {"pulse": (0.004, 0.006), "wild_share": 0.0, "codec_share": 0.0},
+        train={"steps": 60, "batch_size": 32, "log_every": 10, "eval_every": 60, "label_sd_bpm": 0.0},
+    )
+    records = run_to_end(settings, train.init_state(settings))
+    losses = [record.train["loss"] for record in records]
+    assert losses[0] > 1.8
+    assert losses[-1] < 0.6 * losses[0]

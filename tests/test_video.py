@@ -142,6 +142,24 @@ def test_resampling_is_linear_interpolation():
     )
 
 
+def test_averaged_frames_are_means_of_pairs():
+    images = np.random.default_rng(0).random((21, 2, 3, 1)).astype(np.float32)
+    frames = (video.Frame(i / 30, image) for i, image in enumerate(images))
+    out = list(video.resample(frames, 15.0, average=2))
+    np.testing.assert_allclose([f.time_s for f in out], np.arange(10) / 15)
+    np.testing.assert_allclose([f.image for f in out], (images[:20:2] + images[1:20:2]) / 2, atol=1e-6)
+
+
+def test_averaged_frames_of_uneven_time_stamps_are_means_of_interpolated_ones():
+    times = np.cumsum([0.0, 0.03, 0.05, 0.02, 0.04, 0.06, 0.03])
+    values = np.array([0.0, 1.0, -1.0, 4.0, 2.0, 3.0, 5.0])
+    frames = (video.Frame(t, np.full((1, 1, 1), v, np.float32)) for t, v in zip(times, values, strict=True))
+    out = list(video.resample(frames, 15.0, average=3))
+    finer = np.interp(np.arange(9) / 45, times, values).reshape(3, 3)
+    np.testing.assert_allclose([f.time_s for f in out], np.arange(3) / 15)
+    np.testing.assert_allclose([f.image[0, 0, 0] for f in out], finer.mean(1), atol=1e-5)
+
+
 def test_resampling_at_the_same_rate_changes_nothing():
     images = np.random.default_rng(0).random((20, 2, 2, 1)).astype(np.float32)
     out = list(video.resample((video.Frame(i / 30, image) for i, image in enumerate(images)), 30.0))
