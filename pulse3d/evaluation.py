@@ -9,8 +9,9 @@ window that has a truth. A method is a source with a read-out, written SOURCE or
     anything else                  weights, as `checkpoint.load_weights` takes them
 
     peak       the largest of the probability over rates; unasked for green, chrom and pos
-    posterior  its mode with an interval, `readout.read`; unasked for all others
+    posterior  its mode with an interval, `readout.read`; unasked for maps of baselines
     tracked    as posterior, after `readout.track` over all windows of the recording
+    own        posterior or tracked, as the preset of the weights has it; unasked for weights
     median     the median over patches of each patch's most likely rate
     eq8        the mean of the patches' hard votes, `readout.equation_8`
 """
@@ -39,7 +40,7 @@ from pulse3d.video import Frame, Video
 
 Windows = Float[np.ndarray, "window"]
 
-READOUTS = ("peak", "posterior", "tracked", "median", "eq8")
+READOUTS = ("peak", "posterior", "tracked", "own", "median", "eq8")
 BASELINES = tuple(baselines.METHODS)
 BASELINE_MAPS = tuple(f"{name}_map" for name in BASELINES)
 TRACE_FPS = 30.0  # baselines resample their traces to this, the field's usual
@@ -59,7 +60,8 @@ def parse_method(name: str) -> Method:
     source, colon, asked = name.partition(":")
     if not source or (colon and asked not in READOUTS):
         raise InputError(f"method {name}: expected SOURCE or SOURCE:READOUT with {', '.join(READOUTS)}")
-    return Method(name, source, asked or ("peak" if source in BASELINES else "posterior"))
+    unasked = "peak" if source in BASELINES else "posterior" if source in BASELINE_MAPS else "own"
+    return Method(name, source, asked or unasked)
 
 
 class Traces(NamedTuple):
@@ -284,9 +286,11 @@ def window_answers(
         posterior  `readout.read` of their mean probability
         tracked    the same, of `readout.track` of all windows' probabilities
 
-    asked: one of these. For the last three a window counts as pulseless where `readout.is_pulse`
+    asked: one of these, or own. For the last three a window counts as pulseless where `readout.is_pulse`
     says so.
     """
+    if asked == "own":
+        asked = "tracked" if config.method == "tracked" else "posterior"
     slack = (window_s - evidence.window_s) / 2 + 0.5 / evidence.fps
     inside = abs(evidence.time_s - truth.time_s[:, None]) <= slack
     nothing = np.full(len(truth.time_s), np.nan)

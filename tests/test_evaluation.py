@@ -83,7 +83,7 @@ def make_recording(rate_bpm=72.0, *, seconds=12.0, fps=25.0, truth=datasets.PPG,
         ("pos", "pos", "peak"),
         ("pos:tracked", "pos", "tracked"),
         ("pos_map", "pos_map", "posterior"),
-        ("default", "default", "posterior"),
+        ("default", "default", "own"),
         ("runs/a:eq8", "runs/a", "eq8"),
     ],
 )

@@ -85,20 +85,31 @@ def test_fourier_basis_gives_a_unit_cosine_the_coefficient_one():
     clip = get_preset("default").clip
     time_s = (np.arange(150) - 74.5) / 15
     basis = model.fourier_basis(clip)
-    assert basis.shape == (150, 3, 2, 81)
+    assert basis.shape == (150, 5, 2, 81)
     for index in (20, 50, 80):
-        for harmonic, factor in enumerate((1, 2, 0.5)):
+        for view, factor in enumerate((1, 2, 0.5)):
             angle = 2 * np.pi * factor * clip.rate_axis_bpm[index] / 60 * time_s
             for shift in (0.0, 1.0):
-                cosine, sine = np.cos(angle - shift) @ basis[:, harmonic, :, index]
+                cosine, sine = np.cos(angle - shift) @ basis[:, view, :, index]
                 np.testing.assert_allclose([cosine, sine], [np.cos(shift), np.sin(shift)], atol=5e-3)
     assert np.cos(angle) @ basis[:, 2, 0, 0] == pytest.approx(0, abs=0.01), "another rate"
+
+
+def test_fourier_basis_of_a_half_sees_that_half_alone():
+    clip = get_preset("default").clip
+    basis = model.fourier_basis(clip)
+    wave = np.cos(2 * np.pi * clip.rate_axis_bpm[50] / 60 * np.arange(150) / 15)
+    for view, half in ((3, slice(75)), (4, slice(75, 150))):
+        heard = np.where(np.isin(np.arange(150), np.arange(150)[half]), wave, 0)
+        power = ((heard @ basis[:, view, :, 50]) ** 2).sum()
+        assert power == pytest.approx(1, abs=0.02)
+        assert ((wave - heard) @ basis[:, view, :, 50] == 0).all()
 
 
 def test_fourier_basis_is_zero_from_half_the_frame_rate_on():
     clip = ClipConfig(fps=15.0, frames=60, low_bpm=100.0, high_bpm=300.0, rates=5)
     used = model.fourier_basis(clip).any((0, 2))
-    np.testing.assert_array_equal(used, [[True] * 5, [True, True, True, False, False], [True] * 5])
+    np.testing.assert_array_equal(used, [[True] * 5, [True, True, True, False, False], *[[True] * 5] * 3])
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,8 @@ def test_patch_index_points_at_the_positions_of_every_patch():
         for y in range(0, rows - 1, level.stride):
             for x in range(0, cols - 1, level.stride):
                 expected.append([first + (y + i) * cols + x + j for i in (0, 1) for j in (0, 1)])
-    np.testing.assert_array_equal(pyramid.patch_index(shapes, found, 2), expected)
+    numbers = [np.arange(24).reshape(4, 6), 24 + np.arange(6).reshape(2, 3)]
+    np.testing.assert_array_equal(pyramid.patch_index(numbers, found, 2), expected)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ def test_spreading_items_evenly_changes_nothing(method, items, devices):
         "a": rng.normal(size=(items, 3)).astype(np.float32),
         "b": rng.normal(size=(items, 2, 2)).astype(np.float32),
     }
-    run = tiles.spread_evenly(program, np.float32(1.5), jax.devices()[:devices], method=method)
-    found, expected = run(tree), program(np.float32(1.5), tree)
+    chosen, shared = jax.devices()[:devices], np.float32(1.5)
+    run = tiles.spread_evenly(program, chosen, method=method)
+    found, expected = run(tiles.put_everywhere(shared, chosen), tree), program(shared, tree)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
