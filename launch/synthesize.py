@@ -3,7 +3,7 @@ r"""Writes clips of the generator, to look at or to use elsewhere.
     python -m launch.synthesize --out=samples --clips=12
 
 Writes into --out: clips.npz (clips, label, rate_bpm: nan for no pulse) and clips.png (the mean
-brightness and one frame of each).
+over time and one frame of each).
 """
 
 import io

@@ -21,6 +21,7 @@ from pulse3d.video import Frame
 
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
+CHANNEL_COLOURS = ("#cc3311", "#117733", "#4477aa")  # red, green, blue
 # Of the methods, in the order given; told apart by the colour-blind (Okabe and Ito, 2008).
 METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.45")
 METHOD_MARKERS = "osD^vP*X"
@@ -66,10 +67,13 @@ def clips_figure(
     rate_bpm: Float[np.ndarray, "clip"],
     fps: float,
 ) -> Figure:
-    """The mean brightness of every clip over time, with its first frame; in grey levels of 8 bits.
+    """The mean of every clip over time, with its first frame.
 
-    rate_bpm: nan for no pulse.
+    One channel: brightness in grey levels of 8 bits; three: relative changes of red, green and
+    blue in percent. rate_bpm: nan for no pulse.
     """
+    grey = clips.shape[-1] == 1
+    scale, limit = (255, 12) if grey else (100, None)
     columns = min(4, len(clips))
     rows = -(-len(clips) // columns)
     figure = Figure(figsize=(3.6 * columns, 1.7 * rows + 0.4), layout="constrained")
@@ -80,12 +84,18 @@ def clips_figure(
         clips, rate_bpm, grid[:, ::2].flat, grid[:, 1::2].flat, strict=False
     ):
         trace.axis("on")
-        trace.plot(np.arange(len(clip)) / fps, 255 * clip.mean((1, 2, 3)), lw=1)
+        for channel, colour in zip(
+            scale * clip.mean((1, 2)).T, ["C0"] if grey else CHANNEL_COLOURS, strict=True
+        ):
+            trace.plot(np.arange(len(clip)) / fps, channel, lw=1, color=colour)
         trace.set_title("no pulse" if np.isnan(rate) else f"{rate:g} bpm", fontsize=9)
         trace.tick_params(labelsize=7)
-        picture.imshow(255 * clip[0].mean(-1), cmap="gray", vmin=-12, vmax=12)
+        first = scale * clip[0].mean(-1)
+        edge = limit or max(abs(first).max(), 1e-6)
+        picture.imshow(first, cmap="gray", vmin=-edge, vmax=edge)
     figure.supxlabel("time (s)", fontsize=9)
-    figure.supylabel("brightness (grey levels)", fontsize=9)
+    what = "brightness (grey levels)" if grey else "change of red, green and blue (%)"
+    figure.supylabel(what, fontsize=9)
     return figure
 
 
