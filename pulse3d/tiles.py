@@ -118,13 +118,15 @@ def spread_evenly(
     along the first axis. What is missing to equal shares is filled with zeros and cut off again.
     """
     run = spread(program, devices, method=method)
+    mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
+    split = NamedSharding(mesh, PartitionSpec("device"))
 
     def on_all(shared: Any, items: Any) -> Any:
         count = len(jax.tree.leaves(items)[0])
 
         def share(x):
             filled = jnp.pad(jnp.asarray(x), [(0, -count % len(devices)), *[(0, 0)] * (x.ndim - 1)])
-            return filled.reshape(len(devices), -1, *x.shape[1:])
+            return jax.device_put(filled.reshape(len(devices), -1, *x.shape[1:]), split)
 
         results = run(shared, jax.tree.map(share, items))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)

@@ -218,15 +218,18 @@ def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: 
     size = min(clips, config.train.eval_batch_size)
 
     @jax.jit
-    def responses(params, key):
-        def pulseless(key):
-            return generator.make_clip(key, config, label=config.clip.rates)[0]
-
-        logits = model.apply_logits(params, jax.vmap(pulseless)(jax.random.split(key, size)), config)
+    def responses(params, key, labels):
+        clips, _ = jax.vmap(lambda k, label: generator.make_clip(k, config, label=label))(
+            jax.random.split(key, size), labels
+        )
+        logits = model.apply_logits(params, clips, config)
         return (logits[:, :-1] - logits[:, -1:]).mean(0)
 
     root = jax.random.key(seed, impl="threefry2x32")
-    mean = np.mean([responses(params, jax.random.fold_in(root, i)) for i in range(-(-clips // size))], axis=0)
+    # an argument: as a constant the label is folded into the program, which compiles for minutes
+    labels = jnp.full(size, config.clip.rates)
+    batches = -(-clips // size)
+    mean = np.mean([responses(params, jax.random.fold_in(root, i), labels) for i in range(batches)], axis=0)
     odds = config.generator.no_pulse_clips
     return params | {"rate_bias": params["rate_bias"] - mean - np.log(odds)}
 
