@@ -291,6 +291,7 @@ class ReadoutConfig:
     min_evidence: for likelihoods, a window has a pulse where the evidence for some rate exceeds this.
     tolerance_bpm: the confidence is the probability within this distance of the answer.
     interval: probability that the interval should hold.
+    max_interval_bpm: an answer with a wider interval is none; 0: any width will do.
     track_bpm: tracking lets the rate walk at random, by this SD in one second.
     track_floor: tracking adds this share of its mean to each window's probability.
     track_weight: how many times tracking counts every second of video.
@@ -301,6 +302,7 @@ class ReadoutConfig:
     min_evidence: float = 1.0
     tolerance_bpm: float = 5.0
     interval: float = 0.9
+    max_interval_bpm: float = 0.0
     track_bpm: float = 2.8
     track_floor: float = 0.1
     track_weight: float = 1.0
@@ -527,7 +529,7 @@ PRESETS: dict[str, Config] = {
             average=0.998,
         ),
         map=MapConfig(centre="relative", cells=30, levels=3, average_frames=2, stride_px=1),
-        readout=ReadoutConfig(method="tracked"),
+        readout=ReadoutConfig(method="tracked", max_interval_bpm=50.0),
     ),
 }
 DEFAULT_PRESET = "default"

@@ -135,13 +135,16 @@ def read(probability: Float[np.ndarray, "rate"], rate_axis_bpm: Axis, config: Re
 
     The rate is the mean of the probability within `tolerance_bpm` of its mode, the interval the
     shortest that holds `config.interval` of it, the confidence what lies within `tolerance_bpm`
-    of the rate. probability: sums to 1, or is all zeros, which means no pulse.
+    of the rate. No pulse where that interval is wider than `max_interval_bpm` (other than 0).
+    probability: sums to 1, or is all zeros, which means no pulse.
     """
     if not probability.any():
         return NO_PULSE
     near = abs(rate_axis_bpm - rate_axis_bpm[probability.argmax()]) <= config.tolerance_bpm
     rate = float(probability[near] @ rate_axis_bpm[near] / probability[near].sum())
     low, high = shortest_interval(probability, rate_axis_bpm, config.interval)
+    if 0 < config.max_interval_bpm < high - low:
+        return NO_PULSE
     confidence = float(probability[abs(rate_axis_bpm - rate) <= config.tolerance_bpm].sum())
     return Reading(rate, min(low, rate), max(high, rate), min(confidence, 1.0))
 
@@ -152,14 +155,17 @@ class Follower:
     def __init__(self, rate_axis_bpm: Axis, config: ReadoutConfig, *, step_s: float, window_s: float):
         self._axis, self._config = rate_axis_bpm, config
         self._walk = _random_walk(rate_axis_bpm, config, step_s)
-        self._exponent = _exponent(config, step_s, window_s)
+        self._weights = iter(_weights(2, config, step_s, window_s, causal=True))
+        self._weight = 1.0
         self._ahead = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
 
     def __call__(self, evidence: Float[np.ndarray, "rate"]) -> Reading:
         """The reading of the next window."""
         probability = _normalised(evidence)
+        # the first window brings its whole length, each later one a step
+        self._weight = next(self._weights, self._weight)
         if self._config.method == "tracked":
-            state = _observed(probability, self._config, self._exponent) * self._ahead
+            state = _observed(probability, self._config, self._weight) * self._ahead
             state /= state.sum()
             self._ahead = self._walk @ state
             probability = state * probability.any()
@@ -178,19 +184,22 @@ def track(
     """Every window's probability over rates, given the windows around it: forward-backward.
 
         P(f_t | all windows) ~ a_t(f) b_t(f),  a_t = o_t T a_(t-1),  b_t = T' (o_(t+1) b_(t+1))
-        o_t(f) = (p_t(f) + floor mean p_t)^(weight step / window)
+        o_t(f) = (p_t(f) + floor mean p_t)^(weight w_t)
 
     The rate walks at random: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at
-    the ends of the axis. Windows that overlap see the same video; the exponent (at most 1) lets
-    every second of it count `track_weight` times. The floor keeps a single window from a veto. A
-    window of zeros (no pulse) says nothing about the rate, and stays zeros.
+    the ends of the axis. Windows that overlap see the same video: w_t is the mean, over the seconds of
+    window t, of 1 / the number of windows that see that second, so that every second of video counts
+    once (step / window in the midst of a video, 1 for a single window); times `track_weight`, at
+    most 1. The floor keeps a single window from a veto. A window of zeros (no pulse) says nothing
+    about the rate, and stays zeros.
 
     step_s, window_s: from a window to the next, and the length of each. causal: look only back,
     as a stream must (b = 1).
     Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
-    walk, exponent = _random_walk(rate_axis_bpm, config, step_s), _exponent(config, step_s, window_s)
-    observed = _observed(probability, config, exponent)
+    walk = _random_walk(rate_axis_bpm, config, step_s)
+    weights = _weights(len(probability), config, step_s, window_s, causal=causal)
+    observed = _observed(probability, config, weights[:, None])
     tracked = np.zeros(probability.shape)
     ahead = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
     for window, seen in enumerate(observed):
@@ -211,12 +220,24 @@ def _random_walk(axis: Axis, config: ReadoutConfig, step_s: float) -> Float[np.n
     return walk / walk.sum(0)
 
 
-def _exponent(config: ReadoutConfig, step_s: float, window_s: float) -> float:
-    return min(config.track_weight * step_s / window_s, 1.0)
+def _weights(
+    windows: int, config: ReadoutConfig, step_s: float, window_s: float, *, causal: bool
+) -> Float[np.ndarray, "window"]:
+    """How much every window counts in tracking; causal: by the seconds that no window before has seen."""
+    steps = max(1, round(window_s / step_s))
+    if causal:
+        weights = np.where(np.arange(windows) == 0, 1.0, 1 / steps)
+    else:
+        # in units of a step: how many windows see it, then the mean over every window's steps
+        seen = np.convolve(np.ones(windows), np.ones(steps))
+        weights = np.convolve(1 / seen, np.ones(steps) / steps, mode="valid")
+    return np.minimum(config.track_weight * weights, 1.0)
 
 
 def _observed(
-    probability: Float[np.ndarray, "*window rate"], config: ReadoutConfig, exponent: float
+    probability: Float[np.ndarray, "*window rate"],
+    config: ReadoutConfig,
+    exponent: Float[np.ndarray, "*window 1"] | float,
 ) -> Float[np.ndarray, "*window rate"]:
     """How likely a window is, by the rate: 1 for all rates where it has no pulse."""
     seen = probability.any(-1, keepdims=True)

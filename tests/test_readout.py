@@ -61,6 +61,12 @@ def test_interval_covers_both_of_two_rates():
     assert reading.confidence == pytest.approx(0.6)
 
 
+def test_no_pulse_where_the_interval_says_little():
+    two = read(certain(10, 10, 10, 40, 40), ReadoutConfig(max_interval_bpm=50.0))
+    assert two == pytest.approx(readout.NO_PULSE, nan_ok=True)
+    assert read(certain(10, 10, 10), ReadoutConfig(max_interval_bpm=50.0)).rate_bpm == pytest.approx(AXIS[10])
+
+
 def test_unsure_patches_say_little():
     flat = np.full((1, 20, 76), 1e-3)
     flat[..., 5] = 0.05
@@ -90,11 +96,13 @@ FEW = np.linspace(60, 80, 4)  # rates of a problem that is small enough to sum o
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_tracking_equals_the_sum_over_all_paths(causal):
-    settings, step_s, window_s = ReadoutConfig(track_bpm=5.0, track_floor=0.2), 2.0, 3.0
+    settings, step_s, window_s = ReadoutConfig(track_bpm=5.0, track_floor=0.2), 2.0, 4.0
     p = np.random.default_rng(0).dirichlet(np.ones(4), size=5)
     walk = scipy.stats.norm.pdf(FEW[:, None] - FEW, scale=5 * 2**0.5)
     walk /= walk.sum(0)
-    seen = (p + 0.2 * p.mean(-1, keepdims=True)) ** (2 / 3)
+    # each half of a window counts 1 / the number of windows that see it (causal: saw it first)
+    weights = np.array([1, 0.5, 0.5, 0.5, 0.5] if causal else [0.75, 0.5, 0.5, 0.5, 0.75])
+    seen = (p + 0.2 * p.mean(-1, keepdims=True)) ** weights[:, None]
 
     def expected(window, windows):
         totals = np.zeros(4)
@@ -106,6 +114,12 @@ def test_tracking_equals_the_sum_over_all_paths(causal):
     tracked = readout.track(p, FEW, settings, step_s=step_s, window_s=window_s, causal=causal)
     for window in range(5):
         np.testing.assert_allclose(tracked[window], expected(window, window + 1 if causal else 5))
+
+
+def test_a_single_window_counts_whole():
+    p = np.random.default_rng(0).dirichlet(np.ones(75), size=1)
+    settings = ReadoutConfig(track_floor=1e-9)
+    np.testing.assert_allclose(readout.track(p, AXIS, settings, step_s=1.0, window_s=10.0), p, rtol=1e-5)
 
 
 def test_tracking_mends_one_wrong_window_and_keeps_no_pulse():
