@@ -109,9 +109,9 @@ def spread_evenly(
     missing to equal shares is filled with zeros and cut off again.
     """
     mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
+    split = NamedSharding(mesh, PartitionSpec("device"))
     everywhere = jax.device_put(
-        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), params),
-        NamedSharding(mesh, PartitionSpec("device")),
+        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), params), split
     )
     run = spread(program, devices, method=method)
 
@@ -120,7 +120,7 @@ def spread_evenly(
 
         def share(x):
             filled = jnp.pad(jnp.asarray(x), [(0, -count % len(devices)), *[(0, 0)] * (x.ndim - 1)])
-            return filled.reshape(len(devices), -1, *x.shape[1:])
+            return jax.device_put(filled.reshape(len(devices), -1, *x.shape[1:]), split)
 
         results = run(everywhere, jax.tree.map(share, items))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
