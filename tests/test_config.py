@@ -59,8 +59,27 @@ def test_unknown_preset_names_the_nearest():
         config.get_preset("papper")
 
 
-def test_dictionaries_round_trip(toy):
-    assert config.from_dict(config.to_dict(toy)) == toy
+def test_groups_of_every_kind_can_be_overridden():
+    default = config.get_preset("default")
+    new = config.override(default, ["generator.pulse=0.001,0.01", "model.gain=50", "train.average=0.9"])
+    assert new.generator == dataclasses.replace(default.generator, pulse=(0.001, 0.01))
+    assert new.model == dataclasses.replace(default.model, gain=50.0)
+    with pytest.raises(InputError, match="no setting kernel"):
+        config.override(default, ["model.kernel=3,3,3"])
+    with pytest.raises(InputError, match="does not suit SpectralConfig"):
+        config.override(default, ["map.cells=0"])
+
+
+def test_a_group_has_to_be_of_the_kind_expected(paper):
+    assert config.expect(paper.model, config.ModelConfig) is paper.model
+    with pytest.raises(InputError, match="expected SkinConfig, found GeneratorConfig"):
+        config.expect(paper.generator, config.SkinConfig)
+
+
+@pytest.mark.parametrize("name", ["toy", "toy_skin"])
+def test_dictionaries_round_trip(name, request):
+    settings = request.getfixturevalue(name)
+    assert config.from_dict(config.to_dict(settings)) == settings
     with pytest.raises(InputError, match="no setting frame "):
         config.from_dict({"clip": {"frame ": 3}})
     with pytest.raises(InputError, match="expected int"):
