@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -66,6 +67,18 @@ def test_weights_file_round_trip(tmp_path, toy, params):
     assert (loaded.config.clip, loaded.config.model, loaded.config.train) == (toy.clip, toy.model, toy.train)
     assert loaded.provenance == {"seed": 7}
     assert_equal(checkpoint.load_weights(str(tmp_path)).params, params)
+
+
+def test_weights_of_the_default_network_are_used_as_their_preset_says(tmp_path, toy_skin):
+    path, preset = tmp_path / "weights.npz", get_preset("default")
+    params = model.init_params(jax.random.key(0), toy_skin)
+    checkpoint.save_weights(path, params, dataclasses.replace(toy_skin, preset="default"), {})
+    loaded = checkpoint.load_weights(str(path))
+    assert_equal(loaded.params, params)
+    assert (loaded.config.clip, loaded.config.generator, loaded.config.model) == (
+        toy_skin.clip, toy_skin.generator, toy_skin.model,
+    )  # fmt: skip
+    assert (loaded.config.map, loaded.config.readout) == (preset.map, preset.readout)
 
 
 def test_bundled_weights_carry_their_provenance():
