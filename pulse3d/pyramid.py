@@ -118,34 +118,32 @@ def cut_level(window: Window, level: Level) -> Float[np.ndarray, "time row col c
     return part.reshape(len(part), rows, scale, cols, scale, -1).mean((2, 4))
 
 
-def combine_levels(maps: list[Map], found: list[Level], config: Config) -> Map:
+def combine_levels(maps: list[np.ndarray], found: list[Level], config: Config) -> Map:
     """One map from those of all levels, at the places of level 0.
 
-        LR(f) = 1 / levels  sum over levels l of  LR_l(f) prod over k < l of [LR_k(f) > 1]
+        LR(f) = mean over levels of LR_l(f)
         p(none) = n / (n + sum LR),  p(f) = LR p(none) / n
 
     LR_l(f) = n p(f) / p(none) is the likelihood ratio of a pulse of rate f against none, of the patch
     of level l whose centre is nearest; n: prior odds of "no pulse" against one rate
-    (`generator.no_pulse_clips`). A larger patch knows more but not where: it counts at a place only
-    where the smaller ones there speak for the rate, however softly.
+    (`generator.no_pulse_clips`). A larger patch knows more but not where: a place near a pulse takes
+    part in it.
     """
     patch, odds = config.clip.patch_px, config.generator.no_pulse_clips
-    wanted, allowed, ratio = found[0].centres(patch), np.ones(1), np.zeros(1)
+    wanted, ratio = found[0].centres(patch), np.zeros(1)
     for probability, level in zip(maps, found, strict=True):
         row, col = (
             abs(there - here[:, None]).argmin(1)
             for there, here in zip(level.centres(patch), wanted, strict=True)
         )
         placed = probability[row][:, col].astype(np.float64)
-        own = odds * placed[..., :-1] / np.maximum(placed[..., -1:], 1e-12)
-        ratio = ratio + own * allowed / len(found)
-        allowed = allowed * (own > 1)
+        ratio = ratio + odds * placed[..., :-1] / np.maximum(placed[..., -1:], 1e-12) / len(found)
     none = odds / (odds + ratio.sum(-1, keepdims=True))
     return np.concatenate([ratio * none / odds, none], -1).astype(np.float32)
 
 
 def patch_index(
-    positions: list[Int[np.ndarray, "row col"]], found: list[Level], span: int
+    positions: list[np.ndarray], found: list[Level], span: int
 ) -> Int[np.ndarray, "patch position"]:
     """For every patch of all levels its span x span positions; positions: their numbers, per level."""
     return np.concatenate(

@@ -78,7 +78,7 @@ def test_reference_weights_answer_clean_patches(reference, rate):
 
 def test_default_network_has_its_number_of_parameters():
     shapes = model.param_shapes(get_preset("default"))
-    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 40_379
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 44_219
 
 
 def test_fourier_basis_gives_a_unit_cosine_the_coefficient_one():
@@ -124,7 +124,7 @@ def test_patches_of_positions_are_the_whole_network(spectral):
     network, variables, clips = spectral
     spectra = network.apply(variables, clips, method="positions")
     assert spectra.attention.shape == (3, 2, 2, 3)
-    assert spectra.wave.shape == (3, 2, 2, 3, 3, 2, 8)
+    assert spectra.wave.shape == (3, 2, 2, 3, 5, 2, 8)
     np.testing.assert_allclose((spectra.wave[..., 0, :, :] ** 2).sum(-2).mean(-1), 1, rtol=0.01)
     flat = jax.tree.map(lambda x: x.reshape(3, 4, *x.shape[3:]), spectra)
     logits = network.apply(variables, flat, method="patches")
