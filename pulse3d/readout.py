@@ -189,8 +189,8 @@ def track(
     The rate walks at random: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at
     the ends of the axis. Windows that overlap see the same video: w_t is the mean, over the seconds of
     window t, of 1 / the number of windows that see that second, so that every second of video counts
-    once (step / window in the midst of a video, 1 for a single window); times `track_weight`, at
-    most 1. The floor keeps a single window from a veto. A window of zeros (no pulse) says nothing
+    once (step / window in the midst of a video, 1 for a single window; a window is taken as a whole
+    number of steps); times `track_weight`, at most 1. The floor keeps a single window from a veto. A window of zeros (no pulse) says nothing
     about the rate, and stays zeros.
 
     step_s, window_s: from a window to the next, and the length of each. causal: look only back,
