@@ -190,8 +190,8 @@ def track(
     the ends of the axis. Windows that overlap see the same video: w_t is the mean, over the seconds of
     window t, of 1 / the number of windows that see that second, so that every second of video counts
     once (step / window in the midst of a video, 1 for a single window; a window is taken as a whole
-    number of steps); times `track_weight`, at most 1. The floor keeps a single window from a veto. A window of zeros (no pulse) says nothing
-    about the rate, and stays zeros.
+    number of steps); times `track_weight`, at most 1. The floor keeps a single window from a veto. A
+    window of zeros (no pulse) says nothing about the rate, and stays zeros.
 
     step_s, window_s: from a window to the next, and the length of each. causal: look only back,
     as a stream must (b = 1).
