@@ -133,7 +133,8 @@ class SkinConfig:
     each is multiplied by a log-normal factor of SD colour_spread. pulse_spread: SD of the log of the
     pulse's strength from cell to cell.
     light: of each of four changes of brightness, grey or as of gloss, of SD light_spread around
-    these. texture: of each of two displacements. wander: of each of four chromatic changes.
+    these. flicker: of a change from frame to frame, in flicker_share of the clips.
+    texture: of each of two displacements. wander: of each of four chromatic changes.
     local: of what every cell does for itself. sensor: of the noise of cells and frames.
     calm_share: share of clips in which light and texture are weaker, by a factor within `calm`
     (local: by its square root). wild_share: share in which these and wander are stronger, by `wild`.
@@ -148,6 +149,8 @@ class SkinConfig:
     pulse_spread: float = 0.35
     light: tuple[float, float] = (0.0001, 0.02)
     light_spread: float = 0.12
+    flicker_share: float = 0.12
+    flicker: tuple[float, float] = (0.003, 0.6)
     texture: tuple[float, float] = (0.0001, 0.03)
     texture_spread: float = 0.4
     wander: tuple[float, float] = (0.00005, 0.004)
@@ -161,7 +164,7 @@ class SkinConfig:
     strong: tuple[float, float] = (0.006, 0.2)
     codec_share: float = 0.7
     codec_step: tuple[float, float] = (0.0004, 0.012)
-    no_pulse_clips: int = 11
+    no_pulse_clips: int = 20
 
 
 @dataclass(frozen=True)

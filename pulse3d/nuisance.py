@@ -78,6 +78,17 @@ def jerks(key: PRNGKeyArray, count: int, *, frames: int, fps: float) -> Series:
     return standardise((jax.random.normal(keys[3], shape) * form).sum(1))
 
 
+def flicker(key: PRNGKeyArray, *, frames: int, fps: float) -> Float[Array, "time"]:
+    """Brightness that is another in every frame, from an even unrest to rare flashes; SD 1.
+
+    The exponential of noise: exponent U(0, 1), log-normal with a spread of U(0.1, 1.5).
+    """
+    keys = jax.random.split(key, 3)
+    exponent = jax.random.uniform(keys[0], (1,))
+    unrest = power_law(keys[1], exponent, frames=frames, fps=fps)[0]
+    return standardise(jnp.exp(jax.random.uniform(keys[2], minval=0.1, maxval=1.5) * unrest))
+
+
 def one_of(key: PRNGKeyArray, *kinds: Series) -> Series:
     """Every series from one of several kinds, equally likely."""
     chosen = jax.random.randint(key, (len(kinds[0]), 1), 0, len(kinds))

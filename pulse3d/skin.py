@@ -5,7 +5,7 @@ over time subtracted. A pulse is one of many things that move its colours. Nothi
 itself may tell it from the rest: there are other rhythms, other coloured changes, and clips
 without a pulse that share all of these.
 
-    clip = codec(pulse + light + moving texture + chromatic wander + local changes + sensor noise)
+    clip = codec(pulse + light + flicker + moving texture + chromatic wander + local changes + sensor noise)
 
 The colour of a pulse and the dichromatic view of skin: de Haan and Jeanne, IEEE Trans. Biomed. Eng.
 60(10), 2013; Wang et al., IEEE Trans. Biomed. Eng. 64(7), 2017.
@@ -31,12 +31,18 @@ LIGHTS, TEXTURES, WANDERS = 4, 2, 4
 
 
 class ClipParameters(NamedTuple):
-    """What was drawn for one clip. Levels are root mean squares of relative changes of colour."""
+    """What was drawn for one clip. Levels are root mean squares of relative changes of colour.
+
+    is_strong: a pulse as of a finger on the lens. no_red: the red channel is saturated. flicker: 0 for none.
+    """
 
     label: Int[Array, ""]
     rate_bpm: Float[Array, ""]
     pulse: Float[Array, "row col 3"]
+    is_strong: Bool[Array, ""]
+    no_red: Bool[Array, ""]
     light: Float[Array, "light"]
+    flicker: Float[Array, ""]
     texture: Float[Array, "texture"]
     wander: Float[Array, "wander"]
     local: Float[Array, ""]
@@ -49,7 +55,7 @@ def sample_parameters(
 ) -> ClipParameters:
     """Draws the parameters of one clip; `label` fixes its class instead of drawing it."""
     clip, laws = config.clip, expect(config.generator, SkinConfig)
-    keys = iter(jax.random.split(key, 20))
+    keys = iter(jax.random.split(key, 23))
     # class: U{0, ..., rates}
     drawn = jax.random.randint(next(keys), (), 0, clip.classes)
     label = drawn if label is None else jnp.asarray(label, drawn.dtype)
@@ -60,7 +66,8 @@ def sample_parameters(
     # pulse: log-uniform, in a few clips strong; its colour and, from cell to cell, its strength log-normal
     level = log_uniform(next(keys), *laws.pulse)
     strong = log_uniform(next(keys), *laws.strong)
-    level = jnp.where(jax.random.bernoulli(next(keys), laws.strong_share), strong, level)
+    is_strong = jax.random.bernoulli(next(keys), laws.strong_share)
+    level = jnp.where(is_strong, strong, level)
     colour = np.array(laws.pulse_colour) * jnp.exp(laws.colour_spread * jax.random.normal(next(keys), (3,)))
     spread = jnp.exp(laws.pulse_spread * jax.random.normal(next(keys), (clip.patch_px, clip.patch_px)))
     strength = level * spread * skin_mask(next(keys), clip.patch_px) * (label < clip.rates)
@@ -76,6 +83,10 @@ def sample_parameters(
         label=label,
         rate_bpm=rate_bpm,
         pulse=strength[..., None] * colour,
+        is_strong=is_strong,
+        # red saturates in 3 of 10 of the strong
+        no_red=is_strong & jax.random.bernoulli(next(keys), 0.3),
+        flicker=jax.random.bernoulli(next(keys), laws.flicker_share) * log_uniform(next(keys), *laws.flicker),
         light=motion * log_uniform(next(keys), *laws.light, (LIGHTS,)),
         texture=motion * log_uniform(next(keys), *laws.texture, (TEXTURES,)),
         wander=wild * log_uniform(next(keys), *laws.wander, (WANDERS,)),
@@ -100,24 +111,31 @@ def skin_mask(key: PRNGKeyArray, cells: int) -> Float[Array, "row col"]:
 
 
 def pulse_series(
-    key: PRNGKeyArray, rate_bpm: Float[Array, ""], *, frames: int, fps: float, counted: int
+    key: PRNGKeyArray,
+    rate_bpm: Float[Array, ""],
+    *,
+    frames: int,
+    fps: float,
+    counted: int,
+    is_rich: Bool[Array, ""] | bool = False,
 ) -> Float[Array, "time"]:
     """A pulse wave of about unit root mean square, whose mean rate over the last `counted` frames is given.
 
-    The rate drifts (SD 2 % at the ends) and follows the breath (up to 5 %, 0.1-0.4 Hz); second and third
-    harmonic up to 0.6 and 0.2 of the first, less above 110 bpm; the breath moves the amplitude too.
+    The rate drifts (SD 3 % at the ends) and follows the breath (up to 7 %, 0.1-0.4 Hz); second and third
+    harmonic up to 0.6 and 0.2 of the first, 1 and 0.6 where the wave is rich, less above 110 bpm; the
+    breath moves the amplitude too.
     """
     keys = jax.random.split(key, 8)
     time_s = np.arange(frames) / fps
     breath_hz = jax.random.uniform(keys[0], minval=0.1, maxval=0.4)
     breath = jnp.sin(2 * np.pi * (breath_hz * time_s + jax.random.uniform(keys[1])))
-    drift = 0.02 * jax.random.normal(keys[2]) * np.linspace(-1, 1, frames)
-    variation = drift + jax.random.uniform(keys[3], maxval=0.05) * breath
+    drift = 0.03 * jax.random.normal(keys[2]) * np.linspace(-1, 1, frames)
+    variation = drift + jax.random.uniform(keys[3], maxval=0.07) * breath
     rate = rate_bpm * (1 + variation - variation[-counted:].mean())
     phase = 2 * np.pi * (jnp.cumsum(rate) / 60 / fps + jax.random.uniform(keys[4]))
     fast = rate_bpm > 110
-    second = jax.random.uniform(keys[5], maxval=0.6) * jnp.where(fast, 0.5, 1.0)
-    third = jax.random.uniform(keys[6], maxval=0.2) * jnp.where(fast, 0.3, 1.0)
+    second = jax.random.uniform(keys[5]) * jnp.where(is_rich, 1.0, 0.6) * jnp.where(fast, 0.5, 1.0)
+    third = jax.random.uniform(keys[6]) * jnp.where(is_rich, 0.6, 0.2) * jnp.where(fast, 0.3, 1.0)
     shape = jax.random.normal(keys[7], (4,))
     wave = (
         jnp.sin(phase)
@@ -133,10 +151,18 @@ def render(key: PRNGKeyArray, parameters: ClipParameters, config: Config) -> Flo
     clip, laws = config.clip, expect(config.generator, SkinConfig)
     keys = iter(jax.random.split(key, 12))
     cells, frames = clip.patch_px, clip.frames + HISTORY
-    wave = pulse_series(next(keys), parameters.rate_bpm, frames=frames, fps=clip.fps, counted=clip.frames)
+    wave = pulse_series(
+        next(keys),
+        parameters.rate_bpm,
+        frames=frames,
+        fps=clip.fps,
+        counted=clip.frames,
+        is_rich=parameters.is_strong,
+    )
     parts = (
         wave[:, None, None, None] * parameters.pulse,
         _light(next(keys), parameters.light, config, frames),
+        _flicker(next(keys), parameters.flicker, config, frames),
         _texture(next(keys), parameters.texture, config, frames),
         _wander(next(keys), parameters.wander, config, frames),
         _local(next(keys), parameters.local, config, frames),
@@ -151,6 +177,7 @@ def render(key: PRNGKeyArray, parameters: ClipParameters, config: Config) -> Flo
     share = jax.random.uniform(next(keys), maxval=0.03)
     repeated = jax.random.bernoulli(next(keys), share, (frames, 1, 1, 1))
     video = jnp.where(repeated, jnp.roll(video, 1, axis=0), video)[HISTORY:]
+    video *= 1 - parameters.no_red * np.array([1.0, 0.0, 0.0])
     return jnp.clip(video - video.mean(0), -1, 1)
 
 
@@ -170,6 +197,16 @@ def _light(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Arra
     colour += laws.light_spread * jax.random.normal(keys[6], (count, 3))
     where = nuisance.fields(keys[7], count, cells=config.clip.patch_px)
     return jnp.einsum("nt,nhw,nc,n->thwc", series, where, colour, level)
+
+
+def _flicker(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Array:
+    """Unrest of all cells at once, of nearly any colour: a sensor or a lamp out of order, frames lost."""
+    keys = jax.random.split(key, 3)
+    cells = config.clip.patch_px
+    series = nuisance.flicker(keys[0], frames=frames, fps=config.clip.fps)
+    colour = GREY + 0.4 * jax.random.normal(keys[1], (3,))
+    where = 1 + 0.2 * jax.random.normal(keys[2], (cells, cells))
+    return level * jnp.einsum("t,hw,c->thwc", series, where, colour)
 
 
 def _texture(key: PRNGKeyArray, level: Array, config: Config, frames: int) -> Array:
