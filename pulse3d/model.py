@@ -85,10 +85,10 @@ class SpectralNet(nn.Module):
     def setup(self):
         """The layers."""
         sizes = self.config
-        self.first = nn.Dense(sizes.first_filters)
-        self.space = nn.Dense(sizes.filters)
-        self.middle = nn.Dense(sizes.filters)
-        self.last = nn.Dense(sizes.filters)
+        self.first = Neighbourhood(sizes.first_filters, taps=sizes.first_taps)
+        self.space = Neighbourhood(sizes.filters, square=sizes.space_taps)
+        self.middle = Neighbourhood(sizes.filters, taps=sizes.taps, dilation=2)
+        self.last = Neighbourhood(sizes.filters, taps=sizes.taps, dilation=4)
         self.signal = nn.Dense(sizes.signals)
         self.attention_hidden = nn.Dense(sizes.attention_hidden)
         self.attention = nn.Dense(sizes.signals)
@@ -101,19 +101,19 @@ class SpectralNet(nn.Module):
         self.no_pulse = nn.Dense(1)
 
     def __call__(self, clips: Float[Array, "batch time row col channel"], *, train: bool = False):
-        """Logits (batch, classes)."""
-        del train
-        spectra = self.positions(clips)
+        """Logits (batch, classes); `train` says that gradients are wanted."""
+        spectra = self.positions(clips, train=train)
         batch, rows, cols = spectra.attention.shape[:3]
         return self.patches(jax.tree.map(lambda x: x.reshape(batch, rows * cols, *x.shape[3:]), spectra))
 
-    def positions(self, clips: Float[Array, "batch time row col channel"]) -> Spectra:
+    def positions(
+        self, clips: Float[Array, "batch time row col channel"], *, train: bool = False
+    ) -> Spectra:
         """The spectra of all (row - k + 1, col - k + 1) positions of clips of any height and width."""
-        sizes = self.config
-        features = nn.gelu(self.first(_taps(sizes.gain * clips, sizes.first_taps, axis=1)))
-        features = nn.gelu(self.space(_neighbours(features, sizes.space_taps)))
-        features += nn.gelu(self.middle(_taps(features, sizes.taps, axis=1, dilation=2)))
-        features += nn.gelu(self.last(_taps(features, sizes.taps, axis=1, dilation=4)))
+        features = nn.gelu(self.first(self.config.gain * clips, train=train))
+        features = nn.gelu(self.space(features, train=train))
+        features += nn.gelu(self.middle(features, train=train))
+        features += nn.gelu(self.last(features, train=train))
         # of the variance, as the gradient of a standard deviation of 0 is not finite
         level = 0.5 * jnp.log(features.var(1) + 1e-4)
         hidden = nn.gelu(self.attention_hidden(jnp.concatenate([features.mean(1), level], -1)))
@@ -142,6 +142,30 @@ class SpectralNet(nn.Module):
         rate = self.rate(features)[..., 0] + self.rate_bias
         no_pulse = self.no_pulse(nn.gelu(self.no_pulse_hidden(_summary(features))))
         return jnp.concatenate([rate, no_pulse], -1)
+
+
+class Neighbourhood(nn.Module):
+    """A convolution over time (zeros outside), or over rows and columns (without padding).
+
+    Its kernel is (taps x square x square x features in, features out).
+    """
+
+    features: int
+    taps: int = 1
+    square: int = 1
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch time row col channel"], *, train: bool = False) -> Array:
+        """The convolution and a bias: (batch, time, row - square + 1, col - square + 1, feature)."""
+        shape = (self.taps * self.square**2 * x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # On a CPU the matrix product has twice as fast gradients, the convolution is half as fast again
+        # without them, but not for few channels.
+        product = train or x.shape[-1] < 8
+        mix = convolution.neighbours_product if product else convolution.neighbours_convolution
+        return mix(x, kernel, taps=self.taps, square=self.square, dilation=self.dilation) + bias
 
 
 class RateConvolution(nn.Module):
@@ -179,27 +203,6 @@ def fourier_basis(clip: ClipConfig) -> Float[np.ndarray, "time view part rate"]:
     angle = 2 * np.pi / 60 * time_s[:, None, None] * rates
     basis = np.stack([np.cos(angle), np.sin(angle)], 2) * (rates < 30 * clip.fps)[:, None]
     return (basis * windows[:, :, None, None]).astype(np.float32)
-
-
-def _taps(features: jax.Array, taps: int, *, axis: int, dilation: int = 1) -> jax.Array:
-    """Every element's `taps` neighbours along an axis, zeros outside, joined along the last axis.
-
-    A dense layer of the result is a convolution; on a CPU its gradient is twice as fast so.
-    """
-    length, half = features.shape[axis], taps // 2 * dilation
-    padding = [(half, half) if i == axis else (0, 0) for i in range(features.ndim)]
-    padded = jnp.pad(features, padding)
-    shifted = [
-        jax.lax.slice_in_dim(padded, i * dilation, i * dilation + length, axis=axis) for i in range(taps)
-    ]
-    return jnp.concatenate(shifted, -1)
-
-
-def _neighbours(features: jax.Array, size: int) -> jax.Array:
-    """Every size x size square of (batch, time, row, col, feature), joined along the last axis."""
-    rows, cols = (n - size + 1 for n in features.shape[2:4])
-    squares = [features[:, :, y : y + rows, x : x + cols] for y in range(size) for x in range(size)]
-    return jnp.concatenate(squares, -1)
 
 
 def _summary(features: jax.Array) -> jax.Array:

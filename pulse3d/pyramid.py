@@ -32,7 +32,7 @@ from pulse3d.tiles import (
 
 Image = Float[np.ndarray, "height width channel"]
 
-TILE_POSITIONS = 8  # edge of the tiles of positions: small, so that a window has work for many devices
+TILE_EDGES = range(5, 13)  # of the tiles of positions: small enough for a core's cache and many devices
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,16 @@ def patch_index(
     )
 
 
+def tile_edges(grids: list[tuple[int, int]]) -> tuple[int, int]:
+    """Rows and columns of the tiles that cover grids of positions with the fewest positions in all."""
+
+    def computed(edges: tuple[int, int]) -> int:
+        counts = (-(-rows // edges[0]) * -(-cols // edges[1]) for rows, cols in grids)
+        return sum(counts) * edges[0] * edges[1]
+
+    return min(((row, col) for row in TILE_EDGES for col in TILE_EDGES), key=computed)
+
+
 def make_mapper(
     params: model.Params,
     config: Config,
@@ -173,7 +183,9 @@ def make_mapper(
     found = levels(grid, config, stride=stride)
     network = model.make_model(config)
     square = expect(config.model, SpectralConfig).space_taps
-    tile_shape = (TILE_POSITIONS + square - 1,) * 2
+    shapes = [grid_shape((grid[0] // x.scale, grid[1] // x.scale), square, 1) for x in found]
+    edges = tile_edges(shapes)
+    tile_shape = (edges[0] + square - 1, edges[1] + square - 1)
 
     def cut(window: Window) -> list[tuple[np.ndarray, tuple[int, int]]]:
         centred = (centre_patch(jnp.asarray(cut_level(window, level)), config.map.centre) for level in found)
@@ -181,11 +193,9 @@ def make_mapper(
 
     # the number of every position, in the order in which the tiles give them
     numbers, first = [], 0
-    for level, (tiles, counts) in zip(
-        found, cut(np.zeros((1, *grid, config.clip.channels), np.float32)), strict=True
-    ):
-        given = first + np.arange(len(tiles) * TILE_POSITIONS**2).reshape(-1, TILE_POSITIONS, TILE_POSITIONS)
-        shape = grid_shape((grid[0] // level.scale, grid[1] // level.scale), square, 1)
+    nothing = np.zeros((1, *grid, config.clip.channels), np.float32)
+    for shape, (tiles, counts) in zip(shapes, cut(nothing), strict=True):
+        given = first + np.arange(len(tiles) * edges[0] * edges[1]).reshape(-1, *edges)
         numbers.append(join_tiles(given, counts, shape))
         first += given.size
     members = patch_index(numbers, found, config.clip.patch_px - square + 1)
