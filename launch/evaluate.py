@@ -144,8 +144,8 @@ def make_baseline(name: str, *, toolbox: bool) -> Source:
     step_s, window_s, patch_px = _STEP.value, _WINDOW.value, _PATCH.value
     evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
     settings = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
-    # a spectrum is a probability, no likelihood ratio
-    read = dataclasses.replace(settings.readout, method="votes")
+    # a spectrum is a probability, no likelihood ratio: it has no strength that speaks for a pulse
+    read = dataclasses.replace(settings.readout, method="votes", no_pulse_prior=0.0, evidence_power=0.0)
     if name in evaluation.BASELINES:
         length_s = None if toolbox else window_s
         return Source(

@@ -291,30 +291,38 @@ class ReadoutConfig:
     method: "votes", a mixture of the patches that have a pulse, window by window, or "tracked",
     likelihood ratios of all patches, followed over time.
     min_pulse_share: for votes, a window has a pulse where at least this share of the patches has one.
-    min_evidence: for likelihoods, a window has a pulse where the evidence for some rate exceeds this.
     tolerance_bpm: the confidence is the probability within this distance of the answer.
     interval: probability that the interval should hold.
-    max_interval_bpm: an answer with a wider interval is none; 0: any width will do.
     track_bpm: tracking lets the rate walk at random, by this SD in one second.
     track_floor: tracking adds this share of its mean to each window's probability.
     track_weight: how many times tracking counts every second of video.
+    no_pulse_prior: in tracking, the probability of "no pulse" before the first window; 0: tracking leaves
+    it to `min_pulse_share` whether there is a pulse. switch_s: else a pulse comes or goes once in so many
+    seconds. evidence_scale, evidence_power: evidence for a rate speaks for a pulse as (evidence /
+    scale)^power; a power of 0: its strength says nothing, only whether it stays at a rate.
     """
 
     method: str = "votes"
     min_pulse_share: float = 0.01
-    min_evidence: float = 1.0
     tolerance_bpm: float = 5.0
     interval: float = 0.9
-    max_interval_bpm: float = 0.0
     track_bpm: float = 2.8
     track_floor: float = 0.1
-    track_weight: float = 1.0
+    track_weight: float = 2.0
+    no_pulse_prior: float = 0.0
+    switch_s: float = 60.0
+    evidence_scale: float = 300.0
+    evidence_power: float = 0.0
 
     def __post_init__(self):
         _one_of("readout.method", self.method, ("votes", "tracked"))
         _require(0 < self.interval < 1, "readout.interval", self.interval, "must be in (0, 1)")
         _require(self.track_bpm > 0, "readout.track_bpm", self.track_bpm, "must be positive")
-        _require(self.track_floor > 0, "readout.track_floor", self.track_floor, "must be positive")
+        _require(
+            0 <= self.no_pulse_prior < 1, "readout.no_pulse_prior", self.no_pulse_prior, "must be in [0, 1)"
+        )
+        for name in ("track_floor", "switch_s", "evidence_scale"):
+            _require(getattr(self, name) > 0, f"readout.{name}", getattr(self, name), "must be positive")
 
 
 @dataclass(frozen=True)
@@ -532,7 +540,7 @@ PRESETS: dict[str, Config] = {
             average=0.998,
         ),
         map=MapConfig(centre="relative", cells=30, levels=3, average_frames=2, stride_px=1),
-        readout=ReadoutConfig(method="tracked", max_interval_bpm=50.0),
+        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=0.5),
     ),
 }
 DEFAULT_PRESET = "default"

@@ -145,7 +145,7 @@ def neighbours_convolution(
     square: int = 1,
     dilation: int = 1,
 ) -> Float[Array, "batch time row_out col_out feature"]:
-    """The same as `neighbours_product`, by `lax.conv_general_dilated` of two dimensions; taps or square is 1."""
+    """The same as `neighbours_product`, by `lax.conv_general_dilated`; taps or square is 1."""
     batch, time, rows, cols, channels = x.shape
     options: dict = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "window_strides": (1, 1)}
     if taps > 1:

@@ -286,8 +286,7 @@ def window_answers(
         posterior  `readout.read` of their mean probability
         tracked    the same, of `readout.track` of all windows' probabilities
 
-    asked: one of these, or own. For the last three a window counts as pulseless where `readout.is_pulse`
-    says so.
+    asked: one of these, or own. For the last three a window says nothing where `readout.is_pulse` says so.
     """
     if asked == "own":
         asked = "tracked" if config.method == "tracked" else "posterior"
@@ -301,22 +300,26 @@ def window_answers(
         return answers._replace(rate_bpm=_over_known(np.median, evidence.median_bpm, inside))
     has_pulse = readout.is_pulse(evidence.strength, evidence.pulse_share, config)
     strength = evidence.strength * has_pulse[:, None]
-    probability = strength / np.maximum(strength.sum(1, keepdims=True), np.finfo(float).tiny)
     if asked == "tracked":
         probability = readout.track(
-            probability,
+            strength,
             evidence.rate_axis_bpm,
             config,
             step_s=evidence.step_s,
             window_s=evidence.window_s,
         )
+    else:
+        probability = readout.alone(strength)
     total = inside.astype(float) @ probability
-    weight = total.sum(1, keepdims=True)
-    mean_probability = total / np.where(weight > 0, weight, 1)
+    count = inside.sum(1, keepdims=True)
+    # where there is no window, there is no pulse
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.arange(total.shape[1]) == total.shape[1] - 1)
     if asked == "peak":
-        peak = evidence.rate_axis_bpm[mean_probability.argmax(1)]
-        return answers._replace(rate_bpm=np.where(weight[:, 0] > 0, peak, np.nan))
-    readings = [readout.read(row, evidence.rate_axis_bpm, config) for row in mean_probability]
+        rates = mean[:, :-1]
+        return answers._replace(
+            rate_bpm=np.where(rates.any(1), evidence.rate_axis_bpm[rates.argmax(1)], np.nan)
+        )
+    readings = [readout.read(row, evidence.rate_axis_bpm, config) for row in mean]
     rate, low, high, confidence = np.array(readings, float).reshape(-1, 4).T
     return Answers(rate, low, high, np.where(np.isfinite(rate), confidence, np.nan), answers.snr_db)
 

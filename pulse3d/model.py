@@ -106,9 +106,7 @@ class SpectralNet(nn.Module):
         batch, rows, cols = spectra.attention.shape[:3]
         return self.patches(jax.tree.map(lambda x: x.reshape(batch, rows * cols, *x.shape[3:]), spectra))
 
-    def positions(
-        self, clips: Float[Array, "batch time row col channel"], *, train: bool = False
-    ) -> Spectra:
+    def positions(self, clips: Float[Array, "batch time row col channel"], *, train: bool = False) -> Spectra:
         """The spectra of all (row - k + 1, col - k + 1) positions of clips of any height and width."""
         features = nn.gelu(self.first(self.config.gain * clips, train=train))
         features = nn.gelu(self.space(features, train=train))

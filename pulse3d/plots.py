@@ -158,24 +158,29 @@ def overlay_frames(
     Yields uint8 RGB images, at most `max_width_px` wide.
     """
     colours, (low, high) = matplotlib.colormaps[RATE_COLOURS], rate_range(rate_bpm)
-    current, tint, opacity = -1, np.zeros(3), np.zeros(1)
+    current, tint, opacity = -1, Image.new("RGB", (1, 1)), Image.new("L", (1, 1))
     for frame in frames:
         image = frame.image if frame.image.dtype == np.uint8 else (frame.image * 255).astype(np.uint8)
-        scale = min(1.0, max_width_px / image.shape[1])
+        scale, shown = min(1.0, max_width_px / image.shape[1]), Image.fromarray(image)
         if scale < 1:
             size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+            shown = shown.resize(size, Image.Resampling.BILINEAR)
         nearest = int(abs(time_s - frame.time_s).argmin())
         if nearest != current:
             current = nearest
             known = np.isfinite(rate_bpm[current])
             values = colours((np.where(known, rate_bpm[current], low) - low) / (high - low))[..., :3]
             box = [round(v * scale) for v in extent]
-            tint = _spread(values, box, image.shape[:2]) * 255
-            opacity = _spread((confidence[current] * known)[..., None] * 0.7, box, image.shape[:2])
-        blended = Image.fromarray((image * (1 - opacity) + tint * opacity).astype(np.uint8))
+            cover = (confidence[current] * known)[..., None] * 0.7
+            tint, opacity = (
+                Image.fromarray(
+                    (255 * _spread(v, box, (shown.height, shown.width))).astype(np.uint8).squeeze()
+                )
+                for v in (values, cover)
+            )
+        blended = Image.composite(tint, shown, opacity)
         draw = ImageDraw.Draw(blended)
-        font = ImageFont.load_default(size=max(12, image.shape[0] // 20))
+        font = ImageFont.load_default(size=max(12, shown.height // 20))
         draw.text((8, 6), captions[current], font=font, fill="white", stroke_width=2, stroke_fill="black")
         yield np.asarray(blended)
 

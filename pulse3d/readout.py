@@ -96,18 +96,18 @@ def is_pulse(
     pulse_share: Float[np.ndarray, "*window"] | float,
     config: ReadoutConfig,
 ) -> Bool[np.ndarray, "*window"]:
-    """Whether there is a pulse at all, by the strength of `pool` and the share of patches that have one.
+    """Whether a window says anything about a rate, by `pool` and the share of patches that have a pulse.
 
-    For votes, where at least `min_pulse_share` of the patches have one; for likelihoods, where the
-    strength of some rate is at least `min_evidence`.
+    For votes, where at least `min_pulse_share` of the patches have a pulse; for likelihoods, where some
+    patch speaks for some rate. Whether that is enough is for `track` to say.
     """
     if config.method == "votes":
         return np.asarray(pulse_share >= config.min_pulse_share)
-    return np.asarray(strength.max(-1) >= config.min_evidence)
+    return np.asarray(strength.max(-1) > 0)
 
 
 def evidence(probability: Map, config: ReadoutConfig, *, odds: int) -> Float[np.ndarray, "rate"]:
-    """What one map says about the rate, for `readings`: `pool`, or zeros where there is no pulse."""
+    """What one map says about the rate, for `readings`: `pool`, or zeros where it says nothing."""
     strength = pool(probability, config, odds=odds)
     return strength * is_pulse(strength, has_pulse(probability).mean(), config)
 
@@ -121,32 +121,39 @@ def readings(
     window_s: float,
     causal: bool = False,
 ) -> list[Reading]:
-    """One reading per window from the evidence of all: `read`, for the method "tracked" after `track`."""
-    probability = _normalised(evidence)
+    """One reading per window from the evidence of all: of `alone`, for the method "tracked" of `track`."""
     if config.method == "tracked":
-        probability = track(
-            probability, rate_axis_bpm, config, step_s=step_s, window_s=window_s, causal=causal
-        )
+        probability = track(evidence, rate_axis_bpm, config, step_s=step_s, window_s=window_s, causal=causal)
+    else:
+        probability = alone(evidence)
     return [read(window, rate_axis_bpm, config) for window in probability]
 
 
-def read(probability: Float[np.ndarray, "rate"], rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
-    """The rate at the mode of a probability over rates, with its shortest interval around.
+def read(probability: Float[np.ndarray, "class"], rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
+    """The rate at the mode of a probability over rates and, last, "no pulse", with its shortest interval.
 
-    The rate is the mean of the probability within `tolerance_bpm` of its mode, the interval the
-    shortest that holds `config.interval` of it, the confidence what lies within `tolerance_bpm`
-    of the rate. No pulse where that interval is wider than `max_interval_bpm` (other than 0).
-    probability: sums to 1, or is all zeros, which means no pulse.
+    No pulse where that has at least half. Else the rate is the mean of the probability within
+    `tolerance_bpm` of its mode, the interval the shortest that holds `config.interval` of what is not
+    "no pulse", the confidence all that lies within `tolerance_bpm` of the rate.
+    probability: sums to 1.
     """
-    if not probability.any():
+    if probability[-1] >= 0.5:
         return NO_PULSE
-    near = abs(rate_axis_bpm - rate_axis_bpm[probability.argmax()]) <= config.tolerance_bpm
-    rate = float(probability[near] @ rate_axis_bpm[near] / probability[near].sum())
-    low, high = shortest_interval(probability, rate_axis_bpm, config.interval)
-    if 0 < config.max_interval_bpm < high - low:
-        return NO_PULSE
-    confidence = float(probability[abs(rate_axis_bpm - rate) <= config.tolerance_bpm].sum())
+    rates = probability[:-1]
+    near = abs(rate_axis_bpm - rate_axis_bpm[rates.argmax()]) <= config.tolerance_bpm
+    rate = float(rates[near] @ rate_axis_bpm[near] / rates[near].sum())
+    low, high = shortest_interval(rates / rates.sum(), rate_axis_bpm, config.interval)
+    confidence = float(rates[abs(rate_axis_bpm - rate) <= config.tolerance_bpm].sum())
     return Reading(rate, min(low, rate), max(high, rate), min(confidence, 1.0))
+
+
+def alone(evidence: Float[np.ndarray, "*window rate"]) -> Float[np.ndarray, "*window class"]:
+    """Every window's probability over rates and, last, "no pulse", from its own evidence.
+
+    The evidence divided by its sum; zeros, which say nothing, are "no pulse".
+    """
+    total = evidence.sum(-1, keepdims=True)
+    return np.concatenate([evidence / np.where(total > 0, total, 1), total <= 0], -1)
 
 
 class Follower:
@@ -154,70 +161,87 @@ class Follower:
 
     def __init__(self, rate_axis_bpm: Axis, config: ReadoutConfig, *, step_s: float, window_s: float):
         self._axis, self._config = rate_axis_bpm, config
-        self._walk = _random_walk(rate_axis_bpm, config, step_s)
+        self._change = _transition(rate_axis_bpm, config, step_s)
         self._weights = iter(_weights(2, config, step_s, window_s, causal=True))
         self._weight = 1.0
-        self._ahead = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
+        self._ahead = _prior(len(rate_axis_bpm), config)
 
     def __call__(self, evidence: Float[np.ndarray, "rate"]) -> Reading:
         """The reading of the next window."""
-        probability = _normalised(evidence)
+        probability = alone(evidence)
         # the first window brings its whole length, each later one a step
         self._weight = next(self._weights, self._weight)
         if self._config.method == "tracked":
-            state = _observed(probability, self._config, self._weight) * self._ahead
+            state = _observed(evidence, self._config) ** self._weight * self._ahead
             state /= state.sum()
-            self._ahead = self._walk @ state
-            probability = state * probability.any()
+            self._ahead = self._change @ state
+            probability = state if evidence.any() else probability
         return read(probability, self._axis, self._config)
 
 
 def track(
-    probability: Float[np.ndarray, "window rate"],
+    evidence: Float[np.ndarray, "window rate"],
     rate_axis_bpm: Axis,
     config: ReadoutConfig,
     *,
     step_s: float,
     window_s: float,
     causal: bool = False,
-) -> Float[np.ndarray, "window rate"]:
-    """Every window's probability over rates, given the windows around it: forward-backward.
+) -> Float[np.ndarray, "window class"]:
+    """Every window's probability over rates and, last, "no pulse", given all windows: forward-backward.
 
-        P(f_t | all windows) ~ a_t(f) b_t(f),  a_t = o_t T a_(t-1),  b_t = T' (o_(t+1) b_(t+1))
-        o_t(f) = (p_t(f) + floor mean p_t)^(weight w_t)
+        P(x_t | all windows) ~ a_t(x) b_t(x),  a_t = o_t T a_(t-1),  b_t = T' (o_(t+1) b_(t+1))
+        o_t(f) = [s_t (p_t(f) / mean p_t + floor) / (1 + floor)]^w_t,  o_t(no pulse) = 1
+        s_t = (max E_t / evidence_scale)^evidence_power, within 1/1000...1000
 
-    The rate walks at random: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at
-    the ends of the axis. Windows that overlap see the same video: w_t is the mean, over the seconds of
-    window t, of 1 / the number of windows that see that second, so that every second of video counts
+    E_t is the evidence, p_t(f) its share. Two things speak for a pulse: strong evidence (s_t), and
+    evidence for the same rate again and again, since the shares of a rate that stays multiply, whereas
+    those of peaks here and there, as noise has them, do not keep up with 1. The floor keeps a single
+    window from a veto.
+
+    A rate walks at random: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at the ends
+    of the axis. A pulse comes or goes once in `switch_s`; before the first window there is none with
+    probability `no_pulse_prior`. Windows that overlap see the same video: w_t is the mean, over the seconds
+    of window t, of 1 / the number of windows that see that second, so that every second of video counts
     once (step / window in the midst of a video, 1 for a single window; a window is taken as a whole
-    number of steps); times `track_weight`, at most 1. The floor keeps a single window from a veto. A
-    window of zeros (no pulse) says nothing about the rate, and stays zeros.
+    number of steps); times `track_weight`, at most 1. A window of zeros has no pulse.
 
     step_s, window_s: from a window to the next, and the length of each. causal: look only back,
     as a stream must (b = 1).
     Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
-    walk = _random_walk(rate_axis_bpm, config, step_s)
-    weights = _weights(len(probability), config, step_s, window_s, causal=causal)
-    observed = _observed(probability, config, weights[:, None])
-    tracked = np.zeros(probability.shape)
-    ahead = np.full(len(rate_axis_bpm), 1 / len(rate_axis_bpm))
+    change = _transition(rate_axis_bpm, config, step_s)
+    weights = _weights(len(evidence), config, step_s, window_s, causal=causal)
+    observed = _observed(evidence, config) ** weights[:, None]
+    tracked = np.zeros(observed.shape)
+    ahead = _prior(len(rate_axis_bpm), config)
     for window, seen in enumerate(observed):
         state = seen * ahead
         tracked[window] = state / state.sum()
-        ahead = walk @ tracked[window]
-    behind = np.ones(len(rate_axis_bpm))
+        ahead = change @ tracked[window]
+    behind = np.ones(observed.shape[1])
     for window in range(0 if causal else len(observed) - 1, 0, -1):
-        behind = walk.T @ (observed[window] * behind)
+        behind = change.T @ (observed[window] * behind)
         behind /= behind.sum()
         tracked[window - 1] *= behind
-    return _normalised(tracked) * probability.any(-1, keepdims=True)
+    tracked /= tracked.sum(-1, keepdims=True)
+    return np.where(evidence.any(-1, keepdims=True), tracked, alone(evidence))
 
 
-def _random_walk(axis: Axis, config: ReadoutConfig, step_s: float) -> Float[np.ndarray, "rate rate"]:
-    """The probability of every rate (row) a step after every rate (column)."""
+def _prior(rates: int, config: ReadoutConfig) -> Float[np.ndarray, "class"]:
+    """The probability of every class before anything is seen: all rates alike."""
+    return np.append(np.full(rates, (1 - config.no_pulse_prior) / rates), config.no_pulse_prior)
+
+
+def _transition(axis: Axis, config: ReadoutConfig, step_s: float) -> Float[np.ndarray, "class class"]:
+    """The probability of every class (row) a step after every class (column)."""
     walk = np.exp(-0.5 * ((axis[:, None] - axis) / (config.track_bpm * step_s**0.5)) ** 2)
-    return walk / walk.sum(0)
+    switch, rates = min(step_s / config.switch_s, 0.5) * (config.no_pulse_prior > 0), len(axis)
+    change = np.zeros((rates + 1, rates + 1))
+    change[:rates, :rates] = (1 - switch) * walk / walk.sum(0)
+    change[rates, :rates], change[:rates, rates] = switch, switch / rates
+    change[rates, rates] = 1 - switch
+    return change
 
 
 def _weights(
@@ -235,20 +259,13 @@ def _weights(
 
 
 def _observed(
-    probability: Float[np.ndarray, "*window rate"],
-    config: ReadoutConfig,
-    exponent: Float[np.ndarray, "*window 1"] | float,
-) -> Float[np.ndarray, "*window rate"]:
-    """How likely a window is, by the rate: 1 for all rates where it has no pulse."""
-    seen = probability.any(-1, keepdims=True)
-    floor = config.track_floor * np.where(seen, probability.mean(-1, keepdims=True), 1)
-    return (probability + floor) ** exponent
-
-
-def _normalised(evidence: Float[np.ndarray, "*window rate"]) -> Float[np.ndarray, "*window rate"]:
-    """Divided by its sum over the rates; zeros stay zeros."""
-    total = evidence.sum(-1, keepdims=True)
-    return evidence / np.where(total > 0, total, 1)
+    evidence: Float[np.ndarray, "*window rate"], config: ReadoutConfig
+) -> Float[np.ndarray, "*window class"]:
+    """How likely the evidence is by class, relative to "no pulse", whose 1 is the last."""
+    mean, most = evidence.mean(-1, keepdims=True), evidence.max(-1, keepdims=True)
+    shape = (evidence / np.where(mean > 0, mean, 1) + config.track_floor) / (1 + config.track_floor)
+    strength = np.clip((most / config.evidence_scale) ** config.evidence_power, 1e-3, 1e3)
+    return np.concatenate([strength * np.where(mean > 0, shape, 1), np.ones_like(mean)], -1)
 
 
 def shortest_interval(

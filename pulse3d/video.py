@@ -251,6 +251,7 @@ def write_mp4(path: Path, images: Iterable[np.ndarray], fps: float) -> None:
         with av.open(str(temporary), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
             stream.pix_fmt = "yuv420p"
+            stream.options = {"preset": "veryfast"}  # a third of the time, hardly larger
             for image in images:
                 height, width = (n // 2 * 2 for n in image.shape[:2])
                 if not stream.codec_context.is_open:

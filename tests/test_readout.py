@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,12 +62,6 @@ def test_interval_covers_both_of_two_rates():
     assert reading.confidence == pytest.approx(0.6)
 
 
-def test_no_pulse_where_the_interval_says_little():
-    two = read(certain(10, 10, 10, 40, 40), ReadoutConfig(max_interval_bpm=50.0))
-    assert two == pytest.approx(readout.NO_PULSE, nan_ok=True)
-    assert read(certain(10, 10, 10), ReadoutConfig(max_interval_bpm=50.0)).rate_bpm == pytest.approx(AXIS[10])
-
-
 def test_unsure_patches_say_little():
     flat = np.full((1, 20, 76), 1e-3)
     flat[..., 5] = 0.05
@@ -92,50 +87,92 @@ def test_combined_probability_is_a_mixture_not_a_product():
 
 
 FEW = np.linspace(60, 80, 4)  # rates of a problem that is small enough to sum over all paths
+TRACKED = ReadoutConfig(method="tracked", no_pulse_prior=0.5)
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_tracking_equals_the_sum_over_all_paths(causal):
-    settings, step_s, window_s = ReadoutConfig(track_bpm=5.0, track_floor=0.2), 2.0, 4.0
-    p = np.random.default_rng(0).dirichlet(np.ones(4), size=5)
+@pytest.mark.parametrize(("prior", "power"), [(0.0, 0.5), (0.4, 0.0), (0.4, 0.5)])
+def test_tracking_equals_the_sum_over_all_paths(causal, prior, power):
+    settings = ReadoutConfig(
+        track_bpm=5.0,
+        track_floor=0.2,
+        track_weight=1.0,
+        no_pulse_prior=prior,
+        switch_s=10.0,
+        evidence_scale=3.0,
+        evidence_power=power,
+    )
+    evidence = 10 * np.random.default_rng(0).dirichlet(np.ones(4), size=5) * np.arange(1, 6)[:, None]
+    # columns: from; the last is "no pulse", which comes and goes once in 10 s, that is in 5 steps
     walk = scipy.stats.norm.pdf(FEW[:, None] - FEW, scale=5 * 2**0.5)
-    walk /= walk.sum(0)
+    switch = 0.2 if prior else 0
+    stay = (1 - switch) * walk / walk.sum(0)
+    change = np.block([[stay, np.full((4, 1), switch / 4)], [np.full((1, 4), switch), 1 - switch]])
     # each half of a window counts 1 / the number of windows that see it (causal: saw it first)
     weights = np.array([1, 0.5, 0.5, 0.5, 0.5] if causal else [0.75, 0.5, 0.5, 0.5, 0.75])
-    seen = (p + 0.2 * p.mean(-1, keepdims=True)) ** weights[:, None]
+    strength = (evidence.max(1, keepdims=True) / 3) ** power
+    rates = strength * (evidence / evidence.mean(1, keepdims=True) + 0.2) / 1.2
+    seen = np.concatenate([rates, np.ones((5, 1))], 1) ** weights[:, None]
 
     def expected(window, windows):
-        totals = np.zeros(4)
-        for path in itertools.product(range(4), repeat=windows):
-            steps = [walk[b, a] for a, b in itertools.pairwise(path)]
-            totals[path[window]] += np.prod(steps) * np.prod(seen[range(windows), path])
+        totals = np.zeros(5)
+        for path in itertools.product(range(5), repeat=windows):
+            first = prior if path[0] == 4 else (1 - prior) / 4
+            steps = [change[b, a] for a, b in itertools.pairwise(path)]
+            totals[path[window]] += first * np.prod(steps) * np.prod(seen[range(windows), path])
         return totals / totals.sum()
 
-    tracked = readout.track(p, FEW, settings, step_s=step_s, window_s=window_s, causal=causal)
+    tracked = readout.track(evidence, FEW, settings, step_s=2.0, window_s=4.0, causal=causal)
     for window in range(5):
         np.testing.assert_allclose(tracked[window], expected(window, window + 1 if causal else 5))
 
 
-def test_a_single_window_counts_whole():
-    p = np.random.default_rng(0).dirichlet(np.ones(75), size=1)
-    settings = ReadoutConfig(track_floor=1e-9)
-    np.testing.assert_allclose(readout.track(p, AXIS, settings, step_s=1.0, window_s=10.0), p, rtol=1e-5)
+@pytest.mark.parametrize("strength", [0.1, 1.0, 9.0])
+def test_a_single_window_counts_whole_and_its_strength_decides(strength):
+    share = np.random.default_rng(0).dirichlet(np.ones(75), size=1)
+    settings = replace(TRACKED, track_floor=1e-9, evidence_scale=4.0, evidence_power=0.5)
+    evidence = 4 * strength**2 * share / share.max()
+    [found] = readout.track(evidence, AXIS, settings, step_s=1.0, window_s=10.0)
+    np.testing.assert_allclose(found[:-1], share[0] * strength / (1 + strength), rtol=1e-5)
+    assert np.isnan(readout.read(found, AXIS, settings).rate_bpm) == (strength <= 1)
+
+
+def rates_of(evidence, step_s=1.0, window_s=2.0):
+    return np.array(
+        [r.rate_bpm for r in readout.readings(evidence, AXIS, TRACKED, step_s=step_s, window_s=window_s)]
+    )
 
 
 def test_tracking_mends_one_wrong_window_and_keeps_no_pulse():
-    p = np.full((9, 75), 1e-3)
-    p[:, 18] = 1
-    p[4], p[4, 60] = 1e-3, 1
-    p[7] = 0
-    tracked = readout.track(p, AXIS, ReadoutConfig(), step_s=1.0, window_s=2.0)
-    rates = [readout.read(window, AXIS, ReadoutConfig()).rate_bpm for window in tracked]
+    evidence = np.full((9, 75), 1e-3)
+    evidence[:, 18] = 1
+    evidence[4], evidence[4, 60] = 1e-3, 1
+    evidence[7] = 0
+    rates = rates_of(evidence)
     np.testing.assert_allclose(np.delete(rates, 7), AXIS[18], atol=2.5)
     assert np.isnan(rates[7])
 
 
+def test_a_rate_that_stays_is_a_pulse_and_peaks_here_and_there_are_none():
+    peak = np.full((20, 75), 0.2 / 74)
+    peak[:, 0] = 0.8
+    stays = np.roll(peak, 30, axis=1)
+    wanders = np.stack(
+        [
+            np.roll(p, n)
+            for p, n in zip(peak, np.random.default_rng(0).permuted([*range(5, 75, 7)] * 2), strict=True)
+        ]
+    )
+    np.testing.assert_allclose(rates_of(stays, window_s=1.0), AXIS[30], atol=1)
+    assert np.isnan(rates_of(wanders, window_s=1.0)).all()
+    half = rates_of(np.concatenate([wanders, stays]), window_s=1.0)
+    assert np.isnan(half[:15]).all()
+    np.testing.assert_allclose(half[22:], AXIS[30], atol=1)
+
+
 def test_tracking_follows_a_rate_that_changes():
     path = np.arange(10, 40)
-    tracked = readout.track(np.eye(75)[path], AXIS, ReadoutConfig(), step_s=1.0, window_s=1.0)
+    tracked = readout.track(np.eye(75)[path], AXIS, TRACKED, step_s=1.0, window_s=1.0)
     np.testing.assert_array_equal(tracked.argmax(-1), path)
 
 
@@ -164,12 +201,12 @@ def test_likelihood_is_the_mean_square_of_what_exceeds_no_pulse():
     np.testing.assert_allclose(readout.likelihood(both, odds), np.array(expected) / 2, atol=1e-12)
 
 
-def test_evidence_is_zero_below_its_threshold():
+def test_evidence_is_zero_where_nothing_speaks_for_a_pulse():
     one = np.array([0.3, 0.1, 0.1, 0.5])[None, None]
     strength = readout.likelihood(one, 4)
-    for threshold, passes in ((strength.max() - 1e-6, True), (strength.max() + 1e-6, False)):
-        settings = ReadoutConfig(method="tracked", min_evidence=float(threshold))
-        np.testing.assert_array_equal(readout.evidence(one, settings, odds=4), strength * passes)
+    assert strength.max() > 0
+    np.testing.assert_array_equal(readout.evidence(one, TRACKED, odds=4), strength)
+    np.testing.assert_array_equal(readout.evidence(one, TRACKED, odds=1), 0)
     np.testing.assert_array_equal(readout.evidence(one, VOTES, odds=4), 0)
     votes = certain(30, *[75] * 9)
     for share, passes in ((0.1, True), (0.11, False)):
@@ -180,20 +217,22 @@ def test_evidence_is_zero_below_its_threshold():
 
 @pytest.mark.parametrize("method", ["votes", "tracked"])
 def test_follower_equals_the_causal_readings(method):
-    settings = ReadoutConfig(method=method)
+    settings = replace(TRACKED, method=method, evidence_scale=0.1, evidence_power=1.0)
     evidence = 5 * np.random.default_rng(0).dirichlet(np.full(75, 0.1), size=8)
-    evidence[[0, 4]] = 0
+    evidence[[2, 4]] = 0
     together = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0, causal=True)
     follow = readout.Follower(AXIS, settings, step_s=1.0, window_s=4.0)
     for index, (window, expected) in enumerate(zip(evidence, together, strict=True)):
         np.testing.assert_allclose(follow(window), expected)
-        assert np.isnan(expected.rate_bpm) == (index in (0, 4))
+        assert np.isnan(expected.rate_bpm) or index not in (2, 4)
+    assert np.isfinite([reading.rate_bpm for reading in together]).any()
     whole = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0)
     assert np.allclose(whole, together, equal_nan=True) == (method == "votes")
 
 
 @pytest.mark.parametrize("method", ["votes", "tracked"])
 def test_windows_without_a_pulse_have_no_rate(method):
-    settings = ReadoutConfig(method=method)
-    found = readout.readings(np.zeros((3, 75)), AXIS, settings, step_s=1.0, window_s=4.0)
+    found = readout.readings(
+        np.zeros((3, 75)), AXIS, replace(TRACKED, method=method), step_s=1.0, window_s=4.0
+    )
     np.testing.assert_array_equal(found, [readout.NO_PULSE] * 3)
