@@ -178,11 +178,13 @@ def overlay_frames(
                 )
                 for v in (values, cover)
             )
-        blended = Image.composite(tint, shown, opacity)
-        draw = ImageDraw.Draw(blended)
-        font = ImageFont.load_default(size=max(12, shown.height // 20))
-        draw.text((8, 6), captions[current], font=font, fill="white", stroke_width=2, stroke_fill="black")
-        yield np.asarray(blended)
+            # The caption is the same for all frames of a window: it becomes part of what lies over them.
+            font = ImageFont.load_default(size=max(12, shown.height // 20))
+            for layer, fill, edge in ((tint, "white", "black"), (opacity, 255, 255)):
+                ImageDraw.Draw(layer).text(
+                    (8, 6), captions[current], font=font, fill=fill, stroke_width=2, stroke_fill=edge
+                )
+        yield np.asarray(Image.composite(tint, shown, opacity))
 
 
 def rate_figure(scored: list[Scored], methods: list[str]) -> Figure:

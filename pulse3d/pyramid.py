@@ -76,17 +76,14 @@ def make_averager(frame_shape: tuple[int, int], cells: int) -> Callable[[np.ndar
     """
     size = cell_size(frame_shape, cells)
     rows, cols, top, left = cell_grid(frame_shape, cells)
-    down = np.zeros((rows, frame_shape[0]), np.float32)
-    across = np.zeros((cols, frame_shape[1]), np.float32)
-    for matrix, first in ((down, top), (across, left)):
-        for cell, weights in enumerate(matrix):
-            weights[first + cell * size : first + (cell + 1) * size] = 1 / size
 
     def average(image: np.ndarray) -> Image:
-        height, width, channels = image.shape
-        strips = down @ image.reshape(height, width * channels).astype(np.float32)
-        means = across @ strips.reshape(rows, width, channels)
-        return means / 255 if image.dtype == np.uint8 else means
+        used = image[top : top + rows * size, left : left + cols * size]
+        # Rows first: the sums run along the memory, and those of 8 bits are whole numbers.
+        whole = image.dtype == np.uint8
+        strips = used.reshape(rows, size, -1).sum(1, dtype=np.uint32 if whole else np.float32)
+        sums = strips.reshape(rows, cols, size, -1).sum(2)
+        return sums.astype(np.float32) / np.float32(size**2 * (255 if whole else 1))
 
     return average
 
