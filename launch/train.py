@@ -33,9 +33,7 @@ _SET = flags.DEFINE_multi_string(
 )
 _INIT = flags.DEFINE_string("init", None, "Weights to start a new run from (as predict's --weights).")
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed",
-    False,
-    "One of several processes; jax finds the others on Slurm, Kubernetes, TPU.",
+    "distributed", False, "One of several processes; jax finds the others on Slurm, Kubernetes, TPU."
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: HOST:PORT, a free port of process 0.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "Elsewhere: number of processes.", lower_bound=1)
@@ -46,11 +44,11 @@ _PROFILE = flags.DEFINE_string(
 
 
 def main() -> None:
-    common.join_processes(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    leads = jax.process_index() == 0
     settings = config.override(config.get_preset(_PRESET.value), _SET.value)
     if _STEPS.value:
         settings = config.override(settings, [f"train.steps={_STEPS.value}"])
+    common.join_processes(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    leads = jax.process_index() == 0
     init = checkpoint.load_weights(_INIT.value, like=settings) if _INIT.value else None
     workdir = Path(_WORKDIR.value)
     common.require_agreement([config.to_dict(settings), _INIT.value], "--preset, --set, --steps, --init")

@@ -417,6 +417,13 @@ def test_processes_that_cannot_join_are_refused(arguments, message):
         common.join_processes(*arguments)
 
 
+def test_processes_started_with_other_settings_are_refused(monkeypatch):
+    common.require_agreement({"steps": 3}, "--steps")
+    monkeypatch.setattr(common.multihost_utils, "process_allgather", lambda own: np.stack([own, own[::-1]]))
+    with pytest.raises(InputError, match="--steps: differ between the processes"):
+        common.require_agreement({"steps": 3}, "--steps")
+
+
 def test_keras_weights_map_the_demo(shared, tmp_path):
     code, out, err = run("predict", f"--weights={shared / 'reference'}", f"--out={tmp_path}", "--stride=24")
     assert code == 0, err
