@@ -144,9 +144,6 @@ def test_two_processes_one_of_them_killed_train_the_same_network(unbroken, tmp_p
         assert bool(a["validation_loss"]) == (a["step"] in ("4", "8"))
         if a["validation_loss"]:
             assert float(a["validation_loss"]) == pytest.approx(float(b["validation_loss"]), rel=1e-5)
-    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(
-        (unbroken / "config.json").read_text()
-    )
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in unbroken.iterdir()}
 
 
