@@ -1,13 +1,22 @@
 """What every launcher does: flags in, one clear line for bad input, a compilation cache."""
 
+import contextlib
+import hashlib
+import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 import jax
+import numpy as np
 from absl import app, logging
+from jax.experimental import multihost_utils
 
 from pulse3d import config
 from pulse3d.errors import InputError
@@ -29,10 +38,36 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            if not jax.distributed.is_initialized():
+                raise
+            _leave_the_others(error)
 
     logging.set_verbosity(logging.WARNING)
     cache_compilations()
     app.run(guarded, flags_parser=_parse_flags)
+
+
+@contextlib.contextmanager
+def stop_on_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C (or SIGTERM) sets instead of ending the program; the next one ends it."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(*_) -> None:
+        stop.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        restore()
 
 
 def cache_compilations() -> None:
@@ -51,6 +86,37 @@ def use_settings(trained: config.Config, assignments: list[str]) -> config.Confi
     return config.override(trained, assignments)
 
 
+def join_processes(
+    distributed: bool, coordinator: str | None, processes: int | None, process: int | None
+) -> None:
+    """Makes this one of several processes that compute together; must come before any computation.
+
+    What is not given is left to jax, which knows the variables of Slurm, Kubernetes and TPU.
+    """
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    if not distributed:
+        if named := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"--{named[0]}={given[named[0]]}: needs --distributed")
+        return
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise InputError(f"--coordinator={coordinator}: expected HOST:PORT, as in 10.0.0.1:1234")
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--distributed: {str(error).splitlines()[0].rstrip('.')}; without Slurm, Kubernetes or TPU give"
+            " --coordinator=HOST:PORT --processes=N and --process=I, 0 <= I < N"
+        ) from None
+
+
+def require_agreement(values: Any, names: str) -> None:
+    """Raises InputError, in every process, where the processes were started with other values (JSON)."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).digest()
+    found = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    if (found != found[:1]).any():
+        raise InputError(f"{names}: differ between the processes; start all of them with the same command")
+
+
 def parse_shard(shard: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
     """(index, number) of this process; from Slurm's variables where no shard is given."""
     if shard is None:
@@ -59,6 +125,22 @@ def parse_shard(shard: str | None, environment: Mapping[str, str]) -> tuple[int,
     if not match or not int(match[1]) < int(match[2]):
         raise InputError(f"--shard={shard}: expected i/n with 0 <= i < n, as in 0/4")
     return int(match[1]), int(match[2])
+
+
+def _leave_the_others(error: Exception) -> NoReturn:
+    """Ends this process at once: an ordinary exit would wait for processes that are no more."""
+    # what fails between processes comes as a status of the runtime, in exceptions of several types
+    if re.match(r"(ABORTED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ", str(error)):
+        print(
+            f"error: lost another process ({str(error).splitlines()[0]}); start all of them again,"
+            " the run goes on from its last checkpoint",
+            file=sys.stderr,
+        )
+    else:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -5,6 +5,9 @@ r"""Trains a network on synthetic video, made on the device inside the training 
 Writes into --workdir: config.json, checkpoints/, metrics.csv, TensorBoard events, curve.png and
 weights.npz (the best checkpoint, for `launch.predict --weights=WORKDIR`). A folder that holds a
 run is resumed from its last checkpoint.
+
+Several processes, on one machine or many, train one network with --distributed: the same command
+for each, and --workdir on a file system that all of them see. Process 0 writes the files.
 """
 
 import contextlib
@@ -29,6 +32,12 @@ _SET = flags.DEFINE_multi_string(
     "set", [], "Overrides a setting: --set train.learning_rate=3e-4. Repeatable."
 )
 _INIT = flags.DEFINE_string("init", None, "Weights to start a new run from (as predict's --weights).")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes; jax finds the others on Slurm, Kubernetes, TPU."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: HOST:PORT, a free port of process 0.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "Elsewhere: number of processes.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "Elsewhere: index of this process.", lower_bound=0)
 _PROFILE = flags.DEFINE_string(
     "profile_dir", None, "Writes a JAX profile of the steps up to the first record."
 )
@@ -38,53 +47,60 @@ def main() -> None:
     settings = config.override(config.get_preset(_PRESET.value), _SET.value)
     if _STEPS.value:
         settings = config.override(settings, [f"train.steps={_STEPS.value}"])
+    common.join_processes(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    leads = jax.process_index() == 0
     init = checkpoint.load_weights(_INIT.value, like=settings) if _INIT.value else None
     workdir = Path(_WORKDIR.value)
-    checkpoint.prepare_workdir(workdir, settings)
+    common.require_agreement([config.to_dict(settings), _INIT.value], "--preset, --set, --steps, --init")
+    checkpoint.prepare_workdir(workdir, settings, write=leads)
     checkpoints = checkpoint.Checkpoints(workdir, settings.train.keep_best)
-    state = train.init_state(settings, params=init.params if init else None)
+    mesh = train.make_mesh()
+    state = train.put_on(mesh, train.init_state(settings, params=init.params if init else None))
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore_latest(state)
-        print(f"resuming {workdir} after step {int(state.step)}")
-    mesh = train.make_mesh()
+        if leads:
+            print(f"resuming {workdir} after step {int(state.step)}")
     started, first_step = time.time(), int(state.step)
     with (
-        Logbook(workdir, first_step) as logbook,
-        tqdm.tqdm(total=settings.train.steps, initial=first_step, unit="step", disable=None) as bar,
+        Logbook(workdir, first_step) if leads else contextlib.nullcontext() as logbook,
+        tqdm.tqdm(
+            total=settings.train.steps, initial=first_step, unit="step", disable=None if leads else True
+        ) as bar,
         contextlib.ExitStack() as profile,
     ):
-        if _PROFILE.value:
+        if _PROFILE.value and leads:
             profile.enter_context(jax.profiler.trace(_PROFILE.value))
         try:
             for record in train.run(settings, state, mesh):
                 profile.close()
                 clips_per_s = (record.step - first_step) * settings.train.batch_size / (time.time() - started)
-                logbook.write(record, clips_per_s)
+                if logbook:
+                    logbook.write(record, clips_per_s)
                 bar.set_postfix_str(f"loss {record.train['loss']:.3f}, {clips_per_s:.0f} clips/s")
                 bar.update(record.step - bar.n)
                 if record.validation:
                     checkpoints.save(record.step, record.state, record.validation)
-                    bar.write(
-                        f"step {record.step}: "
-                        + ", ".join(f"{k} {v:.4f}" for k, v in record.validation.items())
-                    )
+                    if leads:
+                        measured = ", ".join(f"{k} {v:.4f}" for k, v in record.validation.items())
+                        bar.write(f"step {record.step}: {measured}")
         except train.TrainingDiverged as error:
             last = checkpoints.latest_step()
             kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
             print(f"error: {error}; {kept} in {workdir}", file=sys.stderr)
             sys.exit(1)
-    plots.learning_curve(
-        workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
-    )
-    export(workdir, settings, checkpoints, state, init)
+    step, best = checkpoints.restore_best(state)
+    scores = train.make_evaluate(settings, mesh)(best.final_params, seed=2)
     checkpoints.close()
+    if leads:
+        plots.learning_curve(
+            workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
+        )
+        export(workdir, settings, step, jax.device_get(best.final_params), scores, init)
 
 
-def export(workdir: Path, settings: config.Config, checkpoints, template, init) -> None:
+def export(workdir: Path, settings: config.Config, step: int, params, scores: dict, init) -> None:
     """Writes the best checkpoint as a weights file, scored on clips used for nothing else."""
-    step, state = checkpoints.restore_best(template)
-    scores = train.make_evaluate(settings)(state.final_params, seed=2)
-    params = train.flatten_null_response(state.final_params, settings)
+    params = train.flatten_null_response(params, settings)
     provenance = {
         "pulse3d": __version__,
         "jax": jax.__version__,

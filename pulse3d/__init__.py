@@ -1,3 +1,20 @@
-"""pulse3d: pulse-rate maps of ordinary video, by a 3-D network trained on synthetic video alone."""
+"""pulse3d: pulse-rate maps of ordinary video, by a 3-D network trained on synthetic video alone.
+
+for window in pulse3d.map_stream(pulse3d.open_video("me.mp4").frames()):
+    print(window.time_s, window.reading.rate_bpm)
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["map_stream", "open_video"]
+
+_HOMES = {"map_stream": "pulse3d.stream", "open_video": "pulse3d.video"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for only then, so that `import pulse3d` is cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

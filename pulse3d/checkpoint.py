@@ -43,7 +43,7 @@ class Checkpoints:
     """The checkpoints of one training run: `latest` to resume from, `best` by a metric.
 
     `latest` keeps the last two, `best` the best one. A checkpoint appears under its final
-    name only once it is complete.
+    name only once it is complete. Of several processes, which share the folder, each calls all.
     """
 
     def __init__(self, workdir: str | os.PathLike, metric: str):
@@ -88,10 +88,11 @@ class Checkpoints:
         self._best.close()
 
 
-def prepare_workdir(workdir: Path, config: Config) -> None:
+def prepare_workdir(workdir: Path, config: Config, *, write: bool = True) -> None:
     """Makes the folder of a run and writes its config.json, or checks that it is the same run.
 
-    Raises InputError that names the settings that differ; only `train.steps` may.
+    write: False only checks, as all processes of a run but one do. Raises InputError that names the
+    settings that differ; only `train.steps` may.
     """
     path = workdir / "config.json"
     if path.exists():
@@ -103,8 +104,9 @@ def prepare_workdir(workdir: Path, config: Config) -> None:
             raise InputError(
                 f"{workdir}: holds a run of other settings ({'; '.join(changes)}); choose another --workdir"
             )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
+    if write:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
 
 
 def save_weights(path: Path, params: model.Params, config: Config, provenance: dict[str, Any]) -> None:

@@ -173,7 +173,7 @@ def network_evidence(
             last_s[0] = frame.time_s
             yield frame
 
-    results = stream.map_stream(frames(), weights, (video.height, video.width), step_s=step_s, mapper=mapper)
+    results = stream.map_stream(frames(), weights, step_s=step_s, start_s=0.0, mapper=mapper)
     axis = clip.rate_axis_bpm
     pool = partial(readout.pool, config=weights.config.readout, odds=weights.config.generator.no_pulse_clips)
     rows = [_summarise_map(result.time_s, result.probability, axis, pool) for result in results]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from pulse3d import mapping, readout, video
+from pulse3d import checkpoint, mapping, readout, video
 from pulse3d.checkpoint import Weights
+from pulse3d.errors import InputError
 from pulse3d.tiles import Map, Window
 
 
@@ -33,36 +35,49 @@ class WindowResult(NamedTuple):
 
 
 def map_stream(
-    frames: Iterable[video.Frame],
-    weights: Weights,
-    frame_shape: tuple[int, int],
+    frames: Iterable[tuple[float, np.ndarray]],
+    weights: Weights | str = "default",
     *,
     stride_px: int | None = None,
     step_s: float | None = None,
+    start_s: float | None = None,
     devices: list[jax.Device] | None = None,
     mapper: Callable[[Window], Map] | None = None,
 ) -> Iterator[WindowResult]:
     """Maps each window of the network's length, every `step_s` seconds, as soon as it is whole.
 
-    frames: with rising time stamps that start at 0, any rate (resampled to the network's).
-    frame_shape: (height, width). stride_px, step_s: by default the config's. mapper: by default
-    the dense one over all local devices.
+        for window in map_stream(open_video("<video0>").frames()):
+            print(window.time_s, window.reading.rate_bpm)
+
+    frames: (time in s, image), as of `video.Video`, at any rate (resampled to the network's); those
+    whose time does not rise are left out. Images: (height, width[, 3]) of one size, uint8 or float of
+    0...1. weights: or their name, as of `checkpoint.load_weights`. stride_px, step_s: by default
+    the config's. start_s: where the first window starts; by default at the first frame. mapper: by
+    default `mapping.make_mapper` over all local devices. Looks only back, and memory does not grow.
+    Raises InputError for other images, and for frames smaller than a patch.
     """
+    weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
     config = weights.config
     clip, axis = config.clip, config.clip.rate_axis_bpm
     step = max(1, round((step_s or config.map.step_s) * clip.fps))
+    rising = _rising(frames)
+    first = next(rising, None)
+    if first is None:
+        return
+    start_s = first.time_s if start_s is None else start_s
+    frame_shape = first.image.shape[:2]
     if mapper is None:
         layout = mapping.make_layout(frame_shape, config, stride_px=stride_px)
         mapper = mapping.make_mapper(weights.params, config, layout, devices=devices)
     read = mapping.make_reader(frame_shape, config)
-    cells = (video.Frame(frame.time_s, read(frame.image)) for frame in frames)
+    cells = (video.Frame(time_s - start_s, read(image)) for time_s, image in chain([first], rising))
     images = (f.image for f in video.resample(cells, clip.fps, average=config.map.average_frames))
     follow = readout.Follower(axis, config.readout, step_s=step / clip.fps, window_s=clip.duration_s)
-    for start, window in mapping.sliding_windows(images, clip.frames, step):
+    for index, window in mapping.sliding_windows(images, clip.frames, step):
         probability = mapper(window)
         evidence = readout.evidence(probability, config.readout, odds=config.generator.no_pulse_clips)
         yield WindowResult(
-            time_s=start / clip.fps + clip.duration_s / 2,
+            time_s=start_s + index / clip.fps + clip.duration_s / 2,
             probability=probability,
             rate_bpm=readout.patch_rates(probability, axis),
             confidence=readout.patch_confidence(probability, axis, config.readout.tolerance_bpm),
@@ -70,3 +85,18 @@ def map_stream(
             reading=follow(evidence),
             equation_8_bpm=readout.equation_8(probability, axis),
         )
+
+
+def _rising(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[video.Frame]:
+    """The frames whose time stamps rise, as RGB; raises InputError where their size changes."""
+    shape, last_s = None, -np.inf
+    for time_s, image in frames:
+        rgb = video.as_rgb(np.asarray(image), "frames")
+        shape = shape or rgb.shape
+        if rgb.shape != shape:
+            raise InputError(
+                f"frames: {rgb.shape[1]}x{rgb.shape[0]} px at {time_s:.2f} s, before it {shape[1]}x{shape[0]}"
+            )
+        if time_s > last_s:
+            last_s = time_s
+            yield video.Frame(float(time_s), rgb)

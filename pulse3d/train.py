@@ -1,7 +1,8 @@
 """Training: one jitted step (generate, forward, loss, update) and the loop around it.
 
-The batch of a step is a function of (seed, step) alone, whatever the number of devices, so a
-resumed run equals an unbroken one and a checkpoint holds no data state. No file is touched
+The batch of a step is a function of (seed, step) alone, whatever the number of devices and
+processes, so a resumed run equals an unbroken one and a checkpoint holds no data state. Every
+process runs the same program; the devices of all of them make one mesh. No file is touched
 here; `launch/train.py` writes what the loop yields.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -141,8 +143,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
     if config.train.prng == "philox2x32" and mesh.size > 1:
         raise InputError(f"train.prng = philox2x32: runs on one device, not {mesh.size}; use threefry2x32")
     optimizer = _optimizer(config.train)
-    split = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
-    whole = NamedSharding(mesh, PartitionSpec())
+    split, whole = _shardings(mesh)
 
     def train_step(state: TrainState) -> tuple[TrainState, Metrics]:
         batch_key, dropout_key = jax.random.split(step_key(config.train, state.step))
@@ -174,17 +175,24 @@ def within_one_class(predicted: Int[Array, "batch"], labels: Int[Array, "batch"]
     return (predicted == labels) | (both_rates & (abs(predicted - labels) <= 1))
 
 
-def make_evaluate(config: Config) -> Callable[..., Metrics]:
+def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Metrics]:
     """`evaluate(params, seed=1)`: metrics on `train.eval_clips` clips that training never sees.
 
     The clips come from a random generator of their own (threefry2x32), the same each time
-    for the same seed. Returns loss (nats), accuracy and within_one_class as floats.
+    for the same seed, whatever the mesh (default: one device of this process) that they are split
+    over. Returns loss (nats), accuracy and within_one_class as floats.
     """
+    mesh = mesh or make_mesh(jax.local_devices()[:1])
     size = min(config.train.eval_batch_size, config.train.eval_clips)
+    filled = size + -size % mesh.size  # the first `size` clips are the same for every number made
+    split, whole = _shardings(mesh)
 
-    @jax.jit
-    def evaluate_batch(params, key):
-        clips, labels = generator.make_batch(key, config, size=size)
+    @partial(jax.jit, out_shardings=whole)
+    def evaluate_batch(params, seed, batch):
+        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), batch)
+        clips, labels = jax.lax.with_sharding_constraint(
+            generator.make_batch(key, config, size=filled), split
+        )
         logits = model.apply_logits(params, clips, config)
         predicted = logits.argmax(-1)
         return {
@@ -194,13 +202,10 @@ def make_evaluate(config: Config) -> Callable[..., Metrics]:
         }
 
     def evaluate(params: Any, *, seed: int = 1) -> Metrics:
-        root = jax.random.key(seed, impl="threefry2x32")
         batches = -(-config.train.eval_clips // size)
-        results = [
-            jax.device_get(evaluate_batch(params, jax.random.fold_in(root, i))) for i in range(batches)
-        ]
+        results = [jax.device_get(evaluate_batch(params, seed, i)) for i in range(batches)]
         return {
-            name: float(np.concatenate([r[name] for r in results])[: config.train.eval_clips].mean())
+            name: float(np.concatenate([r[name][:size] for r in results])[: config.train.eval_clips].mean())
             for name in results[0]
         }
 
@@ -235,9 +240,19 @@ def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: 
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh over the given devices, by default all of them."""
+    """A one-axis mesh over the given devices, by default all of them, of all processes."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def put_on(mesh: Mesh, state: TrainState) -> TrainState:
+    """The state with a copy on every device of the mesh; every process gives the same state."""
+    return jax.device_put(state, _shardings(mesh)[1])
+
+
+def _shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
+    """Of arrays split along their first axis over the mesh, and of arrays that every device has whole."""
+    return NamedSharding(mesh, PartitionSpec(*mesh.axis_names)), NamedSharding(mesh, PartitionSpec())
 
 
 def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
@@ -246,8 +261,8 @@ def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
     Evaluates every `eval_every` steps and after the last. Raises TrainingDiverged when the
     loss is not finite; no record of such a state is yielded.
     """
-    train_step, evaluate = make_train_step(config, mesh), make_evaluate(config)
-    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    train_step, evaluate = make_train_step(config, mesh), make_evaluate(config, mesh)
+    state = put_on(mesh, state)
     pending: list[Metrics] = []
     for step in range(int(state.step) + 1, config.train.steps + 1):
         state, metrics = train_step(state)

@@ -6,8 +6,13 @@ uint8 0...255 or float32 0...1.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import queue
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -33,10 +38,11 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Video:
-    """A source of frames that can be read more than once.
+    """A source of frames that can be read more than once, but for a live one.
 
     height, width: in pixels, after rotation. fps: the nominal rate; the time stamps of the
-    frames are what counts. frames: starts a new pass.
+    frames are what counts. frames: starts a new pass. live: a camera or a pipe, whose video
+    passes once and whose duration is not known (0).
     """
 
     name: str
@@ -45,18 +51,27 @@ class Video:
     fps: float
     duration_s: float
     frames: Callable[[], Iterator[Frame]]
+    live: bool = False
 
 
 def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
-    """A video file, a folder of images (natural order), or a `.npy`/`.npz` array.
+    """A video file, a folder of images (natural order), a `.npy`/`.npz` array, or a live source.
 
-    fps: frames per second, needed where there are no time stamps (folders, arrays); for a
-    file it replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
+    Live are "<video0>", "<video1>" ... (cameras), "-" (standard input) and named pipes; pipes carry
+    what can be read from its beginning on (Matroska, MPEG-TS, MJPEG ...). fps: frames per second,
+    needed where there are no time stamps (folders, arrays); for a file or a live source it
+    replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
     range, or floats of 0...1. Raises InputError for anything that cannot be read.
     """
-    path = Path(path)
     if fps is not None and not fps > 0:
         raise InputError(f"--fps={fps}: must be positive")
+    if camera := re.fullmatch(r"<video(\d+)>", str(path)):
+        return _open_camera(int(camera[1]), fps)
+    if str(path) == "-":
+        return _open_pipe(os.dup(0), "stdin", fps)
+    path = Path(path)
+    if path.is_fifo():
+        return _open_pipe(path, str(path), fps)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
@@ -79,12 +94,18 @@ def from_array(array: np.ndarray, *, fps: float | None, name: str = "array") -> 
 
     def frames() -> Iterator[Frame]:
         for index, image in enumerate(array):
-            yield Frame(index / fps, _as_rgb(image, name))
+            yield Frame(index / fps, as_rgb(image, name))
 
     return Video(name, array.shape[1], array.shape[2], fps, len(array) / fps, frames)
 
 
-def _as_rgb(image: np.ndarray, name: str) -> np.ndarray:
+def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
+    """An image (height, width[, channel]) as this module has them; `name` is for the InputError."""
+    if image.ndim not in (2, 3) or image.dtype.kind not in "uf":
+        raise InputError(
+            f"{name}: {image.dtype}{image.shape} is no image; expected (height, width) or (height, width, 3),"
+            " unsigned integers or floats of 0...1"
+        )
     if image.dtype.kind == "u" and image.dtype != np.uint8:
         image = image.astype(np.float32) / np.iinfo(image.dtype).max
     elif image.dtype.kind == "f":
@@ -136,7 +157,7 @@ def _open_folder(path: Path, fps: float | None) -> Video:
 
 def _read_image(file: Path) -> np.ndarray:
     try:
-        return _as_rgb(np.asarray(iio.imread(file)), str(file))
+        return as_rgb(np.asarray(iio.imread(file)), str(file))
     except InputError:
         raise
     except Exception as error:
@@ -144,44 +165,107 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _open_file(path: Path, fps: float | None) -> Video:
-    def refuse(error) -> InputError:
-        return InputError(f"{path}: not a readable video ({error})")
+    return _open_container(str(path), lambda: av.open(str(path)), fps)
 
+
+def _open_camera(number: int, fps: float | None) -> Video:
+    devices = {"linux": ("v4l2", f"/dev/video{number}"), "darwin": ("avfoundation", str(number))}
+    if sys.platform not in devices:
+        raise InputError(
+            f"<video{number}>: cameras are known by number on Linux and macOS only; elsewhere use a pipe,"
+            " as in ffmpeg -f dshow -i video=NAME -f matroska - | python -m launch.predict --video=-"
+        )
+    kind, device = devices[sys.platform]
+    return _open_container(f"video{number}", lambda: av.open(device, format=kind), fps, live=True)
+
+
+def _open_pipe(pipe: int | Path, name: str, fps: float | None) -> Video:
+    """A pipe, by file descriptor or path: opened here, and closed by the one pass over its frames."""
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise InputError(f"{path}: has no video stream")
+        with contextlib.ExitStack() as stack:
+            # read by Python and not by FFmpeg, whose waiting for data a signal does not end
+            file = stack.enter_context(io.FileIO(pipe))
+            container = stack.enter_context(av.open(file, "r"))
+            rate = _frame_rate(container, name, fps)
+            frames = _decode(container, name, fps, live=True)
+            first = next(frames, None)
+            if first is None:
+                raise InputError(f"{name}: has no frames")
+            opened = stack.pop_all()
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise error if isinstance(error, InputError) else _refuse(name, error) from None
+
+    def only_pass() -> Iterator[Frame]:
+        with opened:
+            yield first
+            yield from frames
+
+    height, width = first.image.shape[:2]
+    passing = only_pass()
+    return Video(name, height, width, rate, 0.0, lambda: passing, live=True)
+
+
+def _open_container(
+    name: str, open_: Callable[[], av.container.InputContainer], fps: float | None, *, live: bool = False
+) -> Video:
+    """What FFmpeg reads, opened anew for every pass."""
+    try:
+        with open_() as container:
+            rate = _frame_rate(container, name, fps)
             stream = container.streams.video[0]
             first = next(container.decode(stream), None)
             if first is None:
-                raise InputError(f"{path}: has no frames")
+                raise InputError(f"{name}: has no frames")
             height, width = _upright(first).shape[:2]
-            rate = fps or float(stream.average_rate or stream.guessed_rate or 0)
             if stream.duration and stream.time_base and not fps:
                 duration = float(stream.duration * stream.time_base)
             else:
-                duration = stream.frames / rate if rate else 0.0
+                duration = stream.frames / rate
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise error if isinstance(error, InputError) else refuse(error) from None
-    if rate <= 0:
-        raise InputError(f"{path}: has no time stamps; give its frame rate, as in --fps=30")
+        raise error if isinstance(error, InputError) else _refuse(name, error) from None
 
     def frames() -> Iterator[Frame]:
-        first_time, last_time = None, -np.inf
         try:
-            with av.open(str(path)) as container:
-                container.streams.video[0].thread_type = "AUTO"
-                for index, frame in enumerate(container.decode(video=0)):
-                    time = index / rate if fps or frame.time is None else frame.time
-                    first_time = time if first_time is None else first_time
-                    if time <= last_time:
-                        continue
-                    last_time = time
-                    yield Frame(time - first_time, _upright(frame))
+            with open_() as container:
+                yield from _decode(container, name, fps, live=live)
         except av.FFmpegError as error:
-            raise refuse(error) from None
+            raise _refuse(name, error) from None
 
-    return Video(str(path), height, width, rate, duration, frames)
+    return Video(name, height, width, rate, duration, frames, live)
+
+
+def _frame_rate(container: av.container.InputContainer, name: str, fps: float | None) -> float:
+    """The nominal rate of the first video stream; raises InputError where there is neither."""
+    if not container.streams.video:
+        raise InputError(f"{name}: has no video stream")
+    stream = container.streams.video[0]
+    if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)):
+        raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
+    return rate
+
+
+def _decode(
+    container: av.container.InputContainer, name: str, fps: float | None, *, live: bool
+) -> Iterator[Frame]:
+    """The frames of the first video stream whose time rises, from 0 on."""
+    rate = _frame_rate(container, name, fps)
+    first_time, last_time = None, -np.inf
+    # threads for frames instead of slices are faster, but hold as many frames back
+    container.streams.video[0].thread_type = "SLICE" if live else "AUTO"
+    try:
+        for index, frame in enumerate(container.decode(video=0)):
+            time = index / rate if fps or frame.time is None else frame.time
+            first_time = time if first_time is None else first_time
+            if time <= last_time:
+                continue
+            last_time = time
+            yield Frame(time - first_time, _upright(frame))
+    except av.FFmpegError as error:
+        raise _refuse(name, error) from None
+
+
+def _refuse(name: str, error: Exception) -> InputError:
+    return InputError(f"{name}: not a readable video ({error})")
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
@@ -210,6 +294,34 @@ def with_time_stamps(source: Video, time_s: np.ndarray) -> Video:
                 yield frame._replace(time_s=time)
 
     return replace(source, fps=fps, duration_s=float(time_s[-1]) + 1 / fps, frames=frames)
+
+
+def read_ahead(frames: Iterable[Frame], stop: threading.Event, *, ahead: int = 64) -> Iterator[Frame]:
+    """The frames until `stop` is set, read by a thread of their own: a camera does not wait.
+
+    Holds up to `ahead` frames. What the reading raises is raised here.
+    """
+    waiting: queue.Queue[Frame | Exception | None] = queue.Queue(ahead)
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                waiting.put(frame)
+            waiting.put(None)
+        except Exception as error:
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while not stop.is_set():
+        try:
+            item = waiting.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if item is None:
+            return
+        if isinstance(item, Exception):
+            raise item
+        yield item
 
 
 def to_unit(image: np.ndarray, channels: int) -> np.ndarray:

@@ -5,11 +5,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import av
 import imageio.v3 as iio
 import jax
 import numpy as np
@@ -17,6 +20,7 @@ import pytest
 
 from launch import common
 from pulse3d import checkpoint, config, generator, train, video
+from pulse3d.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "pulse3d" / "weights" / "default.npz"
@@ -33,11 +37,11 @@ TOY = [
 ]  # fmt: skip
 
 
-def start(module, *arguments, cwd=ROOT):
+def start(module, *arguments, cwd=ROOT, stdin=None):
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-m", f"launch.{module}", *map(str, arguments)],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=cwd, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -82,25 +86,65 @@ def last_state(workdir, settings):
     return state
 
 
-def test_killed_training_resumes_to_the_same_end(unbroken, tmp_path):
-    process = start("train", f"--workdir={tmp_path}", *TOY, "--steps=8")
+def wait_for(path, process):
     deadline = time.time() + 240
-    while not (tmp_path / "checkpoints" / "latest" / "4").exists():
-        assert time.time() < deadline, "no checkpoint within 240 s"
+    while not path.exists():
+        assert time.time() < deadline, f"no {path.name} within 240 s"
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
+
+
+def final_states(*workdirs):
+    settings = checkpoint.load_weights(str(workdirs[0])).config
+    return zip(*(jax.tree.leaves(last_state(workdir, settings)) for workdir in workdirs), strict=True)
+
+
+def test_killed_training_resumes_to_the_same_end(unbroken, tmp_path):
+    process = start("train", f"--workdir={tmp_path}", *TOY, "--steps=8")
+    wait_for(tmp_path / "checkpoints" / "latest" / "4", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     code, out, err = run("train", f"--workdir={tmp_path}", *TOY, "--steps=8")
     assert code == 0, err
     assert "resuming" in out
-    settings = checkpoint.load_weights(str(unbroken)).config
-    broken, whole = (last_state(folder, settings) for folder in (tmp_path, unbroken))
-    for a, b in zip(*map(jax.tree.leaves, (broken, whole)), strict=True):
+    for a, b in final_states(tmp_path, unbroken):
         np.testing.assert_array_equal(a, b)
     columns = [name for name in read_csv(unbroken / "metrics.csv")[0] if name != "clips_per_s"]
     for a, b in zip(*(read_csv(folder / "metrics.csv") for folder in (tmp_path, unbroken)), strict=True):
         assert [a[c] for c in columns] == [b[c] for c in columns]
+
+
+def test_two_processes_one_of_them_killed_train_the_same_network(unbroken, tmp_path):
+    def start_both():
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            coordinator = f"--coordinator=localhost:{probe.getsockname()[1]}"
+        shared = ("--steps=8", "--set=train.eval_every=4", "--distributed", "--processes=2", coordinator)
+        return [start("train", f"--workdir={tmp_path}", *TOY, *shared, f"--process={i}") for i in range(2)]
+
+    first, second = start_both()
+    wait_for(tmp_path / "checkpoints" / "latest" / "4", second)
+    second.kill()
+    second.communicate()
+    _, err = first.communicate(timeout=240)
+    assert first.returncode == 1
+    assert "error: lost another process" in err
+    assert "Traceback" not in err
+
+    first, second = start_both()
+    (out, err), (quiet, _) = (process.communicate(timeout=240) for process in (first, second))
+    assert (first.returncode, second.returncode) == (0, 0), err
+    assert "resuming" in out
+    assert "step 8" not in quiet
+    for a, b in final_states(tmp_path, unbroken):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for a, b in zip(*(read_csv(folder / "metrics.csv") for folder in (tmp_path, unbroken)), strict=True):
+        assert a["step"] == b["step"]
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
+        assert bool(a["validation_loss"]) == (a["step"] in ("4", "8"))
+        if a["validation_loss"]:
+            assert float(a["validation_loss"]) == pytest.approx(float(b["validation_loss"]), rel=1e-5)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in unbroken.iterdir()}
 
 
 def test_finished_training_can_be_extended_but_not_changed(unbroken):
@@ -148,6 +192,7 @@ def test_diverging_training_says_so_and_keeps_the_checkpoint(tmp_path):
         ("train", ["--workdir=x", "--set=train.stepz=3"], "did you mean steps"),
         ("train", ["--workdir=x", "--steps=0"], "steps"),
         ("train", [], "workdir"),
+        ("train", ["--workdir=x", "--distributed", "--coordinator=localhost"], "expected HOST:PORT"),
         ("predict", ["--vidoe=me.mp4"], "vidoe"),
         ("predict", ["me.mp4"], "me.mp4: unexpected"),
         ("predict", ["--weights=paper", "--video=missing.mp4"], "missing.mp4: no such file"),
@@ -271,6 +316,109 @@ def test_files_have_the_documented_format(demo):
     overlay = list(video.open_video(out / "overlay.mp4").frames())
     assert len(overlay) == 450
     assert overlay[0].image.shape == (180, 320, 3)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """Six seconds of 90 bpm, as a file that can be read through a pipe."""
+    rng, time_s = np.random.default_rng(0), np.arange(180) / 30
+    colour = np.array([184, 133, 112]) - 3 * np.sin(2 * np.pi * 1.5 * time_s)[:, None] * [0.3, 1.0, 0.6]
+    frames = colour[:, None, None] + rng.normal(0, 2, (180, 48, 64, 3))
+    path = tmp_path_factory.mktemp("recording") / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "bgr0"
+        for image in np.clip(frames.round(), 0, 255).astype(np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def current_rates(printed):
+    return [line.split()[2] for line in printed.splitlines() if " s   " in line]
+
+
+def test_a_pipe_is_read_as_the_file_is(recording, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(recording.read_bytes(),), daemon=True).start()
+    for name, source in (("pipe", pipe), ("file", recording)):
+        code, printed, err = run(
+            "predict", "--weights=paper", f"--video={source}", f"--out={tmp_path / ('out_' + name)}"
+        )
+        assert code == 0, err
+        assert current_rates(printed) == (["90"] * 5 if name == "pipe" else [])
+        assert ("no overlay.mp4" in printed) == (name == "pipe")
+    live, whole = tmp_path / "out_pipe", tmp_path / "out_file"
+    assert {p.name for p in live.iterdir()} == FILES - {"overlay.mp4"}
+    assert (live / "rates.csv").read_text() == (whole / "rates.csv").read_text()
+    with np.load(live / "map.npz") as a, np.load(whole / "map.npz") as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+    summary = json.loads((live / "summary.json").read_text())
+    assert summary["live"]
+    assert set(summary["files"]) == FILES - {"overlay.mp4"}
+    assert summary["video_duration_s"] == 6.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_endless_source_is_stopped_with_all_files_complete(recording, tmp_path, number):
+    """Standard input that gives a recording and then nothing, without an end."""
+    process = start("predict", "--weights=paper", "--video=-", f"--out={tmp_path}", stdin=subprocess.PIPE)
+    process.stdin.buffer.write(recording.read_bytes())
+    process.stdin.flush()
+    printed = "".join(process.stdout.readline() for _ in range(4))
+    process.send_signal(number)
+    process.stdin, endless = None, process.stdin
+    rest, err = process.communicate(timeout=60)
+    endless.close()
+    assert process.returncode == 0, err
+    windows = len(current_rates(printed + rest))
+    assert windows in (3, 4, 5)
+    assert {p.name for p in tmp_path.iterdir()} == FILES - {"overlay.mp4"}
+    assert len(read_csv(tmp_path / "rates.csv")) == windows
+    with np.load(tmp_path / "map.npz", allow_pickle=False) as maps:
+        assert len(maps["time_s"]) == len(maps["probability"]) == windows
+    assert json.loads((tmp_path / "summary.json").read_text())["windows"] == windows
+
+
+def test_a_pipe_too_short_leaves_no_results(recording, tmp_path):
+    process = start("predict", "--weights=paper", "--video=-", f"--out={tmp_path}", stdin=subprocess.PIPE)
+    process.stdin.buffer.write(recording.read_bytes()[:100_000])
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "stdin: ended too soon; one window needs 2 s" in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_second_interrupt_ends_the_program():
+    with common.stop_on_interrupt() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((False, None, 2, None), "--processes=2: needs --distributed"),
+        ((True, "localhost", 2, 0), "expected HOST:PORT"),
+        ((True, "localhost:1", 2, 2), "process_id < num_processes"),
+    ],
+)
+def test_processes_that_cannot_join_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        common.join_processes(*arguments)
+
+
+def test_processes_started_with_other_settings_are_refused(monkeypatch):
+    common.require_agreement({"steps": 3}, "--steps")
+    monkeypatch.setattr(common.multihost_utils, "process_allgather", lambda own: np.stack([own, own[::-1]]))
+    with pytest.raises(InputError, match="--steps: differ between the processes"):
+        common.require_agreement({"steps": 3}, "--steps")
 
 
 def test_keras_weights_map_the_demo(shared, tmp_path):

@@ -1,9 +1,12 @@
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
 
 from pulse3d import mapping, model, readout, stream, video
 from pulse3d.checkpoint import Weights
+from pulse3d.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +17,7 @@ def weights(toy):
 def test_windows_come_in_time_and_equal_the_mapper(toy, weights):
     frames = np.random.default_rng(0).integers(0, 255, (60, 14, 20, 3)).astype(np.uint8)
     source = video.from_array(frames, fps=toy.clip.fps)
-    results = list(stream.map_stream(source.frames(), weights, (14, 20), step_s=0.4))
+    results = list(stream.map_stream(source.frames(), weights, step_s=0.4))
     np.testing.assert_allclose([r.time_s for r in results], 0.8 + np.arange(7) * 0.4)
     mapper = mapping.make_mapper(weights.params, toy, mapping.make_layout((14, 20), toy))
     follow = readout.Follower(toy.clip.rate_axis_bpm, toy.readout, step_s=0.4, window_s=1.6)
@@ -30,12 +33,75 @@ def test_windows_come_in_time_and_equal_the_mapper(toy, weights):
 def test_other_frame_rates_are_resampled(toy, weights):
     trace = 0.5 + 0.1 * np.sin(np.arange(200) / 30 * 2 * np.pi * 1.5)
     fast = np.broadcast_to(trace[:, None, None], (200, 8, 8)).astype(np.float32)
-    twice = stream.map_stream(video.from_array(fast, fps=30.0).frames(), weights, (8, 8))
-    once = stream.map_stream(video.from_array(fast[::2], fps=15.0).frames(), weights, (8, 8))
+    twice = stream.map_stream(video.from_array(fast, fps=30.0).frames(), weights)
+    once = stream.map_stream(video.from_array(fast[::2], fps=15.0).frames(), weights)
     for a, b in zip(twice, once, strict=True):
         np.testing.assert_allclose(a.probability, b.probability, atol=1e-5)
 
 
+def test_any_clock_and_grey_images_will_do(toy, weights):
+    frames = np.random.default_rng(0).integers(0, 255, (30, 8, 8)).astype(np.uint8)
+    expected = list(stream.map_stream(video.from_array(frames, fps=15.0).frames(), weights, step_s=0.2))
+    times = 1e6 + np.arange(30) / 15
+    pairs = list(zip(times, frames, strict=True))
+    pairs.insert(7, (times[3], frames[0]))  # a step back in time is left out
+    results = list(stream.map_stream(pairs, weights, step_s=0.2))
+    np.testing.assert_allclose([r.time_s for r in results], 1e6 + 0.8 + np.arange(3) * 0.2)
+    for a, b in zip(results, expected, strict=True):
+        np.testing.assert_allclose(a.probability, b.probability, atol=1e-4)
+
+
+def test_windows_can_start_at_a_time_of_the_clock(weights):
+    pairs = [(0.5 + i / 15, np.zeros((8, 8), np.uint8)) for i in range(40)]
+    assert next(stream.map_stream(pairs, weights)).time_s == pytest.approx(0.5 + 0.8)
+    assert next(stream.map_stream(pairs, weights, start_s=0.0)).time_s == pytest.approx(0.8)
+
+
+def test_a_window_comes_with_its_last_frame(weights):
+    given = []
+
+    def frames():
+        for index in range(40):
+            given.append(index)
+            yield index / 15, np.zeros((8, 8), np.uint8)
+
+    windows = stream.map_stream(frames(), weights, step_s=0.4)
+    for count in (24, 30, 36):
+        next(windows)
+        assert len(given) == count
+
+
+def test_memory_does_not_grow_with_the_length(weights):
+    def peak(count):
+        frames = ((i / 15, np.full((64, 64, 3), i % 256, np.uint8)) for i in range(count))
+        answer = np.full((1, 1, 5), 0.2, np.float32)
+        tracemalloc.start()
+        for _ in stream.map_stream(frames, weights, mapper=lambda window: answer):
+            pass
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(60) > 24 * 64 * 64 * 4
+    assert peak(2000) == pytest.approx(peak(200), rel=0.1)
+
+
+def test_frames_of_another_size_are_refused(weights):
+    pairs = [(0.0, np.zeros((8, 9), np.uint8)), (0.1, np.zeros((8, 8), np.uint8))]
+    with pytest.raises(InputError, match=r"8x8 px at 0.10 s, before it 9x8"):
+        list(stream.map_stream(pairs, weights))
+    with pytest.raises(InputError, match=r"int64\(8, 8\) is no image"):
+        list(stream.map_stream([(0.0, np.zeros((8, 8), np.int64))], weights))
+
+
+def test_weights_go_by_name():
+    frames = [(i / 30, np.zeros((25, 25), np.uint8)) for i in range(60)]
+    [window] = stream.map_stream(frames, "paper")
+    assert window.probability.shape == (1, 1, 76)
+    with pytest.raises(InputError, match="no such file"):
+        next(stream.map_stream(frames, "papper"))
+
+
 def test_too_short_a_video_has_no_window(toy, weights):
     source = video.from_array(np.zeros((10, 8, 8), np.uint8), fps=15.0)
-    assert list(stream.map_stream(source.frames(), weights, (8, 8))) == []
+    assert list(stream.map_stream(source.frames(), weights)) == []

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,11 @@ def test_no_pickle():
         assert "allow_pickle=True" not in text
         for call in re.findall(r"np\.load\([^\n]*", text):
             assert "allow_pickle=False" in call
+
+
+def test_importing_the_package_imports_nothing_else():
+    program = (
+        "import sys, pulse3d; assert not {'jax', 'numpy', 'av'} & set(sys.modules);"
+        "from pulse3d import map_stream, open_video, stream; assert map_stream is stream.map_stream"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

@@ -42,10 +42,22 @@ def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
     np.testing.assert_allclose(batches[0][0], batches[1][0], atol=1e-6)
 
 
-def test_learning_curve_is_the_same_on_1_and_4_devices(toy):
-    one, four = (run_to_end(toy, train.init_state(toy), devices) for devices in (1, 4))
-    for a, b in zip(one, four, strict=True):
-        assert a.train["loss"] == pytest.approx(b.train["loss"], rel=1e-4)
+def test_learning_curve_is_the_same_on_1_2_and_4_devices(toy):
+    one, *others = (run_to_end(toy, train.init_state(toy), devices) for devices in (1, 2, 4))
+    for records in others:
+        for a, b in zip(one, records, strict=True):
+            assert a.train["loss"] == pytest.approx(b.train["loss"], rel=1e-4)
+            assert (a.validation is None) == (b.validation is None)
+            if a.validation:
+                assert a.validation == pytest.approx(b.validation, rel=1e-4)
+
+
+def test_validation_is_the_same_where_its_batch_does_not_divide(toy):
+    params = train.init_state(toy).params
+    one, three = (
+        train.make_evaluate(toy, train.make_mesh(jax.devices()[:count]))(params) for count in (1, 3)
+    )
+    assert one == pytest.approx(three, rel=1e-5)
 
 
 def test_resumed_run_equals_an_unbroken_one_bit_for_bit(toy):

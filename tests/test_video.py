@@ -1,4 +1,6 @@
+import os
 import struct
+import threading
 from fractions import Fraction
 
 import av
@@ -43,6 +45,79 @@ def test_file_keeps_variable_time_stamps_and_pixels(tmp_path):
         read = list(source.frames())
         np.testing.assert_allclose([f.time_s for f in read], times / 1000, atol=1e-3)
         np.testing.assert_array_equal([f.image for f in read], frames)
+
+
+def fed(path, data):
+    """A named pipe that gives these bytes once."""
+    os.mkfifo(path)
+    threading.Thread(target=path.write_bytes, args=(data,), daemon=True).start()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["mkv", "ts"])
+def test_a_pipe_gives_the_frames_of_the_file(tmp_path, kind):
+    file = tmp_path / f"a.{kind}"
+    encode(file, squares(30), np.arange(30) * 40 + 500)
+    live = video.open_video(fed(tmp_path / "pipe", file.read_bytes()))
+    assert (live.live, live.height, live.width) == (True, 32, 48)
+    for a, b in zip(live.frames(), video.open_video(file).frames(), strict=True):
+        assert a.time_s == pytest.approx(b.time_s)
+        np.testing.assert_array_equal(a.image, b.image)
+    assert list(live.frames()) == [], "seen once"
+
+
+def test_a_pipe_of_something_else_is_refused(tmp_path):
+    with pytest.raises(InputError, match="pipe: not a readable video"):
+        video.open_video(fed(tmp_path / "pipe", b"hello" * 1000))
+
+
+def test_a_camera_is_opened_by_number(tmp_path, monkeypatch):
+    """No camera here: the device that FFmpeg is asked for is a file instead."""
+    encode(tmp_path / "a.mkv", squares(5), np.arange(5) * 40)
+    opened, real = [], av.open
+
+    def fake(device, **options):
+        opened.append((device, options))
+        return real(str(tmp_path / "a.mkv"))
+
+    monkeypatch.setattr(video.av, "open", fake)
+    monkeypatch.setattr(video.sys, "platform", "linux")
+    camera = video.open_video("<video2>")
+    assert (camera.name, camera.live) == ("video2", True)
+    np.testing.assert_array_equal([f.image for f in camera.frames()], squares(5))
+    assert opened == [("/dev/video2", {"format": "v4l2"})] * 2
+    monkeypatch.setattr(video.sys, "platform", "win32")
+    with pytest.raises(InputError, match="elsewhere use a pipe"):
+        video.open_video("<video0>")
+
+
+def test_a_missing_camera_gets_one_line():
+    with pytest.raises(InputError, match="video97: "):
+        video.open_video("<video97>")
+
+
+def test_reading_ahead_keeps_order_raises_and_stops():
+    frames = [video.Frame(float(i), squares(1)[0]) for i in range(200)]
+    assert list(video.read_ahead(iter(frames), threading.Event(), ahead=3)) == frames
+
+    def broken():
+        yield frames[0]
+        raise InputError("unplugged")
+
+    ahead = video.read_ahead(broken(), threading.Event())
+    assert next(ahead) is frames[0]
+    with pytest.raises(InputError, match="unplugged"):
+        next(ahead)
+
+    def silent():
+        yield frames[0]
+        threading.Event().wait()
+
+    stop = threading.Event()
+    ahead = video.read_ahead(silent(), stop)
+    assert next(ahead) is frames[0]
+    threading.Timer(0.05, stop.set).start()
+    assert list(ahead) == []
 
 
 def test_fps_replaces_time_stamps(tmp_path):
