@@ -310,8 +310,8 @@ class ReadoutConfig:
     track_floor: float = 0.1
     track_weight: float = 2.0
     no_pulse_prior: float = 0.0
-    switch_s: float = 60.0
-    evidence_scale: float = 300.0
+    switch_s: float = 120.0
+    evidence_scale: float = 250.0
     evidence_power: float = 0.0
 
     def __post_init__(self):
@@ -540,7 +540,7 @@ PRESETS: dict[str, Config] = {
             average=0.998,
         ),
         map=MapConfig(centre="relative", cells=30, levels=3, average_frames=2, stride_px=1),
-        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=0.5),
+        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=1.0),
     ),
 }
 DEFAULT_PRESET = "default"

@@ -74,16 +74,20 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
 def likelihood(probability: Map, odds: int) -> Float[np.ndarray, "rate"]:
     """How strongly all patches together speak for every rate; 0 where none speaks for it.
 
-        E(f) = mean over patches of max(LR(f) - 1, 0)^2,  LR(f) = odds p(f) / p(no pulse)
+        E(f) = mean over patches of max(LR(f) / m - 1, 0)^2,  LR(f) = odds p(f) / p(no pulse)
+        m = max(1, median over rates of the mean over patches of LR(f))
 
     LR is the likelihood ratio of a pulse of rate f against none. Only what speaks for a pulse
     counts: a patch whose noise could hide a slow pulse has LR = 1 there and says nothing, where a
     mixture of probabilities would be drawn to that rate. The square lets sure patches lead. Not a
     product, since patches are far from independent.
+    m is the network's response to this frame: a pulse has one rate, so where patches find many rates more
+    likely than none, the noise is unlike any that the network was trained on.
     odds: of "no pulse" against one rate before anything is seen, as in training.
     """
     ratio = odds * probability[..., :-1] / np.maximum(probability[..., -1:], 1e-12)
-    return (np.maximum(ratio - 1, 0) ** 2).mean((0, 1), dtype=np.float64)
+    response = max(1.0, float(np.median(ratio.mean((0, 1), dtype=np.float64))))
+    return (np.maximum(ratio / response - 1, 0) ** 2).mean((0, 1), dtype=np.float64)
 
 
 def pool(probability: Map, config: ReadoutConfig, *, odds: int) -> Float[np.ndarray, "rate"]:

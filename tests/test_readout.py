@@ -201,6 +201,13 @@ def test_likelihood_is_the_mean_square_of_what_exceeds_no_pulse():
     np.testing.assert_allclose(readout.likelihood(both, odds), np.array(expected) / 2, atol=1e-12)
 
 
+def test_likelihood_counts_what_exceeds_the_response_to_the_frame():
+    """Of likelihood ratios 3 times as large at all rates, only what stands out is left."""
+    ratio = np.array([9.0, 3.0, 3.0, 3.0, 3.0])
+    same = np.append(ratio, 1.0)[None, None] / (ratio.sum() + 1)
+    np.testing.assert_allclose(readout.likelihood(same, 1), [4, 0, 0, 0, 0], atol=1e-12)
+
+
 def test_evidence_is_zero_where_nothing_speaks_for_a_pulse():
     one = np.array([0.3, 0.1, 0.1, 0.5])[None, None]
     strength = readout.likelihood(one, 4)
