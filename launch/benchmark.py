@@ -92,7 +92,7 @@ class Bench:
 
     sizes: Sizes
     repeats: int
-    devices: list[jax.Device]
+    devices: tuple[jax.Device, ...]
     minutes: int
     folder: Path
 
@@ -159,7 +159,7 @@ def main() -> None:
 def make_bench(folder: Path) -> Bench:
     """The devices and sizes that the flags ask for; raises InputError where there is no such device."""
     try:
-        devices = jax.devices(_DEVICE.value)
+        devices = tuple(jax.devices(_DEVICE.value))
     except RuntimeError:
         raise InputError(f"--device={_DEVICE.value}: JAX sees none; choose cpu") from None
     jax.config.update("jax_default_device", devices[0])
@@ -219,7 +219,7 @@ def make_patches(bench: Bench, settings: config.Config, count: int) -> np.ndarra
 def make_map(bench: Bench, settings: config.Config, params: Any, frame: tuple[int, int]) -> Contender:
     """The dense map of a random window of such frames; its work is one window."""
     layout = mapping.make_layout(frame, settings)
-    mapper = mapping.make_mapper(params, settings, layout, devices=bench.devices)
+    mapper = mapping.make_mapper(params, settings, layout, devices=list(bench.devices))
     shape = (settings.clip.frames, *layout.grid, settings.clip.channels)
     window = np.random.default_rng(1).uniform(0.3, 0.7, shape).astype(np.float32)
     return Contender(lambda: mapper(window))
@@ -325,17 +325,19 @@ def training_config(bench: Bench, preset: str, *, compute: str = "float32") -> c
     return config.override(config.get_preset(preset), changes)
 
 
-def make_step(bench: Bench, settings: config.Config) -> Contender:
-    """A training step, generator inside; its work is the number of clips."""
-    step = train.make_train_step(settings, train.make_mesh(bench.devices))
-    state = train.init_state(settings)
+@functools.cache
+def make_step(bench: Bench, settings: config.Config) -> tuple[Contender, jax.stages.Lowered]:
+    """A training step, generator inside, and its program; its work is the number of clips."""
+    step: Any = train.make_train_step(settings, train.make_mesh(list(bench.devices)))
+    state = train.init_state(settings, params=checkpoint.load_weights(settings.preset).params)
+    lowered = step.lower(state)
 
     def run():
         nonlocal state
         state, metrics = step(state)
         return metrics
 
-    return Contender(run, settings.train.batch_size)
+    return Contender(run, settings.train.batch_size), lowered
 
 
 def make_generator(settings: config.Config) -> Contender:
@@ -362,18 +364,14 @@ def training_row(bench: Bench) -> list[Figure]:
     ours, fed, alone = "training step, generator inside", "Keras fed by NumPy", "Keras without a generator"
     times = timing.side_by_side(
         {
-            ours: make_step(bench, settings),
+            ours: make_step(bench, settings)[0],
             fed: Contender(fed_by_numpy, size),
             alone: Contender(lambda: network.train_on_batch(clips, classes[labels]), size),
         },
         repeats=bench.repeats,
     )
-    return [
-        compare(
-            times, f"training of `paper`, batch {size}, times faster than {slow}", slow, ours, "s per clip"
-        )
-        for slow in (fed, alone)
-    ]
+    what = f"training of `paper`, batch {size}, times faster than"
+    return [compare(times, f"{what} {slow}", slow, ours, "s per clip") for slow in (fed, alone)]
 
 
 def generator_row(bench: Bench) -> list[Figure]:
@@ -382,7 +380,7 @@ def generator_row(bench: Bench) -> list[Figure]:
     for preset in ("paper", "default"):
         settings = training_config(bench, preset)
         step, alone, in_numpy = "training step", "generator alone", "generator in NumPy"
-        contenders = {step: make_step(bench, settings), alone: make_generator(settings)}
+        contenders = {step: make_step(bench, settings)[0], alone: make_generator(settings)}
         if preset == "paper":
             rng, size = np.random.default_rng(0), bench.sizes.batch
             contenders[in_numpy] = Contender(
@@ -402,7 +400,7 @@ def precision_row(bench: Bench) -> list[Figure]:
     exact, rounded = "float32", "bfloat16"
     times = timing.side_by_side(
         {
-            compute: make_step(bench, training_config(bench, "paper", compute=compute))
+            compute: make_step(bench, training_config(bench, "paper", compute=compute))[0]
             for compute in (exact, rounded)
         },
         repeats=bench.repeats,
@@ -422,7 +420,7 @@ def precision_row(bench: Bench) -> list[Figure]:
     shares = {c: np.array([float(accuracy(key, c)) for key in keys]) for c in (exact, rounded)}
     figures.append(
         Figure(
-            f"exact classes by `paper` in bfloat16 over those in float32, {bench.sizes.batch} clips each time",
+            f"exact classes by `paper` in bfloat16 over float32, {bench.sizes.batch} clips each time",
             timing.spread(shares[rounded] / np.maximum(shares[exact], 1e-9)),
             {name: timing.spread(share) for name, share in shares.items()},
             "share of clips",
@@ -432,6 +430,13 @@ def precision_row(bench: Bench) -> list[Figure]:
 
 
 # Cost against work
+
+
+def random_params(settings: config.Config) -> model.Params:
+    """Parameters of the right shapes, for networks that nobody trained."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: model.init_params(jax.random.key(0), settings))
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.05, leaf.shape), jnp.float32), shapes)
 
 
 def work_row(bench: Bench) -> list[Figure]:
@@ -461,7 +466,7 @@ def work_row(bench: Bench) -> list[Figure]:
                 settings = config.override(config.get_preset(preset), changes)
                 key = str((changes, frame))
                 if key not in contenders:
-                    params = model.init_params(jax.random.key(0), settings)
+                    params = random_params(settings)
                     contenders[key] = make_map(bench, settings, params, frame or bench.sizes.frame)
         times = timing.side_by_side(contenders, repeats=bench.repeats)
         for name, factor, less, more in grown:
@@ -566,7 +571,7 @@ def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
     weights, source = checkpoint.load_weights(name), video.open_video(path)
     shape = (source.height, source.width)
     layout = mapping.make_layout(shape, weights.config)
-    mapper = mapping.make_mapper(weights.params, weights.config, layout, devices=bench.devices)
+    mapper = mapping.make_mapper(weights.params, weights.config, layout, devices=list(bench.devices))
     spent = {"decoding": 0.0, "the network": 0.0, "averaging, resampling and read-out": 0.0, "pictures": 0.0}
 
     def timed(piece: str, run: Callable[[], Any]) -> Any:
@@ -623,11 +628,6 @@ def memory_row(bench: Bench) -> list[Figure]:
 # The ceilings
 
 
-def count_flops(run: Callable, *arguments: Any) -> float:
-    """Additions and multiplications of a jitted program, as XLA counts them."""
-    return float(run.lower(*arguments).cost_analysis()["flops"])
-
-
 def make_ceilings(bench: Bench) -> dict[str, Contender]:
     """A matrix product (its work is FLOP) and a sweep through memory (bytes)."""
     size = bench.sizes.matrix
@@ -651,11 +651,11 @@ def roofline_row(bench: Bench) -> list[Figure]:
     for preset in ("paper", "default"):
         for compute in ("float32",) if bench.on_cpu else ("float32", "bfloat16"):
             settings = training_config(bench, preset, compute=compute)
-            step = train.make_train_step(settings, train.make_mesh(bench.devices))
-            lowered = step.lower(train.init_state(settings))
+            step, lowered = make_step(bench, settings)
+            # as XLA counts: additions and multiplications of the program, bytes of what it compiles to
             flops = float(lowered.cost_analysis()["flops"])
             name = f"training of `{preset}` in {compute}"
-            contenders[name] = dataclasses.replace(make_step(bench, settings), work=flops)
+            contenders[name] = dataclasses.replace(step, work=flops)
             floors[name] = flops, float(lowered.compile().cost_analysis()["bytes accessed"])
     paper = checkpoint.load_weights("paper")
     dense = map_at_stride_1(bench, paper)
@@ -665,23 +665,14 @@ def roofline_row(bench: Bench) -> list[Figure]:
     contenders[name] = dataclasses.replace(dense, work=dense.work * per_patch)
     floors[name] = float(contenders[name].work), 0.0
     times = timing.side_by_side(contenders, repeats=bench.repeats)
-    figures = [
-        Figure(
-            f"{name}, over the matrix product in float32", timing.spread(times[peak] / times[name]), {}, ""
-        )
-        for name in ("matrix product in bfloat16",)
-    ]
+    half = "matrix product in bfloat16"
+    rates = {n: timing.spread(1e-9 / times[n]) for n in (half, peak)}
+    figures = [Figure(f"{half} over float32", timing.spread(times[peak] / times[half]), rates, "GFLOP/s")]
     for name, (flops, moved) in floors.items():
-        product = "matrix product in bfloat16" if "bfloat16" in name else peak
+        product = half if "bfloat16" in name else peak
         rates = {n: timing.spread(1e-9 / times[n]) for n in (name, product)}
-        figures.append(
-            Figure(
-                f"{name}: share of the {product}",
-                timing.spread(times[product] / times[name]),
-                rates,
-                "GFLOP/s",
-            )
-        )
+        ratio = timing.spread(times[product] / times[name])
+        figures.append(Figure(f"{name}: share of the {product}", ratio, rates, "GFLOP/s"))
         if moved:
             rate = timing.spread(1e-9 * moved / flops / times[name])
             figures.append(
@@ -703,7 +694,7 @@ def schedule_row(bench: Bench) -> list[Figure]:
     clips = paper.train.steps * paper.train.batch_size
     times = timing.side_by_side(
         {
-            compute: make_step(bench, training_config(bench, "paper", compute=compute))
+            compute: make_step(bench, training_config(bench, "paper", compute=compute))[0]
             for compute in ("float32", "bfloat16")
         },
         repeats=bench.repeats,
