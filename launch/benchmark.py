@@ -628,6 +628,11 @@ def memory_row(bench: Bench) -> list[Figure]:
 # The ceilings
 
 
+def count(program: jax.stages.Lowered | jax.stages.Compiled, what: str) -> float:
+    """What XLA counts in a program: "flops", of Lowered, or "bytes accessed", of Compiled; nan if nothing."""
+    return float((program.cost_analysis() or {}).get(what, np.nan))
+
+
 def make_ceilings(bench: Bench) -> dict[str, Contender]:
     """A matrix product (its work is FLOP) and a sweep through memory (bytes)."""
     size = bench.sizes.matrix
@@ -652,11 +657,10 @@ def roofline_row(bench: Bench) -> list[Figure]:
         for compute in ("float32",) if bench.on_cpu else ("float32", "bfloat16"):
             settings = training_config(bench, preset, compute=compute)
             step, lowered = make_step(bench, settings)
-            # as XLA counts: additions and multiplications of the program, bytes of what it compiles to
-            flops = float(lowered.cost_analysis()["flops"])
+            flops = count(lowered, "flops")
             name = f"training of `{preset}` in {compute}"
             contenders[name] = dataclasses.replace(step, work=flops)
-            floors[name] = flops, float(lowered.compile().cost_analysis()["bytes accessed"])
+            floors[name] = flops, count(lowered.compile(), "bytes accessed")
     paper = checkpoint.load_weights("paper")
     dense = map_at_stride_1(bench, paper)
     # What no sharing removes: two dense layers for every patch. The shared convolution is not counted.
