@@ -45,7 +45,7 @@ class Contender:
     """
 
     run: Callable[[], Any]
-    work: float = 1.0
+    work: int | float = 1
 
 
 class Spread(NamedTuple):

@@ -442,25 +442,16 @@ def test_toolbox_protocol_answers_once_per_recording(clips, tmp_path):
     assert "no read-out" in err
 
 
-def test_benchmark_writes_ratios_with_their_spread(tmp_path):
-    rows = ["--small", "--repeats=2", "--device=cpu", "--rows=dense,schedule"]
-    code, out, err = run("benchmark", f"--out={tmp_path}", *rows)
+def test_benchmark_says_what_it_skips(tmp_path):
+    code, out, err = run("benchmark", f"--out={tmp_path}", "--small", "--device=cpu", "--rows=schedule")
     assert code == 0, err
     assert {p.name for p in tmp_path.iterdir()} == {"benchmark.json", "table.md"}
     result = json.loads((tmp_path / "benchmark.json").read_text())
     assert result["machine"]["versions"]["jax"] == jax.__version__
-    assert list(result["skipped"]) == ["schedule"]
+    assert result["figures"] == []
     assert "accelerator" in result["skipped"]["schedule"]
-    assert len(result["figures"]) == 4
-    for figure in result["figures"]:
-        ratio = figure["ratio"]
-        assert 0 < ratio["lowest"] <= ratio["median"] <= ratio["highest"]
-        assert all(cost["lowest"] > 0 for cost in figure["costs"].values())
-    table = (tmp_path / "table.md").read_text()
-    assert table in out
-    lines = [line for line in table.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + 4 + 1
-    assert {line.count("|") for line in lines} == {6}
+    assert (tmp_path / "table.md").read_text() in out
+    assert "schedule skipped" in err
 
 
 @pytest.mark.parametrize(
