@@ -535,7 +535,7 @@ def predict_row(bench: Bench) -> list[Figure]:
                 "s",
             ),
             Figure(
-                "the same without the start (the time of a clip of 10 s taken off), times real time",
+                f"`{name}` without the start (the time of a clip of 10 s taken off), times real time",
                 timing.spread((length_s - 10.1) / np.maximum(seconds - first, 1e-9)),
                 {"10 s clip, from command to end": timing.spread(first)},
                 "s",
