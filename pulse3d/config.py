@@ -219,6 +219,8 @@ class TrainConfig:
     prng: the random generator of the training batches. philox2x32 draws normals two to three
     times faster than threefry2x32 on a CPU, but XLA cannot yet compile it for several devices.
     Validation always uses threefry2x32.
+    compute: the type in which the network multiplies while it is trained, float32 or bfloat16, which is
+    fast on accelerators. Parameters, sums and updates are float32, and so is every use of the network.
     keep_best: the validation metric by which the best checkpoint is chosen.
     label_sd_bpm: the true rate's neighbours share its probability, as a normal law of this SD; 0: none.
     clip_norm: gradients longer than this are shortened to it; 0: never. weight_decay: of AdamW; 0: Adam.
@@ -233,6 +235,7 @@ class TrainConfig:
     schedule: str = "constant"
     warmup_steps: int = 0
     prng: str = "threefry2x32"
+    compute: str = "float32"
     eval_every: int = 100
     eval_clips: int = 15_200
     eval_batch_size: int = 400
@@ -249,6 +252,7 @@ class TrainConfig:
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive")
         _one_of("train.schedule", self.schedule, ("constant", "cosine"))
         _one_of("train.prng", self.prng, ("philox2x32", "threefry2x32"))
+        _one_of("train.compute", self.compute, ("float32", "bfloat16"))
         _one_of("train.keep_best", self.keep_best, ("accuracy", "within_one_class", "loss"))
 
 

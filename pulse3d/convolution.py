@@ -22,20 +22,20 @@ rows and columns, in two ways.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 _DIMENSION_NUMBERS = ("NDHWC", "DHWIO", "NDHWC")
 
 
-def convolve(lhs, rhs, window_strides, padding, **options):
+def convolve(lhs, rhs, window_strides, padding, *, compute=jnp.float32, **options):
     """Stands in for `lax.conv_general_dilated` in `flax.linen.Conv`.
 
     Takes the fast path where it applies (3-D, valid, stride 1, no dilation, one group), else
-    calls lax.
+    calls lax. compute: as in `product`.
     """
     plain = (
         lhs.ndim == 5
@@ -45,24 +45,38 @@ def convolve(lhs, rhs, window_strides, padding, **options):
         and options.get("feature_group_count", 1) == 1
     )
     if plain:
-        return valid_convolution(lhs, rhs)
-    return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+        return valid_convolution(lhs, rhs, compute=compute)
+    rounded = lhs.astype(compute), rhs.astype(compute)
+    return lax.conv_general_dilated(*rounded, window_strides, padding, **options).astype(lhs.dtype)
+
+
+def product(lhs, rhs, dimension_numbers, *, compute=jnp.float32, **options):
+    """`lax.dot_general` of operands rounded to the type `compute`; the result has the type of `lhs`.
+
+    In bfloat16, accelerators multiply several times as fast; they add up in float32. Gradients are
+    computed the same way. Drops into `nn.Dense(dot_general=...)`.
+    """
+    rounded = lhs.astype(compute), rhs.astype(compute)
+    return lax.dot_general(*rounded, dimension_numbers, **options).astype(lhs.dtype)
 
 
 def valid_convolution(
     video: Float[Array, "batch time height width channel"],
     kernel: Float[Array, "taps kernel_height kernel_width channel filters"],
+    *,
+    compute: DTypeLike = jnp.float32,
 ) -> Float[Array, "batch time_out height_out width_out filters"]:
     """Cross-correlation without padding, as `lax.conv_general_dilated` computes it.
 
     Halves the axes time and height where outputs and taps are even (see the module).
+    compute: as in `product`; sums around the products are not rounded.
     """
     halved = [
         axis
         for axis in (1, 2)
         if kernel.shape[axis - 1] % 2 == 0 and (video.shape[axis] - kernel.shape[axis - 1] + 1) % 2 == 0
     ]
-    return _halve(video, kernel, halved)
+    return _halve(video, kernel, halved, compute)
 
 
 def reference_convolution(video, kernel):
@@ -70,10 +84,10 @@ def reference_convolution(video, kernel):
     return lax.conv_general_dilated(video, kernel, (1, 1, 1), "VALID", dimension_numbers=_DIMENSION_NUMBERS)
 
 
-def _halve(video, kernel, axes):
+def _halve(video, kernel, axes, compute):
     """Applies step 2 along each of `axes`, then step 1."""
     if not axes:
-        return _rows_product(video, kernel)
+        return _rows_product(video, kernel, compute)
     axis, *rest = axes
 
     def every_second(array, axis, start, length):
@@ -83,15 +97,15 @@ def _halve(video, kernel, axes):
     outputs = (video.shape[axis] - kernel.shape[axis - 1] + 1) // 2
     w0, w1 = (every_second(kernel, axis - 1, start, taps) for start in (0, 1))
     x0, x1, x2 = (every_second(video, axis, start, outputs + taps - 1) for start in (0, 1, 2))
-    common = _halve(x1, w0 + w1, rest)
-    even = _halve(x0 - x1, w0, rest) + common
-    odd = _halve(x2 - x1, w1, rest) + common
+    common = _halve(x1, w0 + w1, rest, compute)
+    even = _halve(x0 - x1, w0, rest, compute) + common
+    odd = _halve(x2 - x1, w1, rest, compute) + common
     shape = list(common.shape)
     shape[axis] *= 2
     return jnp.stack([even, odd], axis + 1).reshape(shape)
 
 
-def _rows_product(video, kernel):
+def _rows_product(video, kernel, compute):
     """Step 1: stacks of rows times the Toeplitz matrix of the kernel."""
     batch, time, height, width, channels = video.shape
     taps, kernel_height, kernel_width, _, filters = kernel.shape
@@ -108,8 +122,8 @@ def _rows_product(video, kernel):
         ],
         axis=1,
     )
-    product = jax.lax.dot_general(rows, toeplitz, (((2,), (0,)), ((), ())))
-    return product.reshape(batch, time_out, height_out, width_out, filters)
+    outputs = product(rows, toeplitz, (((2,), (0,)), ((), ())), compute=compute)
+    return outputs.reshape(batch, time_out, height_out, width_out, filters)
 
 
 def neighbours_product(
@@ -119,6 +133,7 @@ def neighbours_product(
     taps: int = 1,
     square: int = 1,
     dilation: int = 1,
+    compute: DTypeLike = jnp.float32,
 ) -> Float[Array, "batch time row_out col_out feature"]:
     """Every element's neighbours joined, times the kernel: cross-correlation as one matrix product.
 
@@ -134,7 +149,7 @@ def neighbours_product(
         for row in range(square)
         for col in range(square)
     ]
-    return jnp.concatenate(joined, -1) @ kernel
+    return product(jnp.concatenate(joined, -1), kernel, (((4,), (0,)), ((), ())), compute=compute)
 
 
 def neighbours_convolution(

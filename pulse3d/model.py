@@ -6,13 +6,14 @@ the paper's network, `SpectralNet` the default one.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from pulse3d import convolution
@@ -24,15 +25,20 @@ _GLOROT = nn.initializers.glorot_uniform()  # as in the original
 
 
 class PulseNet(nn.Module):
-    """Convolution, max-pooling, ReLU, dense, ReLU, dense (Bousefsaf et al. 2019, Fig. 3)."""
+    """Convolution, max-pooling, ReLU, dense, ReLU, dense (Bousefsaf et al. 2019, Fig. 3).
+
+    compute: the type in which it multiplies; parameters, sums and activations are float32.
+    """
 
     config: ModelConfig
     classes: int
+    compute: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, clips: Float[Array, "batch time height width channel"], *, train: bool = False):
         """Logits (batch, classes); clips have their mean subtracted."""
-        pool = self.config.pool
+        pool, options = self.config.pool, {"compute": self.compute}
+        dense = partial(nn.Dense, kernel_init=_GLOROT, dot_general=partial(convolution.product, **options))
         # The pooling drops what does not fill a whole cell: those outputs are never computed.
         used = [
             kernel - 1 + (size - kernel + 1) // pool * pool
@@ -44,15 +50,15 @@ class PulseNet(nn.Module):
             self.config.kernel,
             padding="VALID",
             kernel_init=_GLOROT,
-            conv_general_dilated=convolution.convolve,
+            conv_general_dilated=partial(convolution.convolve, **options),
             name="convolution",
         )(clips)
         features = nn.relu(nn.max_pool(features, (pool,) * 3, (pool,) * 3))
         features = nn.Dropout(self.config.dropout, deterministic=not train)(features)
         features = features.reshape(features.shape[0], -1)
-        features = nn.relu(nn.Dense(self.config.hidden, kernel_init=_GLOROT, name="hidden")(features))
+        features = nn.relu(dense(self.config.hidden, name="hidden")(features))
         features = nn.Dropout(self.config.dropout, deterministic=not train)(features)
-        return nn.Dense(self.classes, kernel_init=_GLOROT, name="classes")(features)
+        return dense(self.classes, name="classes")(features)
 
 
 class Spectra(NamedTuple):
@@ -76,29 +82,33 @@ class SpectralNet(nn.Module):
     the complex spectra of a patch's positions, weighted by attention, so that signals in phase add
     up and others cancel, and two convolutions along the rates turn power and coherence into logits.
 
-    A clip is (time, row, col, channel), relative changes of colour (1 % is 0.01).
+    A clip is (time, row, col, channel), relative changes of colour (1 % is 0.01). compute: the type
+    in which it multiplies; parameters, sums and activations are float32.
     """
 
     config: SpectralConfig
     clip: ClipConfig
+    compute: DTypeLike = jnp.float32
 
     def setup(self):
         """The layers."""
         sizes = self.config
-        self.first = Neighbourhood(sizes.first_filters, taps=sizes.first_taps)
-        self.space = Neighbourhood(sizes.filters, square=sizes.space_taps)
-        self.middle = Neighbourhood(sizes.filters, taps=sizes.taps, dilation=2)
-        self.last = Neighbourhood(sizes.filters, taps=sizes.taps, dilation=4)
-        self.signal = nn.Dense(sizes.signals)
-        self.attention_hidden = nn.Dense(sizes.attention_hidden)
-        self.attention = nn.Dense(sizes.signals)
-        self.rates_first = RateConvolution(sizes.hidden, sizes.rate_taps)
-        self.rates_second = RateConvolution(sizes.hidden, sizes.rate_taps)
-        self.context = nn.Dense(sizes.hidden)
-        self.rate = nn.Dense(1)
+        dense = partial(nn.Dense, dot_general=partial(convolution.product, compute=self.compute))
+        near = partial(Neighbourhood, compute=self.compute)
+        self.first = near(sizes.first_filters, taps=sizes.first_taps)
+        self.space = near(sizes.filters, square=sizes.space_taps)
+        self.middle = near(sizes.filters, taps=sizes.taps, dilation=2)
+        self.last = near(sizes.filters, taps=sizes.taps, dilation=4)
+        self.signal = dense(sizes.signals)
+        self.attention_hidden = dense(sizes.attention_hidden)
+        self.attention = dense(sizes.signals)
+        self.rates_first = RateConvolution(sizes.hidden, sizes.rate_taps, self.compute)
+        self.rates_second = RateConvolution(sizes.hidden, sizes.rate_taps, self.compute)
+        self.context = dense(sizes.hidden)
+        self.rate = dense(1)
         self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (self.clip.rates,))
-        self.no_pulse_hidden = nn.Dense(sizes.no_pulse_hidden)
-        self.no_pulse = nn.Dense(1)
+        self.no_pulse_hidden = dense(sizes.no_pulse_hidden)
+        self.no_pulse = dense(1)
 
     def __call__(self, clips: Float[Array, "batch time row col channel"], *, train: bool = False):
         """Logits (batch, classes); `train` says that gradients are wanted."""
@@ -116,7 +126,9 @@ class SpectralNet(nn.Module):
         level = 0.5 * jnp.log(features.var(1) + 1e-4)
         hidden = nn.gelu(self.attention_hidden(jnp.concatenate([features.mean(1), level], -1)))
         signals = self.signal(features)
-        wave = jnp.einsum("btrcs,tvpf->brcsvpf", signals, fourier_basis(self.clip))
+        wave = convolution.product(
+            signals, jnp.asarray(fourier_basis(self.clip)), (((1,), (0,)), ((), ())), compute=self.compute
+        )
         power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
         wave *= jax.lax.rsqrt(power + 1e-6)[..., None, None, None]
         return Spectra(wave, self.attention(hidden))
@@ -152,6 +164,7 @@ class Neighbourhood(nn.Module):
     taps: int = 1
     square: int = 1
     dilation: int = 1
+    compute: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch time row col channel"], *, train: bool = False) -> Array:
@@ -161,9 +174,10 @@ class Neighbourhood(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         # On a CPU the matrix product has twice as fast gradients, the convolution is half as fast again
         # without them, but not for few channels.
-        product = train or x.shape[-1] < 8
-        mix = convolution.neighbours_product if product else convolution.neighbours_convolution
-        return mix(x, kernel, taps=self.taps, square=self.square, dilation=self.dilation) + bias
+        sizes = {"taps": self.taps, "square": self.square, "dilation": self.dilation}
+        if train or x.shape[-1] < 8:
+            return convolution.neighbours_product(x, kernel, compute=self.compute, **sizes) + bias
+        return convolution.neighbours_convolution(x, kernel, **sizes) + bias
 
 
 class RateConvolution(nn.Module):
@@ -171,6 +185,7 @@ class RateConvolution(nn.Module):
 
     features: int
     taps: int
+    compute: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch rate feature"]) -> Float[Array, "batch rate feature_out"]:
@@ -180,7 +195,8 @@ class RateConvolution(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         spatial = kernel.reshape(self.taps, x.shape[-1], self.features)
         layout = ("NWC", "WIO", "NWC")
-        return jax.lax.conv_general_dilated(x, spatial, (1,), "SAME", dimension_numbers=layout) + bias
+        options = {"dimension_numbers": layout, "compute": self.compute}
+        return convolution.convolve(x, spatial, (1,), "SAME", **options) + bias
 
 
 def fourier_basis(clip: ClipConfig) -> Float[np.ndarray, "time view part rate"]:
@@ -207,11 +223,11 @@ def _summary(features: jax.Array) -> jax.Array:
     return jnp.concatenate([features.mean(1), features.max(1)], -1)
 
 
-def make_model(config: Config) -> PulseNet | SpectralNet:
-    """The network of a config."""
+def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet | SpectralNet:
+    """The network of a config; compute: the type in which it multiplies."""
     if isinstance(config.model, SpectralConfig):
-        return SpectralNet(config.model, config.clip)
-    return PulseNet(config.model, config.clip.classes)
+        return SpectralNet(config.model, config.clip, compute)
+    return PulseNet(config.model, config.clip.classes, compute)
 
 
 def init_params(key: jax.Array, config: Config) -> Params:

@@ -122,8 +122,8 @@ def loss_fn(
     labels: Int[Array, "batch"],
     config: Config,
 ) -> tuple[Float[Array, ""], Float[Array, "batch classes"]]:
-    """Mean cross-entropy of a batch (nats), and its logits."""
-    logits = model.make_model(config).apply(
+    """Mean cross-entropy of a batch (nats), and its logits; multiplies in `train.compute`."""
+    logits = model.make_model(config, compute=config.train.compute).apply(
         {"params": params}, clips, train=True, rngs={"dropout": dropout_key}
     )
     logits = jnp.asarray(logits)

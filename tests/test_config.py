@@ -43,6 +43,7 @@ def test_override_types_the_value_by_the_setting(paper):
         ("train.steps.x=7", "not part of a group"),
         ("train.steps=0", "must be >= 1"),
         ("train.schedule=cosin", "did you mean cosine"),
+        ("train.compute=bfloat", "did you mean bfloat16"),
         ("model.kernel=61,20,20", "leaves nothing to pool"),
         ("clip.high_bpm=900", "Nyquist"),
         ("map.tile_px=10", "below the patch"),

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -84,3 +86,35 @@ def test_small_convolutions_equal_their_definition(sizes):
                 expected += np.einsum("byxc,yxcf->bf", part, parts[tap])
         for result in found:
             np.testing.assert_allclose(result[:, time, row, col], expected, atol=1e-5)
+
+
+def test_product_rounds_its_operands_and_adds_up_in_float32():
+    x, w = random((5, 300), 0), random((300, 4), 1)
+    dims = (((1,), (0,)), ((), ()))
+    exact = convolution.product(x, w, dims)
+    np.testing.assert_array_equal(exact, x @ w)
+    rounded = convolution.product(x, w, dims, compute=jnp.bfloat16)
+    assert rounded.dtype == jnp.float32
+    x16, w16 = (np.asarray(a.astype(jnp.bfloat16), np.float64) for a in (x, w))
+    np.testing.assert_allclose(rounded, x16 @ w16, rtol=2**-8)
+    assert 1e-3 < np.abs(rounded - exact).max() < 0.02 * np.abs(exact).max() + 0.2
+    # a sum kept in bfloat16 stops growing at 256
+    ones = jnp.ones((1, 4096))
+    assert convolution.product(ones, ones.T, dims, compute=jnp.bfloat16) == 4096
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_convolution_in_bfloat16_is_near(padding):
+    x, w = random((2, 13, 9, 10, 1), 0), random((12, 4, 5, 1, 3), 1)
+    options = {"padding": padding, "conv_general_dilated": convolution.convolve}
+    network = nn.Conv(3, (12, 4, 5), **options)
+    rounded = nn.Conv(
+        3,
+        (12, 4, 5),
+        **options | {"conv_general_dilated": partial(convolution.convolve, compute=jnp.bfloat16)},
+    )
+    variables = {"params": {"kernel": w, "bias": jnp.zeros(3)}}
+    exact, near = network.apply(variables, x), rounded.apply(variables, x)
+    assert near.dtype == jnp.float32
+    error = np.sqrt(np.mean((near - exact) ** 2) / np.mean(exact**2))
+    assert 1e-4 < error < 0.01

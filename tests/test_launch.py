@@ -588,3 +588,27 @@ def test_toolbox_protocol_answers_once_per_recording(clips, tmp_path):
     code, _, err = evaluate(clips, tmp_path, "--protocol=toolbox", "--methods=chrom:tracked")
     assert code == 2
     assert "no read-out" in err
+
+
+def test_benchmark_says_what_it_skips(tmp_path):
+    code, out, err = run("benchmark", f"--out={tmp_path}", "--small", "--device=cpu", "--rows=schedule")
+    assert code == 0, err
+    assert {p.name for p in tmp_path.iterdir()} == {"benchmark.json", "table.md"}
+    result = json.loads((tmp_path / "benchmark.json").read_text())
+    assert result["machine"]["versions"]["jax"] == jax.__version__
+    assert result["figures"] == []
+    assert "accelerator" in result["skipped"]["schedule"]
+    assert (tmp_path / "table.md").read_text() in out
+    assert "schedule skipped" in err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [("--rows=dens", "no such row; there are dense, keras"), ("--device=tpu", "choose cpu")],
+)
+def test_benchmark_refuses_what_it_does_not_know(tmp_path, flag, message):
+    code, _, err = run("benchmark", f"--out={tmp_path / 'out'}", flag)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()

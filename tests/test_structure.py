@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors"},
     {"config"},
-    {"waveform", "convolution", "metrics", "video", "nuisance"},
+    {"waveform", "convolution", "metrics", "video", "nuisance", "timing"},
     {"skin", "model"},
-    {"generator", "tiles"},
+    {"generator", "tiles", "original"},
     {"dense", "pyramid", "readout"},
     {"mapping"},
     {"scene", "files", "baselines"},

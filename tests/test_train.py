@@ -143,6 +143,44 @@ def test_within_one_class_counts_neighbouring_rates_only():
     np.testing.assert_array_equal(found, [True, True, False, False, False, True])
 
 
+@pytest.mark.parametrize("name", ["toy", "toy_skin"])
+def test_training_in_bfloat16_keeps_parameters_and_gradients_in_float32(name, request):
+    settings = replace(request.getfixturevalue(name), train={"label_sd_bpm": 0.0})
+    params = train.init_state(settings).params
+    clips = 0.02 * jax.random.normal(jax.random.key(1), (12, *model.clip_shape(settings.clip)))
+    labels = jnp.arange(12) % settings.clip.classes
+
+    def gradients(compute):
+        used = replace(settings, train={"compute": compute})
+        (loss, logits), found = jax.jit(
+            lambda p: jax.value_and_grad(train.loss_fn, has_aux=True)(
+                p, jax.random.key(2), clips, labels, used
+            )
+        )(params)
+        assert {leaf.dtype for leaf in jax.tree.leaves((loss, logits, found))} == {jnp.dtype("float32")}
+        return float(loss), np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found)])
+
+    (exact_loss, exact), (loss, rounded) = gradients("float32"), gradients("bfloat16")
+    assert loss == pytest.approx(exact_loss, rel=0.01)
+    assert not np.array_equal(rounded, exact)
+    cosine = rounded @ exact / np.linalg.norm(rounded) / np.linalg.norm(exact)
+    assert cosine > 0.98
+
+
+def test_a_step_in_bfloat16_updates_float32_parameters_almost_alike(toy):
+    def updated(compute):
+        settings = replace(toy, train={"compute": compute, "steps": 1})
+        record = run_to_end(settings, train.init_state(settings))[0]
+        return record.train["loss"], record.state.params
+
+    (exact_loss, exact), (loss, rounded) = updated("float32"), updated("bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(rounded)} == {jnp.dtype("float32")}
+    assert loss == pytest.approx(exact_loss, rel=1e-3)
+    # Adam's first step moves every parameter by the learning rate, whatever the gradient's size
+    same = jax.tree.map(lambda a, b: np.mean(abs(a - b) < 1e-5), exact, rounded)
+    assert min(jax.tree.leaves(same)) > 0.9
+
+
 def test_schedules():
     settings = train.TrainConfig(learning_rate=0.1, steps=100)
     assert float(train.make_schedule(settings)(0)) == pytest.approx(0.1)
