@@ -232,7 +232,9 @@ def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet 
 
 def init_params(key: jax.Array, config: Config) -> Params:
     """Fresh parameters."""
-    return make_model(config).init(key, jnp.zeros((1, *clip_shape(config.clip))))["params"]
+    clip = jnp.zeros((1, *clip_shape(config.clip)))
+    # jitted, the network itself is not run
+    return jax.jit(make_model(config).init)(key, clip)["params"]
 
 
 def apply_logits(

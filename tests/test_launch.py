@@ -156,10 +156,11 @@ def test_finished_training_can_be_extended_but_not_changed(unbroken):
     assert "after step 8" in out
 
 
-def test_training_starts_from_given_weights(unbroken, tmp_path):
-    rate = ["--set=train.learning_rate=1e-12", "--steps=1"]
+def test_training_starts_from_given_weights_and_writes_a_profile(unbroken, tmp_path):
+    rate = ["--set=train.learning_rate=1e-12", "--steps=1", f"--profile_dir={tmp_path / 'profile'}"]
     code, _, err = run("train", f"--workdir={tmp_path / 'run'}", f"--init={unbroken}", *TOY, *rate)
     assert code == 0, err
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     first, second = (checkpoint.load_weights(str(folder)) for folder in (unbroken, tmp_path / "run"))
     np.testing.assert_allclose(
         first.params["classes"]["kernel"], second.params["classes"]["kernel"], atol=1e-9
@@ -168,14 +169,6 @@ def test_training_starts_from_given_weights(unbroken, tmp_path):
     code, _, err = run("train", f"--workdir={tmp_path / 'other'}", f"--init={unbroken}", "--preset=paper")
     assert code == 2
     assert "weights for another network" in err
-
-
-def test_profile_is_written(tmp_path):
-    code, _, err = run(
-        "train", f"--workdir={tmp_path / 'run'}", *TOY, "--steps=2", f"--profile_dir={tmp_path / 'p'}"
-    )
-    assert code == 0, err
-    assert list((tmp_path / "p").rglob("*.xplane.pb"))
 
 
 def test_diverging_training_says_so_and_keeps_the_checkpoint(tmp_path):
@@ -227,8 +220,9 @@ def test_synthesize_writes_the_generators_clips(tmp_path):
     settings = config.get_preset("paper")
     with np.load(tmp_path / "clips.npz", allow_pickle=False) as samples:
         assert samples["clips"].shape == (5, 60, 25, 25, 1)
+        make = jax.jit(lambda key: generator.make_clip(key, settings))
         for index, key in enumerate(jax.random.split(jax.random.key(3), 5)):
-            clip, label = generator.make_clip(key, settings)
+            clip, label = make(key)
             assert samples["label"][index] == label
             assert np.mean(abs(samples["clips"][index] - clip) > 1e-5) < 1e-3
     assert iio.imread(tmp_path / "clips.png").shape[0] > 100
@@ -421,10 +415,13 @@ def test_processes_started_with_other_settings_are_refused(monkeypatch):
         common.require_agreement({"steps": 3}, "--steps")
 
 
-def test_keras_weights_map_the_demo(shared, tmp_path):
-    code, out, err = run("predict", f"--weights={shared / 'reference'}", f"--out={tmp_path}", "--stride=24")
+def test_keras_weights_map_a_video(shared, tmp_path):
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 256, (75, 32, 40), np.uint8))
+    video_of_one_window = (f"--video={tmp_path / 'noise.npy'}", "--fps=30", f"--out={tmp_path / 'out'}")
+    code, _, err = run("predict", f"--weights={shared / 'reference'}", *video_of_one_window)
     assert code == 0, err
-    assert "background" in out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["windows"] == 1
 
 
 def write_clips(root, *, names=("lab/1", "b", "c", "still"), seconds=13, fps=15):
