@@ -312,7 +312,7 @@ class ReadoutConfig:
     interval: float = 0.9
     track_bpm: float = 2.8
     track_floor: float = 0.1
-    track_weight: float = 2.0
+    track_weight: float = 1.0
     no_pulse_prior: float = 0.0
     switch_s: float = 120.0
     evidence_scale: float = 250.0

@@ -110,9 +110,12 @@ def levels(grid: tuple[int, int], config: Config, *, stride: int) -> list[Level]
 def cut_level(window: Window, level: Level) -> Float[np.ndarray, "time row col channel"]:
     """The cells of a level, from those of level 0."""
     scale = level.scale
+    if scale == 1:
+        return window
     rows, cols = window.shape[1] // scale, window.shape[2] // scale
     part = window[:, level.top : level.top + rows * scale, level.left : level.left + cols * scale]
-    return part.reshape(len(part), rows, scale, cols, scale, -1).mean((2, 4))
+    # one axis after the other: several times as fast as both
+    return part.reshape(len(part), rows, scale, cols, scale, -1).sum(2).sum(3) / part.dtype.type(scale**2)
 
 
 def combine_levels(maps: list[np.ndarray], found: list[Level], config: Config) -> Map:

@@ -102,6 +102,8 @@ def spread(
 
 def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
     """A tree of arrays with a copy for every device, as `spread_evenly` takes it."""
+    if len(devices) == 1:
+        return jax.tree.map(lambda x: jax.device_put(jnp.asarray(x)[None], devices[0]), values)
     mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(
         jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), values),
