@@ -3,8 +3,13 @@ import os
 import tempfile
 from pathlib import Path
 
-# Four devices on any machine, so that every test can compare one with several.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+# Four devices on any machine, so that every test can compare one with several. Without optimisation
+# programs compile several times as fast and give the same but for rounding; launchers and notebooks
+# run as a user's do.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # What one process has compiled, launchers and notebooks too, no other compiles again.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -15,9 +20,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 import pytest
 
 from pulse3d import config
-
-# The default generator compiles five times as fast so; its clips are the same but for rounding.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(scope="session")

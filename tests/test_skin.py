@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import QUICK, replace
+from conftest import replace
 
 from pulse3d import skin
 from pulse3d.config import get_preset
@@ -18,13 +18,13 @@ def default():
 @pytest.fixture(scope="module")
 def render(default):
     """`skin.render` for the default config, compiled once."""
-    return jax.jit(lambda key, parameters: skin.render(key, parameters, default), compiler_options=QUICK)
+    return jax.jit(lambda key, parameters: skin.render(key, parameters, default))
 
 
 def sample_many(config, count, label=None):
     keys = jax.random.split(KEY, count)
     sample = jax.vmap(lambda key: skin.sample_parameters(key, config, label=label))
-    return jax.jit(sample, compiler_options=QUICK)(keys)
+    return jax.jit(sample)(keys)
 
 
 def only_pulse(parameters):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import QUICK, replace
+from conftest import replace
 from jax.sharding import NamedSharding, PartitionSpec
 
 from pulse3d import generator, model, train
@@ -33,7 +33,6 @@ def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
         make = jax.jit(
             lambda step: generator.make_batch(train.step_key(toy.train, step), toy, size=20),
             out_shardings=split,
-            compiler_options=QUICK,
         )
         clips, labels = make(jnp.asarray(3))
         assert len(clips.sharding.device_set) == count
