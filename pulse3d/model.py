@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from pulse3d import convolution
 from pulse3d.config import ClipConfig, Config, ModelConfig, SpectralConfig
 
 Params = dict[str, Any]
 
+STILL = 1e-6  # relative changes of colour below this are none: a picture that stands, or a black one
 _GLOROT = nn.initializers.glorot_uniform()  # as in the original
 
 
@@ -66,11 +67,12 @@ class Spectra(NamedTuple):
 
     wave: cosine and sine parts of every signal in the five views of `fourier_basis`, for every
     rate, the signal's mean power in the first being 1. attention: logits of how much the position
-    counts, per signal.
+    counts, per signal. moves: whether anything changes in the cells that it sees.
     """
 
     wave: Float[Array, "... signal view part rate"]
     attention: Float[Array, "... signal"]
+    moves: Bool[Array, "..."]
 
 
 class SpectralNet(nn.Module):
@@ -131,10 +133,16 @@ class SpectralNet(nn.Module):
         )
         power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
         wave *= jax.lax.rsqrt(power + 1e-6)[..., None, None, None]
-        return Spectra(wave, self.attention(hidden))
+        rows, cols = wave.shape[1:3]
+        change, square = abs(clips).max((1, 4)), self.config.space_taps
+        seen = (change[:, y : y + rows, x : x + cols] for y in range(square) for x in range(square))
+        return Spectra(wave, self.attention(hidden), reduce(jnp.maximum, seen) > STILL)
 
     def patches(self, spectra: Spectra) -> Float[Array, "batch class"]:
-        """Logits of patches whose positions are the second axis of `spectra`."""
+        """Logits of patches whose positions are the second axis of `spectra`.
+
+        Where nothing moves at all there is nothing to read: that is "no pulse", whatever the layers say.
+        """
         weight = nn.softmax(spectra.attention, axis=1)[..., None, None, None]
         # Added one by one: a sum over this axis reads memory several times on a CPU.
         count = weight.shape[1]
@@ -151,6 +159,7 @@ class SpectralNet(nn.Module):
         features += nn.gelu(self.rates_second(features) + context)
         rate = self.rate(features)[..., 0] + self.rate_bias
         no_pulse = self.no_pulse(nn.gelu(self.no_pulse_hidden(_summary(features))))
+        rate = jnp.where(spectra.moves.any(1, keepdims=True), rate, no_pulse + np.log(STILL))
         return jnp.concatenate([rate, no_pulse], -1)
 
 
