@@ -100,6 +100,8 @@ def join_processes(
         return
     if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
         raise InputError(f"--coordinator={coordinator}: expected HOST:PORT, as in 10.0.0.1:1234")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise InputError(f"--process={process}: expected 0 <= I < N, with --processes={processes}")
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError) as error:
