@@ -267,7 +267,7 @@ def test_default_network_learns(toy_skin):
     )
     step = train.make_train_step(settings, train.make_mesh(jax.devices()[:1]))
     state, losses = train.init_state(settings), []
-    for _ in range(60):
+    for _ in range(30):
         state, metrics = step(state)
         losses.append(float(metrics["loss"]))
     chance = np.log(settings.clip.classes)
