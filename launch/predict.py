@@ -39,6 +39,7 @@ _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_
 _STEP = flags.DEFINE_float("step_s", None, "Seconds between windows.", lower_bound=1e-3)
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
 
+AHEAD = 8  # frames that are decoded or drawn while others are mapped or encoded
 FILES = ("rates.csv", "map.npz", "map.png", "overlay.mp4", "summary.json")
 
 
@@ -107,6 +108,7 @@ def main() -> None:
 
 def follow_file(source, frames, weights, step_s, mapper) -> Iterator[stream.WindowResult]:
     """The windows of a video, with a bar."""
+    frames = video.read_ahead(frames, ahead=AHEAD)
     windows = stream.map_stream(frames, weights, step_s=step_s, mapper=mapper)
     expected = max(0, int((source.duration_s - weights.config.clip.duration_s) / step_s) + 1)
     yield from tqdm.tqdm(windows, total=expected, unit="window", desc="mapping", disable=None)
@@ -149,14 +151,14 @@ def draw(out, source, first, rate_bpm, confidence, readings, centres_px, stride_
     captions = [caption(reading) for _, reading, _ in readings]
     times = np.array([t for t, _, _ in readings])
     frames = tqdm.tqdm(
-        source.frames(),
+        video.read_ahead(source.frames(), ahead=AHEAD),
         total=round(source.duration_s * source.fps),
         unit="frame",
         desc="overlay",
         disable=None,
     )
     overlay = plots.overlay_frames(frames, times, rate_bpm, confidence, captions, extent)
-    video.write_mp4(out / "overlay.mp4", overlay, source.fps)
+    video.write_mp4(out / "overlay.mp4", video.read_ahead(overlay, ahead=AHEAD), source.fps)
 
 
 def summarise(source, weights, readings, rate_bpm, layout, step_s) -> dict:

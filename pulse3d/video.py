@@ -18,13 +18,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import av
 import imageio.v3 as iio
 import numpy as np
 
 from pulse3d.errors import InputError
+
+Item = TypeVar("Item")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -296,12 +298,16 @@ def with_time_stamps(source: Video, time_s: np.ndarray) -> Video:
     return replace(source, fps=fps, duration_s=float(time_s[-1]) + 1 / fps, frames=frames)
 
 
-def read_ahead(frames: Iterable[Frame], stop: threading.Event, *, ahead: int = 64) -> Iterator[Frame]:
+def read_ahead(
+    frames: Iterable[Item], stop: threading.Event | None = None, *, ahead: int = 64
+) -> Iterator[Item]:
     """The frames until `stop` is set, read by a thread of their own: a camera does not wait.
 
-    Holds up to `ahead` frames. What the reading raises is raised here.
+    Frames or images; what makes them runs beside what takes them. Holds up to `ahead`. What the
+    reading raises is raised here.
     """
-    waiting: queue.Queue[Frame | Exception | None] = queue.Queue(ahead)
+    stop = stop or threading.Event()
+    waiting: queue.Queue[Item | Exception | None] = queue.Queue(ahead)
 
     def read() -> None:
         try:
