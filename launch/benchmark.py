@@ -444,11 +444,14 @@ def work_row(bench: Bench) -> list[Figure]:
     (height, width), figures = bench.sizes.frame, []
     quarter = (height // 2, width // 2)
     cells = config.get_preset("default").map.cells
+    # its kernel spans the whole clip but two frames, whatever the length
+    time, *space = config.expect(config.get_preset("paper").model, config.ModelConfig).kernel
+    longer = [f"clip.frames={2 * time + 2}", f"model.kernel={2 * time},{space[0]},{space[1]}"]
     # what grows, by how much; then the two sides: settings and frame
     steps = {
         "paper": [
             ("frame area", 4, ([], quarter), ([], None)),
-            ("length of the clip", 2, ([], None), (["clip.frames=118"], None)),
+            ("length of the clip", 2, ([], None), (longer, None)),
             ("patches, by the stride", 4, (["map.stride_px=16"], None), ([], None)),
             ("rates", 2, ([], None), (["clip.rates=150"], None)),
         ],
