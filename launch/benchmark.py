@@ -444,11 +444,14 @@ def work_row(bench: Bench) -> list[Figure]:
     (height, width), figures = bench.sizes.frame, []
     quarter = (height // 2, width // 2)
     cells = config.get_preset("default").map.cells
+    # its kernel spans the whole clip but two frames, whatever the length
+    time, *space = config.expect(config.get_preset("paper").model, config.ModelConfig).kernel
+    longer = [f"clip.frames={2 * time + 2}", f"model.kernel={2 * time},{space[0]},{space[1]}"]
     # what grows, by how much; then the two sides: settings and frame
     steps = {
         "paper": [
             ("frame area", 4, ([], quarter), ([], None)),
-            ("length of the clip", 2, ([], None), (["clip.frames=118"], None)),
+            ("length of the clip", 2, ([], None), (longer, None)),
             ("patches, by the stride", 4, (["map.stride_px=16"], None), ([], None)),
             ("rates", 2, ([], None), (["clip.rates=150"], None)),
         ],
@@ -524,7 +527,7 @@ def predict_row(bench: Bench) -> list[Figure]:
     for name in names:
         seconds = np.array([usage.seconds for usage in used[name, long]])
         first = np.array([usage.seconds for usage in used[name, clip]])
-        peak = np.array([usage.peak_bytes for usage in used[name, long]]) / 2**20
+        peak = np.array([usage.peak_bytes for usage in used[name, long]]) / 1e6
         size = f"{bench.sizes.frame[1]} x {bench.sizes.frame[0]} video"
         minute = length_s / 60
         figures += [
@@ -544,7 +547,7 @@ def predict_row(bench: Bench) -> list[Figure]:
                 f"its peak memory over 1.5 GB (`{name}`)",
                 timing.spread(peak / 1500),
                 {"peak memory": timing.spread(peak)},
-                "MiB",
+                "MB",
             ),
         ]
     for name in names:
@@ -616,13 +619,13 @@ def memory_row(bench: Bench) -> list[Figure]:
     predict(bench, one, "default", "--step_s=10")  # fills the cache of compiled programs
     peaks = np.array(
         [
-            [predict(bench, path, "default", "--step_s=10").peak_bytes / 2**20 for path in (one, many)]
+            [predict(bench, path, "default", "--step_s=10").peak_bytes / 1e6 for path in (one, many)]
             for _ in range(bench.long_repeats)
         ]
     )
     what = f"peak memory for {minutes} minutes of video over that for one, a window every 10 s"
     costs = {"1 minute": timing.spread(peaks[:, 0]), f"{minutes} minutes": timing.spread(peaks[:, 1])}
-    return [Figure(what, timing.spread(peaks[:, 1] / peaks[:, 0]), costs, "MiB")]
+    return [Figure(what, timing.spread(peaks[:, 1] / peaks[:, 0]), costs, "MB")]
 
 
 # The ceilings

@@ -60,12 +60,12 @@ def test_row_with_keras(bench, row):
 
 
 def test_rows_of_videos(bench, monkeypatch):
-    """The command is replaced by one that takes 2 s, 0.1 s more for each second of video, and 100 MiB."""
+    """The command is replaced by one that takes 2 s, 0.1 s more for each second of video, and 100 MB."""
     asked = []
 
     def predict(bench, path, name, *options):
         asked.append((path.name, name, *options))
-        return timing.Usage(2 + 0.1 * video.open_video(path).duration_s, 100 * 2**20)
+        return timing.Usage(2 + 0.1 * video.open_video(path).duration_s, 100 * 10**6)
 
     monkeypatch.setattr(benchmark, "predict", predict)
     figures = benchmark.predict_row(bench)
