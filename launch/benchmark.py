@@ -40,6 +40,7 @@ from pulse3d import (
     model,
     original,
     plots,
+    result,
     scene,
     stream,
     tiles,
@@ -570,11 +571,8 @@ def split(bench: Bench, path: Path, name: str) -> list[Figure]:
 
 
 def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
-    """Seconds of each piece of the mapping of a video, once."""
+    """Seconds of each piece of the mapping of a video, once; one piece after the other."""
     weights, source = checkpoint.load_weights(name), video.open_video(path)
-    shape = (source.height, source.width)
-    layout = mapping.make_layout(shape, weights.config)
-    mapper = mapping.make_mapper(weights.params, weights.config, layout, devices=list(bench.devices))
     spent = {"decoding": 0.0, "the network": 0.0, "averaging, resampling and read-out": 0.0, "pictures": 0.0}
 
     def timed(piece: str, run: Callable[[], Any]) -> Any:
@@ -583,29 +581,23 @@ def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
         spent[piece] += time.perf_counter() - started
         return result
 
-    def frames() -> Iterator[video.Frame]:
-        decoded = source.frames()
-        while (frame := timed("decoding", lambda: next(decoded, None))) is not None:
+    def decode(frames: Iterator[video.Frame]) -> Iterator[video.Frame]:
+        while (frame := timed("decoding", lambda: next(frames, None))) is not None:
             yield frame
 
+    def follow(_, frames, weights, step_s, mapper) -> Iterator[stream.WindowResult]:
+        def network(window):
+            return timed("the network", lambda: mapper(window))
+
+        return stream.map_stream(decode(iter(frames)), weights, step_s=step_s, mapper=network)
+
     started = time.perf_counter()
-    results = [
-        result._replace(probability=np.zeros((1, 1, 1)))
-        for result in stream.map_stream(
-            frames(), weights, start_s=0.0, mapper=lambda window: timed("the network", lambda: mapper(window))
-        )
-    ]
+    found = result.write_map(bench.folder, source, weights, follow=follow)
     mapped = time.perf_counter() - started
     spent["averaging, resampling and read-out"] = mapped - spent["decoding"] - spent["the network"]
     decoded_before, started = spent["decoding"], time.perf_counter()
-    rows, cols = layout.centres_px()
-    extent = (cols[0], cols[-1], rows[-1], rows[0])
-    rate_bpm, confidence = (np.stack([getattr(r, n) for r in results]) for n in ("rate_bpm", "confidence"))
-    figure = plots.map_figure(next(source.frames()).image, rate_bpm[0], confidence[0], extent, title=name)
-    plots.save_figure(figure, bench.folder / "map.png")
-    overlay = plots.overlay_frames(
-        frames(), np.array([r.time_s for r in results]), rate_bpm, confidence, [name] * len(results), extent
-    )
+    plots.save_figure(plots.map_figure(found, title=name), bench.folder / "map.png")
+    overlay = plots.overlay_frames(decode(source.frames()), found)
     video.write_mp4(bench.folder / "overlay.mp4", overlay, source.fps)
     spent["pictures"] = time.perf_counter() - started - (spent["decoding"] - decoded_before)
     return spent

@@ -1,6 +1,9 @@
 """pulse3d: pulse-rate maps of ordinary video, by a 3-D network trained on synthetic video alone.
 
-for window in pulse3d.map_stream(pulse3d.open_video("me.mp4").frames()):
+result = pulse3d.map_video("me.mp4")
+result.pulse_rate_bpm
+
+for window in pulse3d.map_stream(pulse3d.open_video("<video0>").frames()):
     print(window.time_s, window.reading.rate_bpm)
 """
 
@@ -8,9 +11,14 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["map_stream", "open_video"]
+__all__ = ["Result", "map_stream", "map_video", "open_video"]
 
-_HOMES = {"map_stream": "pulse3d.stream", "open_video": "pulse3d.video"}
+_HOMES = {
+    "Result": "pulse3d.result",
+    "map_stream": "pulse3d.stream",
+    "map_video": "pulse3d.result",
+    "open_video": "pulse3d.video",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,8 @@ import numpy as np
 from pulse3d.errors import InputError
 from pulse3d.readout import Reading
 
+# what reading a damaged file of arrays or of JSON may raise
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error)
 RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
 
 
@@ -40,6 +42,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copies a file under a temporary name, then renames it."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        shutil.copyfile(source, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -92,8 +104,21 @@ def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | 
             if json.loads(str(archive["made_by"])) != json.loads(json.dumps(made_by)):
                 return None
             return {name: archive[name] for name in archive.files if name != "made_by"}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+    except UNREADABLE:
         return None
+
+
+def each_entry(path: Path, name: str) -> Iterator[np.ndarray]:
+    """The entries of an array of a .npz along its first axis, one at a time."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read_header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        (count, *shape), _, dtype = read_header(member)
+        size = dtype.itemsize * int(np.prod(shape))
+        for _ in range(count):
+            yield np.frombuffer(member.read(size), dtype).reshape(shape)
 
 
 class NpzStream:

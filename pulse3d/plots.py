@@ -17,6 +17,8 @@ from scipy import ndimage
 from pulse3d import metrics
 from pulse3d.evaluation import Scored
 from pulse3d.logbook import read_rows
+from pulse3d.readout import Reading
+from pulse3d.result import Result
 from pulse3d.video import Frame
 
 RATE_COLOURS = "viridis"
@@ -107,18 +109,20 @@ def rate_range(rate_bpm: Float[np.ndarray, "..."]) -> tuple[float, float]:
     return float(max(centre - half, 0.0)), float(centre + half)
 
 
-def map_figure(
-    image: np.ndarray,
-    rate_bpm: Float[np.ndarray, "row col"],
-    confidence: Float[np.ndarray, "row col"],
-    extent: tuple[float, float, float, float],
-    *,
-    title: str,
-) -> Figure:
-    """Frame, rate map and confidence side by side.
+def caption(reading: Reading) -> str:
+    """The rate and its interval in a few words."""
+    if np.isnan(reading.rate_bpm):
+        return "no pulse"
+    return f"{reading.rate_bpm:.0f} bpm ({reading.low_bpm:.0f}-{reading.high_bpm:.0f})"
 
-    rate_bpm: nan where there is no pulse. extent: left, right, bottom, top of the map on the frame, px.
-    """
+
+def map_figure(result: Result, *, title: str) -> Figure:
+    """Frame, rate map and confidence side by side: medians over time, where most windows have a pulse."""
+    image, extent = result.frame, result.extent_px
+    seen = np.isfinite(result.rate_bpm).mean(0) > 0.5
+    rate_bpm = np.full(seen.shape, np.nan)
+    rate_bpm[seen] = np.nanmedian(result.rate_bpm[:, seen], axis=0)
+    confidence = result.confidence.mean(0)
     height, width = image.shape[:2]
     figure = Figure(figsize=(13, 13 / 3.2 * height / width + 0.9), layout="constrained")
     frame, rates, sure = figure.subplots(1, 3)
@@ -144,19 +148,17 @@ def map_figure(
 
 
 def overlay_frames(
-    frames: Iterable[Frame],
-    time_s: Float[np.ndarray, "window"],
-    rate_bpm: Float[np.ndarray, "window row col"],
-    confidence: Float[np.ndarray, "window row col"],
-    captions: list[str],
-    extent: tuple[float, float, float, float],
-    *,
-    max_width_px: int = 960,
+    frames: Iterable[Frame], result: Result, *, max_width_px: int = 960
 ) -> Iterator[np.ndarray]:
     """Each frame with the map of the nearest window over it, as opaque as it is sure.
 
     Yields uint8 RGB images, at most `max_width_px` wide.
     """
+    rate_bpm, confidence, extent = result.rate_bpm, result.confidence, result.extent_px
+    readings = zip(
+        result.pulse_rate_bpm, result.low_bpm, result.high_bpm, result.pulse_confidence, strict=True
+    )
+    captions = [caption(Reading(*map(float, reading))) for reading in readings]
     colours, (low, high) = matplotlib.colormaps[RATE_COLOURS], rate_range(rate_bpm)
     current, tint, opacity = -1, Image.new("RGB", (1, 1)), Image.new("L", (1, 1))
     for frame in frames:
@@ -165,7 +167,7 @@ def overlay_frames(
         if scale < 1:
             size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
             shown = shown.resize(size, Image.Resampling.BILINEAR)
-        nearest = int(abs(time_s - frame.time_s).argmin())
+        nearest = int(abs(result.time_s - frame.time_s).argmin())
         if nearest != current:
             current = nearest
             known = np.isfinite(rate_bpm[current])

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from pulse3d import checkpoint, mapping, readout, video
+from pulse3d import amplitude, checkpoint, mapping, readout, video
 from pulse3d.checkpoint import Weights
 from pulse3d.errors import InputError
 from pulse3d.tiles import Map, Window
@@ -32,6 +32,8 @@ class WindowResult(NamedTuple):
     evidence: Float[np.ndarray, "rate"]
     reading: readout.Reading
     equation_8_bpm: float
+    amplitude_percent: Float[np.ndarray, "row col"]
+    snr_db: Float[np.ndarray, "row col"]
 
 
 def map_stream(
@@ -66,8 +68,8 @@ def map_stream(
         return
     start_s = first.time_s if start_s is None else start_s
     frame_shape = first.image.shape[:2]
+    layout = mapping.make_layout(frame_shape, config, stride_px=stride_px)
     if mapper is None:
-        layout = mapping.make_layout(frame_shape, config, stride_px=stride_px)
         mapper = mapping.make_mapper(weights.params, config, layout, devices=devices)
     read = mapping.make_reader(frame_shape, config)
     cells = (video.Frame(time_s - start_s, read(image)) for time_s, image in chain([first], rising))
@@ -76,14 +78,19 @@ def map_stream(
     for index, window in mapping.sliding_windows(images, clip.frames, step):
         probability = mapper(window)
         evidence = readout.evidence(probability, config.readout, odds=config.generator.no_pulse_clips)
+        reading = follow(evidence)
+        traces = amplitude.patch_traces(window, patch=layout.patch, stride=layout.stride)
+        strength, clearness = amplitude.at_rate(traces, clip.fps, reading.rate_bpm)
         yield WindowResult(
             time_s=start_s + index / clip.fps + clip.duration_s / 2,
             probability=probability,
             rate_bpm=readout.patch_rates(probability, axis),
             confidence=readout.patch_confidence(probability, axis, config.readout.tolerance_bpm),
             evidence=evidence,
-            reading=follow(evidence),
+            reading=reading,
             equation_8_bpm=readout.equation_8(probability, axis),
+            amplitude_percent=strength,
+            snr_db=clearness,
         )
 
 

@@ -1,21 +1,38 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pulse3d import evaluation, plots
+from pulse3d.result import Result
 from pulse3d.video import Frame
 
-EXTENT = (4.0, 36.0, 28.0, 4.0)  # left, right, bottom, top
+
+def made_result(rate_bpm, confidence):
+    """Left and right halves, of 3 x 4 places that cover columns 4...36 and rows 4...28 of a frame."""
+    rate_bpm, confidence = (np.repeat(np.repeat(v[:, None], 3, 1), 2, 2) for v in (rate_bpm, confidence))
+    unknown, zeros = np.full(len(rate_bpm), np.nan), np.zeros(rate_bpm.shape)
+    return Result(
+        frame=np.zeros((32, 40, 3), np.uint8),
+        time_s=2.0 * np.arange(len(rate_bpm)),
+        pulse_rate_bpm=unknown, low_bpm=unknown, high_bpm=unknown,
+        pulse_confidence=0 * unknown, equation_8_bpm=unknown,
+        rate_bpm=rate_bpm, confidence=confidence,
+        no_pulse=zeros, amplitude_percent=zeros, snr_db=zeros,
+        row_px=8.0 * np.arange(1, 4), col_px=8.0 * np.arange(1, 5),
+        rate_axis_bpm=np.array([60.0, 70.0]), summary={"stride_px": 8}, folder=Path("nowhere"),
+    )  # fmt: skip
 
 
 def overlay(rate_bpm, confidence, **options):
     frames = [Frame(t, np.full((32, 40, 3), 100, np.uint8)) for t in (0.0, 1.0, 2.0)]
-    times = np.array([0.0, 2.0])
-    return list(plots.overlay_frames(frames, times, rate_bpm, confidence, ["", ""], EXTENT, **options))
+    return list(plots.overlay_frames(frames, made_result(rate_bpm, confidence), **options))
 
 
-def test_overlay_tints_only_where_there_is_a_pulse_and_confidence():
-    rate = np.array([[[70.0, np.nan]], [[70.0, 70.0]]])
-    confidence = np.array([[[1.0, 1.0]], [[0.0, 1.0]]])
+def test_overlay_tints_only_where_there_is_a_pulse_and_confidence(monkeypatch):
+    monkeypatch.setattr(plots, "caption", lambda _: "")  # its letters would cover the map
+    rate = np.array([[70.0, np.nan], [70.0, 70.0]])
+    confidence = np.array([[1.0, 1.0], [0.0, 1.0]])
     first, _, last = overlay(rate, confidence)
     assert (first[6:26, 6:18] != 100).any(-1).all(), "left half: sure"
     assert (first[6:26, 22:34] == 100).all(), "right half: no pulse"
@@ -28,13 +45,13 @@ def test_overlay_tints_only_where_there_is_a_pulse_and_confidence():
 
 
 def test_overlay_is_as_opaque_as_it_is_confident():
-    rate = np.full((2, 1, 1), 70.0)
-    weak, strong = (overlay(rate, np.full((2, 1, 1), c))[0][10, 10].astype(float) for c in (0.3, 0.9))
+    rate = np.full((2, 2), 70.0)
+    weak, strong = (overlay(rate, np.full((2, 2), c))[0][20, 20].astype(float) for c in (0.3, 0.9))
     np.testing.assert_allclose((strong - 100) / (weak - 100), 3, rtol=0.15)
 
 
 def test_overlay_of_large_video_is_shrunk_in_proportion():
-    image = overlay(np.full((2, 1, 1), 70.0), np.ones((2, 1, 1)), max_width_px=20)[0]
+    image = overlay(np.full((2, 2), 70.0), np.ones((2, 2)), max_width_px=20)[0]
     assert image.shape == (16, 20, 3)
 
 
@@ -51,8 +68,7 @@ def test_colour_bar_spans_the_rates_shown_and_at_least_40_bpm(rates, expected):
 
 
 def test_figure_is_written_whole_or_not_at_all(tmp_path):
-    image, one = np.zeros((32, 40, 3), np.uint8), np.ones((2, 3))
-    figure = plots.map_figure(image, 70 * one, one, EXTENT, title="a")
+    figure = plots.map_figure(made_result(np.full((2, 2), 70.0), np.ones((2, 2))), title="a")
     plots.save_figure(figure, tmp_path / "map.png")
     assert [p.name for p in tmp_path.iterdir()] == ["map.png"]
     with pytest.raises(ValueError, match="format"):

@@ -16,12 +16,12 @@ LAYERS = [
     {"waveform", "convolution", "metrics", "video", "nuisance", "timing"},
     {"skin", "model"},
     {"generator", "tiles", "original"},
-    {"dense", "pyramid", "readout"},
+    {"dense", "pyramid", "readout", "amplitude"},
     {"mapping"},
     {"scene", "files", "baselines"},
     {"train", "checkpoint", "datasets"},
     {"logbook", "stream"},
-    {"evaluation"},
+    {"evaluation", "result"},
     {"plots"},
 ]
 MODULES = sorted(p.stem for p in (ROOT / "pulse3d").glob("*.py") if p.stem != "__init__")
@@ -68,6 +68,7 @@ def test_no_pickle():
 def test_importing_the_package_imports_nothing_else():
     program = (
         "import sys, pulse3d; assert not {'jax', 'numpy', 'av'} & set(sys.modules);"
-        "from pulse3d import map_stream, open_video, stream; assert map_stream is stream.map_stream"
+        "from pulse3d import Result, map_stream, map_video, open_video, stream;"
+        "assert map_stream is stream.map_stream"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

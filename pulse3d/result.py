@@ -1,0 +1,235 @@
+"""What a video was mapped to: named arrays with units, and the folder that holds them.
+
+    result = pulse3d.map_video("me.mp4")
+    result.pulse_rate_bpm
+
+`write_map` maps a video window by window into a folder, in memory that does not grow with its length;
+`Result` reads such a folder. A rate is nan where there is no pulse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from pulse3d import __version__, checkpoint, files, mapping, readout, stream, video
+from pulse3d.checkpoint import Weights
+from pulse3d.errors import InputError
+from pulse3d.tiles import Map, Window
+
+FILES = ("rates.csv", "map.npz", "summary.json")
+
+Mapper = Callable[[Window], Map]
+Frames = Iterable[video.Frame]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The map of a video and what was read out of it, a row per window.
+
+    frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
+    pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and how sure
+    it is (0...1). equation_8_bpm: the paper's read-out.
+    rate_bpm, confidence, no_pulse: of every place, its most likely rate, how sure that is, and the
+    probability of "no pulse". amplitude_percent, snr_db: how strongly and how clearly it pulsates at the
+    rate of the moment (`amplitude.at_rate`). row_px, col_px: where the places are on the frame.
+    rate_axis_bpm: the rates of `probability`. summary: as in summary.json, units in the keys.
+    folder: holds the files.
+    """
+
+    frame: Shaped[np.ndarray, "height width 3"]
+    time_s: Float[np.ndarray, "window"]
+    pulse_rate_bpm: Float[np.ndarray, "window"]
+    low_bpm: Float[np.ndarray, "window"]
+    high_bpm: Float[np.ndarray, "window"]
+    pulse_confidence: Float[np.ndarray, "window"]
+    equation_8_bpm: Float[np.ndarray, "window"]
+    rate_bpm: Float[np.ndarray, "window row col"]
+    confidence: Float[np.ndarray, "window row col"]
+    no_pulse: Float[np.ndarray, "window row col"]
+    amplitude_percent: Float[np.ndarray, "window row col"]
+    snr_db: Float[np.ndarray, "window row col"]
+    row_px: Float[np.ndarray, "row"]
+    col_px: Float[np.ndarray, "col"]
+    rate_axis_bpm: Float[np.ndarray, "rate"]
+    summary: dict[str, Any]
+    folder: Path
+    _keep: Any = field(default=None, repr=False, compare=False)  # a temporary folder lives as long as this
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> Result:
+        """Reads an output folder of `launch.predict` or `save`; raises InputError where it is none."""
+        folder = Path(folder)
+        try:
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            arrays = [f.name for f in fields(cls) if f.name not in ("summary", "folder", "_keep")]
+            with np.load(folder / "map.npz", allow_pickle=False) as maps:
+                return cls(**{name: maps[name] for name in arrays}, summary=summary, folder=folder)
+        except files.UNREADABLE as error:
+            raise InputError(f"{folder}: not a folder of results ({error})") from None
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Copies the files to another folder."""
+        folder = files.make_folder(Path(folder))
+        for name in FILES:
+            files.copy_atomically(self.folder / name, folder / name)
+        return folder
+
+    def probabilities(self) -> Iterator[Float[np.ndarray, "row col rate"]]:
+        """The probability of every rate at every place, window by window, float16; reads the file."""
+        return files.each_entry(self.folder / "map.npz", "probability")
+
+    @property
+    def probability(self) -> Float[np.ndarray, "window row col rate"]:
+        """The probabilities of all windows at once."""
+        return np.stack(list(self.probabilities()))
+
+    @property
+    def extent_px(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top edge of the map on the frame: half a stride beyond the places."""
+        half = self.summary["stride_px"] / 2
+        (left, right), (top, bottom) = ((x[0] - half, x[-1] + half) for x in (self.col_px, self.row_px))
+        return float(left), float(right), float(bottom), float(top)
+
+
+def map_video(
+    path: str | os.PathLike,
+    weights: Weights | str = "default",
+    *,
+    fps: float | None = None,
+    stride_px: int | None = None,
+    step_s: float | None = None,
+) -> Result:
+    """Maps a video, as `launch.predict` does: path and fps as `video.open_video`, the rest as `map_stream`.
+
+    The files are in a temporary folder that goes with the result; `Result.save` keeps them. Raises
+    InputError for a video that cannot be read, is too short for one window or smaller than a patch.
+    """
+    weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
+    source = video.open_video(path, fps=fps)
+    keep = tempfile.TemporaryDirectory(prefix="pulse3d_")
+    return write_map(Path(keep.name), source, weights, stride_px=stride_px, step_s=step_s, keep=keep)
+
+
+def follow(
+    source: video.Video, frames: Frames, weights: Weights, step_s: float, mapper: Mapper
+) -> Iterator[stream.WindowResult]:
+    """The windows of a source, decoded by a thread of its own."""
+    return stream.map_stream(video.read_ahead(frames, ahead=8), weights, step_s=step_s, mapper=mapper)
+
+
+def write_map(
+    folder: Path,
+    source: video.Video,
+    weights: Weights,
+    *,
+    stride_px: int | None = None,
+    step_s: float | None = None,
+    follow: Callable[..., Iterator[stream.WindowResult]] = follow,
+    keep: Any = None,
+) -> Result:
+    """Maps a source into a folder: map.npz, rates.csv and summary.json.
+
+    follow: makes windows of (source, frames, weights, step_s, mapper). keep: lives as long as the result.
+    Raises InputError for a source too short for one window, or smaller than a patch.
+    """
+    config = weights.config
+    clip, step_s = config.clip, step_s or config.map.step_s
+    layout = mapping.make_layout((source.height, source.width), config, stride_px=stride_px)
+    mapper = mapping.make_mapper(weights.params, config, layout)
+    if source.live:  # compiles before the camera starts, which would not wait
+        mapper(np.zeros((clip.frames, *layout.grid, clip.channels), np.float32))
+    times, evidence, votes = [], [], []
+    with files.NpzStream(folder / "map.npz") as store:
+        frames = source.frames()
+        first = next(frames)
+        for window in follow(source, chain([first], frames), weights, step_s, mapper):
+            store.append(
+                probability=window.probability[..., :-1].astype(np.float16),
+                no_pulse=window.probability[..., -1].astype(np.float16),
+                rate_bpm=window.rate_bpm.astype(np.float32),
+                confidence=window.confidence.astype(np.float32),
+                amplitude_percent=window.amplitude_percent,
+                snr_db=window.snr_db,
+            )
+            times.append(window.time_s)
+            evidence.append(window.evidence)
+            votes.append(window.equation_8_bpm)
+        if not times:
+            length = "ended too soon" if source.live else f"{source.duration_s:.1f} s long"
+            raise InputError(f"{source.name}: {length}; one window needs {clip.duration_s:g} s")
+        read = readout.readings(
+            np.stack(evidence), clip.rate_axis_bpm, config.readout, step_s=step_s, window_s=clip.duration_s
+        )
+        rate_bpm, low_bpm, high_bpm, confidence = np.array(read).T
+        row_px, col_px = layout.centres_px()
+        store.put(
+            frame=first.image,
+            time_s=np.array(times),
+            pulse_rate_bpm=rate_bpm,
+            low_bpm=low_bpm,
+            high_bpm=high_bpm,
+            pulse_confidence=confidence,
+            equation_8_bpm=np.array(votes),
+            row_px=row_px,
+            col_px=col_px,
+            rate_axis_bpm=clip.rate_axis_bpm,
+            fps=clip.fps,
+            weights=weights.name,
+        )
+    files.write_rates(folder / "rates.csv", [files.rates_row(t, r) for t, r in zip(times, read, strict=True)])
+    if source.live:
+        source = replace(source, duration_s=times[-1] + clip.duration_s / 2)
+    files.write_json(folder / "summary.json", {})
+    made = Result.load(folder)
+    summary = summarise(made, source, weights, layout, step_s)
+    files.write_json(folder / "summary.json", summary)
+    return replace(made, summary=summary, _keep=keep)
+
+
+def summarise(
+    result: Result, source: video.Video, weights: Weights, layout: mapping.Layout, step_s: float
+) -> dict[str, Any]:
+    """What summary.json says, units in the keys."""
+
+    def median(values: np.ndarray) -> float | None:
+        known = values[np.isfinite(values)]
+        return round(float(np.median(known)), 2) if len(known) else None
+
+    return {
+        "video": source.name,
+        "live": source.live,
+        "frame_width_px": source.width,
+        "frame_height_px": source.height,
+        "video_fps": round(source.fps, 4),
+        "video_duration_s": round(source.duration_s, 3),
+        "windows": len(result.time_s),
+        "windows_with_pulse": int(np.isfinite(result.pulse_rate_bpm).sum()),
+        "pulse_rate_median_bpm": median(result.pulse_rate_bpm),
+        "pulse_rate_low_median_bpm": median(result.low_bpm),
+        "pulse_rate_high_median_bpm": median(result.high_bpm),
+        "pulse_rate_equation_8_median_bpm": median(result.equation_8_bpm),
+        "confidence_median": median(result.pulse_confidence),
+        "share_of_frame_with_pulse": round(float(np.isfinite(result.rate_bpm).mean()), 4),
+        "weights": weights.name,
+        "window_s": weights.config.clip.duration_s,
+        "step_s": step_s,
+        "stride_px": layout.stride_px,
+        "patch_px": layout.patch_px,
+        "centre": weights.config.map.centre,
+        "interval": weights.config.readout.interval,
+        "pulse3d": __version__,
+        "jax": jax.__version__,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "notice": "Not a medical device.",
+    }
