@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from pulse3d import model
 from pulse3d.config import Config, SpectralConfig, expect
 from pulse3d.tiles import (
+    DEVICE,
     Map,
     Window,
     centre_patch,
@@ -177,8 +178,8 @@ def make_mapper(
 ) -> Callable[[Window], Map]:
     """A function from a window of cells of level 0, `grid` (rows, columns) of them, to its map.
 
-    Two passes, each spread over the devices: all positions, which patches share, in equal tiles
-    of all levels; then all patches.
+    First all positions, which patches share, in equal tiles of all levels; then all patches. Both are
+    spread over the devices, which hand each other the positions in between.
     """
     found = levels(grid, config, stride=stride)
     network = model.make_model(config)
@@ -200,29 +201,29 @@ def make_mapper(
         first += given.size
     members = patch_index(numbers, found, config.clip.patch_px - square + 1)
 
-    def positions(params, tiles):
-        def one(tile):
+    def program(params, items):
+        members, tiles = items
+
+        def position(tile):
             spectra = network.apply({"params": params}, tile[None], method="positions")
             return jax.tree.map(lambda x: x[0], spectra)
 
-        return lax.map(one, tiles)
+        # each device finds its share of the positions, all read patches of all
+        spectra = jax.tree.map(
+            lambda x: lax.all_gather(x, DEVICE).reshape(-1, *x.shape[3:]), lax.map(position, tiles)
+        )
 
-    def patches(shared, members):
-        params, spectra = shared
-
-        def one(member):
+        def patch(member):
             own = jax.tree.map(lambda x: x[member][None], spectra)
             return jax.nn.softmax(network.apply({"params": params}, own, method="patches")[0])
 
-        return lax.map(one, members, batch_size=64)
+        return lax.map(patch, members, batch_size=64)
 
-    find, read = (spread_evenly(program, devices, method=method) for program in (positions, patches))
+    run = spread_evenly(program, devices, method=method)
     shared = put_everywhere(params, devices)
 
     def mapper(window: Window) -> Map:
-        spectra = find(shared, np.concatenate([tiles for tiles, _ in cut(window)]))
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), spectra)
-        probability = np.asarray(read((shared, put_everywhere(flat, devices)), members))
+        probability = run(shared, (members, np.concatenate([tiles for tiles, _ in cut(window)])))
         ends = np.cumsum([level.rows * level.cols for level in found])[:-1]
         maps = [
             part.reshape(level.rows, level.cols, -1)

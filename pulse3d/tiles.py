@@ -20,6 +20,8 @@ from pulse3d.errors import InputError
 Window = Float[np.ndarray, "time height width channel"]
 Map = Float[np.ndarray, "row col class"]
 
+DEVICE = "device"  # the axis of devices
+
 
 def grid_shape(frame_shape: tuple[int, ...], patch_px: int, stride_px: int) -> tuple[int, int]:
     """Rows and columns of patches that fit a frame (height, width); raises InputError if none does."""
@@ -86,17 +88,18 @@ def spread(
 ) -> Callable[[Any, Any], Any]:
     """Runs a per-device program(params, items) on every device; all arrays have an axis of devices first.
 
-    method: "pmap", or "shard_map" for `jit(shard_map)`, its successor.
+    The program may talk to the other devices along the axis `DEVICE`. method: "pmap", or "shard_map"
+    for `jit(shard_map)`, its successor.
     """
     if method == "pmap":
-        return jax.pmap(program, devices=devices)
-    mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
+        return jax.pmap(program, axis_name=DEVICE, devices=devices)
+    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
 
     def on_one_device(params, items):
         own = jax.tree.map(lambda x: x[0], (params, items))
         return jax.tree.map(lambda x: x[None], program(*own))
 
-    spec = PartitionSpec("device")
+    spec = PartitionSpec(DEVICE)
     return jax.jit(jax.shard_map(on_one_device, mesh=mesh, in_specs=(spec, spec), out_specs=spec))
 
 
@@ -104,10 +107,10 @@ def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
     """A tree of arrays with a copy for every device, as `spread_evenly` takes it."""
     if len(devices) == 1:
         return jax.tree.map(lambda x: jax.device_put(jnp.asarray(x)[None], devices[0]), values)
-    mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
+    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(
         jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), values),
-        NamedSharding(mesh, PartitionSpec("device")),
+        NamedSharding(mesh, PartitionSpec(DEVICE)),
     )
 
 
@@ -118,19 +121,21 @@ def spread_evenly(
 
     shared: from `put_everywhere`. items and results: arrays or trees of arrays with the items
     along the first axis. What is missing to equal shares is filled with zeros and cut off again.
+    Arrays of different numbers of items are shared out each by itself; there are as many results as the
+    first has.
     """
     run = spread(program, devices, method=method)
-    mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,), devices=devices)
-    split = NamedSharding(mesh, PartitionSpec("device"))
+    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
+    split = NamedSharding(mesh, PartitionSpec(DEVICE))
 
     def on_all(shared: Any, items: Any) -> Any:
         count = len(jax.tree.leaves(items)[0])
 
         def share(x):
-            filled = jnp.pad(jnp.asarray(x), [(0, -count % len(devices)), *[(0, 0)] * (x.ndim - 1)])
+            filled = jnp.pad(jnp.asarray(x), [(0, -len(x) % len(devices)), *[(0, 0)] * (x.ndim - 1)])
             return jax.device_put(filled.reshape(len(devices), -1, *x.shape[1:]), split)
 
-        results = run(shared, jax.tree.map(share, items))
+        results = jax.device_get(run(shared, jax.tree.map(share, items)))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
 
     return on_all
