@@ -37,11 +37,12 @@ from pulse3d.tiles import (
 class DenseParams(NamedTuple):
     """The parameters laid out for tiles of one size.
 
-    spectrum: conjugate 2-D spectra of the kernel, (frequency, tap x channel, filter).
+    spectrum: conjugate 2-D spectra of the kernel, their real and imaginary parts and the sum of both:
+    3 x (frequency, tap x channel, filter).
     kernel_sum: the convolution of a constant 1, (filter,).
     """
 
-    spectrum: Array
+    spectrum: tuple[Array, Array, Array]
     kernel_sum: Array
     convolution_bias: Array
     hidden: dict[str, Array]
@@ -53,8 +54,9 @@ def dense_params(params: model.Params, tile_shape: tuple[int, int]) -> DensePara
     kernel = params["convolution"]["kernel"]
     taps, _, _, channels, filters = kernel.shape
     spectrum = jnp.conj(jnp.fft.rfft2(kernel, tile_shape, axes=(1, 2)))
+    spectrum = spectrum.transpose(1, 2, 0, 3, 4).reshape(-1, taps * channels, filters)
     return DenseParams(
-        spectrum=spectrum.transpose(1, 2, 0, 3, 4).reshape(-1, taps * channels, filters),
+        spectrum=(spectrum.real, spectrum.imag, spectrum.real + spectrum.imag),
         kernel_sum=kernel.sum((0, 1, 2, 3)),
         convolution_bias=params["convolution"]["bias"],
         hidden=params["hidden"],
@@ -65,13 +67,16 @@ def dense_params(params: model.Params, tile_shape: tuple[int, int]) -> DensePara
 def map_tile(
     dense: DenseParams, tile: Float[Array, "time height width channel"], config: Config, *, stride_px: int
 ) -> Float[Array, "row col class"]:
-    """The map of one tile, equal to the network on each of its patches."""
+    """The map of one tile, equal to the network on each of its patches.
+
+    Where each pixel's own mean is subtracted (`map.centre`), that has been done.
+    """
     patch_px, network = config.clip.patch_px, expect(config.model, ModelConfig)
     rows, cols = grid_shape(tile.shape[1:3], patch_px, stride_px)
     pool, (_, kernel_height, kernel_width) = network.pool, network.kernel
     pixel = config.map.centre == "pixel"
-    # Without its mean a tile keeps more digits in the Fourier transform.
-    tile = centre_patch(tile, config.map.centre)
+    if not pixel:  # without its mean a tile keeps more digits in the Fourier transform
+        tile = centre_patch(tile, config.map.centre)
     features = _pool_everywhere(_convolve_tile(dense, tile, config), pool) + dense.convolution_bias
 
     def pooled_cells(length, kernel):
@@ -110,13 +115,24 @@ def _convolve_tile(dense: DenseParams, tile: Array, config: Config) -> Array:
     spectrum = jnp.fft.rfft2(tile, axes=(1, 2)).transpose(1, 2, 0, 3)
     frequencies = spectrum.shape[:2]
     shifted = jnp.stack([spectrum[:, :, t : t + taps] for t in range(times)], axis=2)
-    shifted = shifted.reshape(dense.spectrum.shape[0], times, dense.spectrum.shape[1])
-    # Full float32: the reduced precision of accelerators would not keep the map exact.
-    batched = (((2,), (1,)), ((0,), (0,)))
-    product = lax.dot_general(shifted, dense.spectrum, batched, precision=lax.Precision.HIGHEST)
+    shifted = shifted.reshape(-1, times, dense.spectrum[0].shape[1])
+    product = _complex_product(shifted, *dense.spectrum)
     product = product.reshape(*frequencies, times, -1).transpose(2, 3, 0, 1)
     video = jnp.fft.irfft2(product, (height, width))
     return video[:, :, : height - kernel_height + 1, : width - kernel_width + 1].transpose(0, 2, 3, 1)
+
+
+def _complex_product(x: Array, real: Array, imaginary: Array, both: Array) -> Array:
+    """x (real + i imaginary), frequency by frequency, by three real products instead of four (Gauss).
+
+    On a CPU this takes 60 % of the time of the complex product.
+    """
+    # Full float32: the reduced precision of accelerators would not keep the map exact.
+    batched, full = (((2,), (1,)), ((0,), (0,))), lax.Precision.HIGHEST
+    first = lax.dot_general(x.real, real, batched, precision=full)
+    second = lax.dot_general(x.imag, imaginary, batched, precision=full)
+    third = lax.dot_general(x.real + x.imag, both, batched, precision=full)
+    return lax.complex(first - second, third - first - second)
 
 
 def _pool_everywhere(features: Array, pool: int) -> Array:
@@ -160,13 +176,16 @@ def make_mapper(
 
     def program(dense, tiles):
         # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
-        return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride), tiles, batch_size=4)
+        return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride), tiles, batch_size=6)
 
     run = spread_evenly(program, devices, method=method)
     shared = put_everywhere(dense_params(params, tile_shape), devices)
 
     def mapper(window: Window) -> Map:
-        tiles, counts = cut_tiles(np.asarray(window, np.float32), tile_shape, patch_px, stride)
+        window = np.asarray(window, np.float32)
+        if config.map.centre == "pixel":
+            window = window - window.mean(0)
+        tiles, counts = cut_tiles(window, tile_shape, patch_px, stride)
         return join_tiles(np.asarray(run(shared, tiles)), counts, grid)
 
     return mapper

@@ -125,7 +125,10 @@ def follow(
     source: video.Video, frames: Frames, weights: Weights, step_s: float, mapper: Mapper
 ) -> Iterator[stream.WindowResult]:
     """The windows of a source, decoded by a thread of its own."""
-    return stream.map_stream(video.read_ahead(frames, ahead=8), weights, step_s=step_s, mapper=mapper)
+    # two at a time on one device; several devices talk to each other, which two threads would mix up
+    ahead = 1 if jax.local_device_count() == 1 else 0
+    frames = video.read_ahead(frames, ahead=8)
+    return stream.map_stream(frames, weights, step_s=step_s, mapper=mapper, ahead=ahead)
 
 
 def write_map(

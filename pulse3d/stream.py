@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import NamedTuple
 
@@ -45,6 +47,7 @@ def map_stream(
     start_s: float | None = None,
     devices: list[jax.Device] | None = None,
     mapper: Callable[[Window], Map] | None = None,
+    ahead: int = 0,
 ) -> Iterator[WindowResult]:
     """Maps each window of the network's length, every `step_s` seconds, as soon as it is whole.
 
@@ -55,7 +58,9 @@ def map_stream(
     whose time does not rise are left out. Images: (height, width[, 3]) of one size, uint8 or float of
     0...1. weights: or their name, as of `checkpoint.load_weights`. stride_px, step_s: by default
     the config's. start_s: where the first window starts; by default at the first frame. mapper: by
-    default `mapping.make_mapper` over all local devices. Looks only back, and memory does not grow.
+    default `mapping.make_mapper` over all local devices. ahead: so many windows more are mapped at the
+    same time, which keeps a CPU busier, for sources that do not wait for time to pass. Looks only back, and
+    memory does not grow.
     Raises InputError for other images, and for frames smaller than a patch.
     """
     weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
@@ -75,8 +80,8 @@ def map_stream(
     cells = (video.Frame(time_s - start_s, read(image)) for time_s, image in chain([first], rising))
     images = (f.image for f in video.resample(cells, clip.fps, average=config.map.average_frames))
     follow = readout.Follower(axis, config.readout, step_s=step / clip.fps, window_s=clip.duration_s)
-    for index, window in mapping.sliding_windows(images, clip.frames, step):
-        probability = mapper(window)
+    windows = mapping.sliding_windows(images, clip.frames, step)
+    for index, window, probability in _map_each(windows, mapper, ahead=ahead):
         evidence = readout.evidence(probability, config.readout, odds=config.generator.no_pulse_clips)
         reading = follow(evidence)
         traces = amplitude.patch_traces(window, patch=layout.patch, stride=layout.stride)
@@ -92,6 +97,21 @@ def map_stream(
             amplitude_percent=strength,
             snr_db=clearness,
         )
+
+
+def _map_each(
+    windows: Iterable[tuple[int, Window]], mapper: Callable[[Window], Map], *, ahead: int
+) -> Iterator[tuple[int, Window, Map]]:
+    """(index, window, map) of each window in order; `ahead` later ones are being mapped meanwhile."""
+    with ThreadPoolExecutor(ahead + 1) as threads:
+        waiting: deque[tuple[int, Window, Future[Map]]] = deque()
+        for index, window in windows:
+            waiting.append((index, window, threads.submit(mapper, window)))
+            if len(waiting) > ahead:
+                index, window, mapped = waiting.popleft()
+                yield index, window, mapped.result()
+        for index, window, mapped in waiting:
+            yield index, window, mapped.result()
 
 
 def _rising(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[video.Frame]:

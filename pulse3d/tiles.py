@@ -132,8 +132,9 @@ def spread_evenly(
         count = len(jax.tree.leaves(items)[0])
 
         def share(x):
-            filled = jnp.pad(jnp.asarray(x), [(0, -len(x) % len(devices)), *[(0, 0)] * (x.ndim - 1)])
-            return jax.device_put(filled.reshape(len(devices), -1, *x.shape[1:]), split)
+            if missing := -len(x) % len(devices):
+                x = np.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)])
+            return jax.device_put(x.reshape(len(devices), -1, *x.shape[1:]), split)
 
         results = jax.device_get(run(shared, jax.tree.map(share, items)))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)

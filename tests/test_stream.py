@@ -105,3 +105,12 @@ def test_weights_go_by_name():
 def test_too_short_a_video_has_no_window(toy, weights):
     source = video.from_array(np.zeros((10, 8, 8), np.uint8), fps=15.0)
     assert list(stream.map_stream(source.frames(), weights)) == []
+
+
+def test_mapping_ahead_changes_nothing(toy, weights):
+    frames = np.random.default_rng(0).integers(0, 255, (60, 14, 20, 3)).astype(np.uint8)
+    pairs = [(index / 15, frame) for index, frame in enumerate(frames)]
+    one = jax.devices()[:1]
+    alone, ahead = (list(stream.map_stream(pairs, weights, step_s=0.4, devices=one, ahead=n)) for n in (0, 2))
+    assert len(alone) == 7
+    jax.tree.map(np.testing.assert_array_equal, alone, ahead)
