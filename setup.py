@@ -15,7 +15,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["pulse3d", "launch"],
+    packages=["pulse3d", "launch", "launch.benchmarks"],
     package_data={"pulse3d": ["weights/*.npz", "py.typed"]},
     python_requires=">=3.11",
     install_requires=[

@@ -9,6 +9,7 @@ import pytest
 from conftest import replace
 
 from launch import benchmark
+from launch.benchmarks import base, videos
 from pulse3d import checkpoint, config, model, timing, video
 
 
@@ -29,8 +30,8 @@ def bench(toy, toy_skin, tmp_path, monkeypatch):
         return checkpoint.Weights(jax.tree.map(jax.numpy.asarray, params), presets[name], {}, name)
 
     monkeypatch.setattr(checkpoint, "load_weights", load)
-    sizes = dataclasses.replace(benchmark.SMALL, frame=(48, 64), matrix=64, array=1000)
-    return benchmark.Bench(sizes, 2, tuple(jax.devices()[:1]), 2, tmp_path)
+    sizes = dataclasses.replace(base.SMALL, frame=(48, 64), matrix=64, array=1000)
+    return base.Bench(sizes, 2, tuple(jax.devices()[:1]), 2, tmp_path)
 
 
 def check(figures, count):
@@ -39,7 +40,7 @@ def check(figures, count):
     for figure in figures:
         for measured in (figure.ratio, *figure.costs.values()):
             assert 0 < measured.lowest <= measured.median <= measured.highest < np.inf, figure
-        values = json.loads(json.dumps(benchmark.as_json(figure)))
+        values = json.loads(json.dumps(base.as_json(figure)))
         assert values["ratio"]["median"] == figure.ratio.median
 
 
@@ -55,7 +56,7 @@ def test_row(bench, row, figures):
 def test_row_with_keras(bench, row):
     try:
         check(benchmark.ROWS[row](bench), 2)
-    except benchmark.NotHere as why:
+    except base.NotHere as why:
         pytest.skip(str(why))
 
 
@@ -67,8 +68,8 @@ def test_rows_of_videos(bench, monkeypatch):
         asked.append((path.name, name, *options))
         return timing.Usage(2 + 0.1 * video.open_video(path).duration_s, 100 * 10**6)
 
-    monkeypatch.setattr(benchmark, "predict", predict)
-    figures = benchmark.predict_row(bench)
+    monkeypatch.setattr(videos, "predict", predict)
+    figures = videos.predict_row(bench)
     check(figures, 6 + 8)
     assert figures[0].ratio.median == pytest.approx(12 / 3.2, rel=0.01)
     assert figures[0].costs["minute of video"].median == pytest.approx(3.2 * 5, rel=0.01)
@@ -78,21 +79,21 @@ def test_rows_of_videos(bench, monkeypatch):
     assert sum(shares) == pytest.approx(1, abs=0.05)
     # the cache is filled first
     assert asked[:2] == [("clip.mp4", "default"), ("clip.mp4", "paper")]
-    check(benchmark.memory_row(bench), 1)
+    check(videos.memory_row(bench), 1)
 
 
 def test_the_whole_schedule_is_for_accelerators(bench):
-    with pytest.raises(benchmark.NotHere, match="accelerator"):
-        benchmark.schedule_row(bench)
+    with pytest.raises(base.NotHere, match="accelerator"):
+        benchmark.ROWS["schedule"](bench)
 
 
 def test_table_has_a_line_for_every_figure(bench):
     spread = timing.spread(np.array([2.0, 3.0, 7.0]))
-    figure = benchmark.Figure("this over that", spread, {"this": spread, "that": spread}, "s")
+    figure = base.Figure("this over that", spread, {"this": spread, "that": spread}, "s")
     result = {
         "machine": timing.describe_machine(bench.devices[0]) | {"devices": 1},
         "repeats": 3,
-        "figures": [{"row": "dense"} | benchmark.as_json(figure)],
+        "figures": [{"row": "dense"} | base.as_json(figure)],
         "skipped": {"keras": "not installed"},
     }
     lines = benchmark.make_table(result).splitlines()

@@ -50,7 +50,7 @@ def test_imports_go_one_way(module):
 
 
 def test_one_owner_per_side_effect():
-    for path in [*(ROOT / "pulse3d").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
+    for path in [*(ROOT / "pulse3d").glob("*.py"), *(ROOT / "launch").rglob("*.py")]:
         for source, _ in imports(path):
             owners = OWNERS.get(source.split(".")[0])
             assert owners is None or path.stem in owners, f"{path.name} imports {source}"

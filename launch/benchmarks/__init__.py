@@ -1,0 +1,1 @@
+"""The rows of `launch.benchmark`, by what they measure."""

@@ -1,0 +1,76 @@
+"""Training and the dense map against the ceilings of this machine."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from launch.benchmarks.base import Bench, Figure
+from launch.benchmarks.maps import map_at_stride_1
+from launch.benchmarks.training import make_step, training_config
+from pulse3d import checkpoint, timing
+from pulse3d.timing import Contender
+
+
+def count(program: jax.stages.Lowered | jax.stages.Compiled, what: str) -> float:
+    """What XLA counts in a program: "flops", of Lowered, or "bytes accessed", of Compiled; nan if nothing."""
+    return float((program.cost_analysis() or {}).get(what, np.nan))
+
+
+def make_ceilings(bench: Bench) -> dict[str, Contender]:
+    """A matrix product (its work is FLOP) and a sweep through memory (bytes)."""
+    size = bench.sizes.matrix
+    multiply = jax.jit(lambda a, b: a @ b)
+    sweep = jax.jit(lambda x: x + 1)
+    array = jnp.zeros(bench.sizes.array, jnp.float32)
+    contenders = {"memory": Contender(lambda: sweep(array), 2 * array.nbytes)}
+    for kind in ("float32", "bfloat16"):
+        matrix = jax.random.normal(jax.random.key(0), (size, size)).astype(kind)
+        contenders[f"matrix product in {kind}"] = Contender(
+            functools.partial(multiply, matrix, matrix), 2 * size**3
+        )
+    return contenders
+
+
+def roofline_row(bench: Bench) -> list[Figure]:
+    """Training and the dense map against the matrix product and the memory of this machine."""
+    ceilings = make_ceilings(bench)
+    contenders, peak = dict(ceilings), "matrix product in float32"
+    floors = {}
+    for preset in ("paper", "default"):
+        for compute in ("float32",) if bench.on_cpu else ("float32", "bfloat16"):
+            settings = training_config(bench, preset, compute=compute)
+            step, lowered = make_step(bench, settings)
+            flops = count(lowered, "flops")
+            name = f"training of `{preset}` in {compute}"
+            contenders[name] = dataclasses.replace(step, work=flops)
+            floors[name] = flops, count(lowered.compile(), "bytes accessed")
+    paper = checkpoint.load_weights("paper")
+    dense = map_at_stride_1(bench, paper)
+    # What no sharing removes: two dense layers for every patch. The shared convolution is not counted.
+    per_patch = 2 * sum(paper.params[layer]["kernel"].size for layer in ("hidden", "classes"))
+    name = "dense map of `paper` at stride 1 px, its dense layers alone"
+    contenders[name] = dataclasses.replace(dense, work=dense.work * per_patch)
+    floors[name] = float(contenders[name].work), 0.0
+    times = timing.side_by_side(contenders, repeats=bench.repeats)
+    half = "matrix product in bfloat16"
+    rates = {n: timing.spread(1e-9 / times[n]) for n in (half, peak)}
+    figures = [Figure(f"{half} over float32", timing.spread(times[peak] / times[half]), rates, "GFLOP/s")]
+    for name, (flops, moved) in floors.items():
+        product = half if "bfloat16" in name else peak
+        rates = {n: timing.spread(1e-9 / times[n]) for n in (name, product)}
+        ratio = timing.spread(times[product] / times[name])
+        figures.append(Figure(f"{name}: share of the {product}", ratio, rates, "GFLOP/s"))
+        if moved:
+            rate = timing.spread(1e-9 * moved / flops / times[name])
+            figures.append(
+                Figure(
+                    f"{name}: share of the memory's rate, by XLA's count of bytes",
+                    timing.spread(times["memory"] * moved / flops / times[name]),
+                    {name: rate, "memory": timing.spread(1e-9 / times["memory"])},
+                    "GB/s",
+                )
+            )
+    return figures
