@@ -11,7 +11,7 @@ current rate with every window until it ends or Ctrl-C; it is seen once, so ther
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -35,10 +35,11 @@ _WEIGHTS = flags.DEFINE_string(
 _FPS = flags.DEFINE_float("fps", None, "Frames per second, where the input has no time stamps.")
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
 _STEP = flags.DEFINE_float("step_s", None, "Seconds between windows.", lower_bound=1e-3)
+_FIGURE = flags.DEFINE_enum("figure", None, ["pdf", "svg"], "Also writes the figures in this format.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
 
-AHEAD = 8  # frames that are decoded or drawn while others are mapped or encoded
-FILES = ("rates.csv", "map.npz", "map.png", "overlay.mp4", "summary.json")
+OVERLAY_WIDTH_PX = 960  # at most
+FILES = ("rates.csv", "map.npz", "map.png", "companion.png", "overlay.mp4", "summary.json")
 
 
 def main() -> None:
@@ -96,18 +97,19 @@ def follow_live(source, frames, weights, step_s, mapper) -> Iterator[stream.Wind
 def draw(found: result.Result, source: video.Video) -> None:
     """Writes map.png and, if the source can be seen again, overlay.mp4."""
     title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
-    plots.save_figure(plots.map_figure(found, title=title), found.folder / "map.png")
+    for name, make in (("map", plots.map_figure), ("companion", plots.companion_figure)):
+        figure = make(found, title=title)
+        for kind in ("png", *([_FIGURE.value] if _FIGURE.value else [])):
+            plots.save_figure(figure, found.folder / f"{name}.{kind}")
     if source.live:
         return
-    frames = tqdm.tqdm(
-        video.read_ahead(source.frames(), ahead=AHEAD),
-        total=round(source.duration_s * source.fps),
-        unit="frame",
-        desc="overlay",
-        disable=None,
-    )
-    overlay = plots.overlay_frames(frames, found)
-    video.write_mp4(found.folder / "overlay.mp4", video.read_ahead(overlay, ahead=AHEAD), source.fps)
+
+    def watch(pictures: Iterator[video.Picture]) -> Iterable[video.Picture]:
+        total = round(source.duration_s * source.fps)
+        return tqdm.tqdm(pictures, total=total, unit="frame", desc="overlay", disable=None)
+
+    shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX)
+    video.write_overlay(found.folder / "overlay.mp4", source, plots.overlay_layers(found, shape), watch=watch)
 
 
 def report(out: Path, summary: dict) -> None:

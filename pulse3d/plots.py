@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from pulse3d import metrics
 from pulse3d.evaluation import Scored
 from pulse3d.logbook import read_rows
 from pulse3d.readout import Reading
 from pulse3d.result import Result
-from pulse3d.video import Frame
 
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
+AMPLITUDE_COLOURS = "magma"
+FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+MAP_OPACITY = 0.7  # of what is certain, over the video
 CHANNEL_COLOURS = ("#cc3311", "#117733", "#4477aa")  # red, green, blue
 # Of the methods, in the order given; told apart by the colour-blind (Okabe and Ito, 2008).
 METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.45")
@@ -101,10 +105,17 @@ def clips_figure(
     return figure
 
 
-def rate_range(rate_bpm: Float[np.ndarray, "..."]) -> tuple[float, float]:
-    """Limits of the colour bar in bpm: most of the rates shown, at least 40 bpm wide."""
-    known = rate_bpm[np.isfinite(rate_bpm)]
-    low, high = np.percentile(known, [2, 98]) if known.size else (60.0, 100.0)
+def rate_range(
+    rate_bpm: Float[np.ndarray, "..."], confidence: Float[np.ndarray, "..."] | None = None
+) -> tuple[float, float]:
+    """Limits of the colour bar in bpm: most of the rates shown, at least 40 bpm wide.
+
+    confidence: where given, of those that are at least half as sure as the surest.
+    """
+    known = np.isfinite(rate_bpm)
+    if confidence is not None and known.any():
+        known &= confidence >= confidence[known].max() / 2
+    low, high = np.percentile(rate_bpm[known], [2, 98]) if known.any() else (60.0, 100.0)
     centre, half = (low + high) / 2, max(high - low, 40.0) / 2
     return float(max(centre - half, 0.0)), float(centre + half)
 
@@ -116,77 +127,223 @@ def caption(reading: Reading) -> str:
     return f"{reading.rate_bpm:.0f} bpm ({reading.low_bpm:.0f}-{reading.high_bpm:.0f})"
 
 
-def map_figure(result: Result, *, title: str) -> Figure:
-    """Frame, rate map and confidence side by side: medians over time, where most windows have a pulse."""
-    image, extent = result.frame, result.extent_px
-    seen = np.isfinite(result.rate_bpm).mean(0) > 0.5
-    rate_bpm = np.full(seen.shape, np.nan)
-    rate_bpm[seen] = np.nanmedian(result.rate_bpm[:, seen], axis=0)
-    confidence = result.confidence.mean(0)
+def map_figure(result: Result, *, title: str = "") -> Figure:
+    """Frame, rate map and confidence, and below them the rate over time.
+
+    The maps are medians over time, where most windows have a pulse, each as opaque as it is sure.
+    """
+    rate_bpm, confidence = median_map(result.rate_bpm), result.confidence.mean(0)
+    low, high = rate_range(rate_bpm, confidence)
+    panels = [
+        Panel("frame", None, "", "", 0.0, 1.0),
+        Panel("pulse rate", rate_bpm, "pulse rate (bpm)", RATE_COLOURS, low, high),
+        Panel("confidence", confidence, "confidence (0 to 1)", CONFIDENCE_COLOURS, 0.0, 1.0),
+    ]
+    return _panels_figure(result, panels, confidence, title=title, trace=True)
+
+
+def companion_figure(result: Result, *, title: str = "") -> Figure:
+    """How strongly and how clearly every place pulsates at the rate of the moment: medians over time."""
+    amplitude, snr = median_map(result.amplitude_percent), median_map(result.snr_db)
+    known = np.isfinite(amplitude)
+    most = float(np.percentile(amplitude[known], 98)) if known.any() else 1.0
+    panels = [
+        Panel("frame", None, "", "", 0.0, 1.0),
+        Panel("amplitude", amplitude, "amplitude of green (% of its mean)", AMPLITUDE_COLOURS, 0.0, most),
+        Panel("signal-to-noise ratio", snr, "SNR at the pulse rate (dB)", CONFIDENCE_COLOURS, -15.0, 10.0),
+    ]
+    note = "not a map of perfusion: light, motion and the camera's noise are in it"
+    return _panels_figure(result, panels, None, title=f"{title}\n{note}" if title else note)
+
+
+def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray, "row col"]:
+    """The median over time of every place that has a value in most windows; nan elsewhere."""
+    seen = np.isfinite(values).mean(0) > 0.5
+    median = np.full(seen.shape, np.nan)
+    median[seen] = np.nanmedian(values[:, seen], axis=0)
+    return median
+
+
+class Panel(NamedTuple):
+    """A map over the frame: its name, values (None: the frame alone), and its scale of colours."""
+
+    name: str
+    values: np.ndarray | None
+    label: str
+    colours: str
+    low: float
+    high: float
+
+
+def _panels_figure(
+    result: Result, panels: list[Panel], opacity: np.ndarray | None, *, title: str, trace: bool = False
+) -> Figure:
+    """Panels side by side, each a map over the frame in grey, and the rate over time below them."""
+    image = result.frame if result.frame.dtype == np.uint8 else (255 * result.frame).astype(np.uint8)
     height, width = image.shape[:2]
-    figure = Figure(figsize=(13, 13 / 3.2 * height / width + 0.9), layout="constrained")
-    frame, rates, sure = figure.subplots(1, 3)
-    for axes, name in ((frame, "frame"), (rates, "pulse rate"), (sure, "confidence")):
-        axes.imshow(image if axes is frame else np.full_like(image, 235), extent=(0, width, height, 0))
-        axes.set(title=name, xlim=(0, width), ylim=(height, 0), xlabel="px")
-    low, high = rate_range(rate_bpm)
-    shown = rates.imshow(
-        np.ma.masked_invalid(rate_bpm),
-        cmap=RATE_COLOURS,
-        vmin=low,
-        vmax=high,
-        extent=extent,
-        interpolation="nearest",
-    )
-    figure.colorbar(shown, ax=rates, label="pulse rate (bpm); grey: no pulse", shrink=0.8, extend="both")
-    shown = sure.imshow(
-        confidence, cmap=CONFIDENCE_COLOURS, vmin=0, vmax=1, extent=extent, interpolation="nearest"
-    )
-    figure.colorbar(shown, ax=sure, label="confidence (0-1)", shrink=0.8)
-    figure.suptitle(title)
+    # The frame's own shape, within reason: a figure as high as it is wide at most.
+    panel_height = 3.7 * min(max(height / width, 0.4), 1.6)
+    figure = Figure(figsize=(12.5, panel_height + 0.9 + 2.1 * trace), layout="constrained")
+    rows = [panel_height, 1.7] if trace else [panel_height]
+    grid = figure.add_gridspec(len(rows), 3, height_ratios=rows)
+    grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.6 + 0.25
+    for column, panel in enumerate(panels):
+        axes = figure.add_subplot(grid[0, column])
+        axes.imshow(image if panel.values is None else grey, extent=(0, width, height, 0))
+        axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+        axes.set_title(panel.name, fontsize=11, loc="left")
+        if panel.values is None:
+            continue
+        alpha = np.isfinite(panel.values) * (1.0 if opacity is None else np.clip(opacity * 1.2, 0, 1)) * 0.9
+        shown = axes.imshow(
+            np.nan_to_num(panel.values),
+            cmap=panel.colours,
+            vmin=panel.low,
+            vmax=panel.high,
+            extent=result.extent_px,
+            alpha=alpha,
+            interpolation="nearest",
+        )
+        shown.set_clip_path(Rectangle((0, 0), width, height, transform=axes.transData))
+        solid = ScalarMappable(shown.norm, shown.cmap)  # a bar of its own: that of the map would be faded
+        bar = figure.colorbar(solid, ax=axes, label=panel.label, shrink=0.85, extend="both", pad=0.02)
+        bar.outline.set_visible(False)
+    if trace:
+        _draw_trace(figure.add_subplot(grid[1, :]), result)
+    if title:
+        figure.suptitle(title, fontsize=11)
     return figure
 
 
-def overlay_frames(
-    frames: Iterable[Frame], result: Result, *, max_width_px: int = 960
-) -> Iterator[np.ndarray]:
-    """Each frame with the map of the nearest window over it, as opaque as it is sure.
+def _draw_trace(axes: Axes, result: Result) -> None:
+    """The pulse rate over time with its interval."""
+    share = round(100 * result.summary.get("interval", 0.9))
+    if np.isfinite(result.pulse_rate_bpm).any():
+        colour, marker = METHOD_COLOURS[0], "o" if len(result.time_s) < 3 else ""
+        band = axes.fill_between(
+            result.time_s, result.low_bpm, result.high_bpm, color=colour, alpha=0.2, lw=0
+        )
+        band.set_label(f"{share} % interval")
+        axes.plot(result.time_s, result.pulse_rate_bpm, color=colour, marker=marker, label="rate")
+        axes.set_ylim(*rate_range(np.concatenate([result.low_bpm, result.high_bpm])))
+        axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+    else:
+        axes.text(0.5, 0.5, "no pulse found", transform=axes.transAxes, ha="center", va="center", color="0.3")
+        axes.set_yticks([])
+    first, last = float(result.time_s[0]), float(result.time_s[-1])
+    axes.set_xlim(first - 0.5, max(last, first) + 0.5)
+    axes.set_xlabel("time (s), centre of the window", fontsize=9)
+    axes.set_ylabel("pulse rate (bpm)", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
 
-    Yields uint8 RGB images, at most `max_width_px` wide.
+
+def overlay_layers(result: Result, shape: tuple[int, int]) -> Iterator[tuple[float, np.ndarray]]:
+    """What lies over the frames: (time in s from which it is shown, RGBA image of `shape`), one per window.
+
+    The rate map, as opaque as it is sure; the running rate; the rate over time; a scale of colours. A
+    window is shown until the middle between its centre and the next one's.
     """
-    rate_bpm, confidence, extent = result.rate_bpm, result.confidence, result.extent_px
+    between = (result.time_s[1:] + result.time_s[:-1]) / 2
+    strip = _trace_strip(result, shape)
+    for index, time_s in enumerate([0.0, *between.tolist()]):
+        layer = _map_layer(result, index, shape)
+        strip(layer, index)
+        yield time_s, np.asarray(layer)
+
+
+def _map_layer(result: Result, index: int, shape: tuple[int, int]) -> Image.Image:
+    """The map of one window over a frame of that shape, smooth between the places."""
+    (height, width), (low, high) = shape, rate_range(result.rate_bpm, result.confidence)
+    scale = width / result.frame.shape[1]
+    rate_bpm, confidence = result.rate_bpm[index], result.confidence[index]
+    known = np.isfinite(rate_bpm)
+    colours = matplotlib.colormaps[RATE_COLOURS]((np.where(known, rate_bpm, low) - low) / (high - low))
+    colours[..., 3] = MAP_OPACITY * confidence * known
+    # Colours are stretched as far as they are opaque: what has no pulse has no colour to give.
+    small = Image.fromarray((255 * colours).astype(np.uint8)).convert("RGBa")
+    left, right, bottom, top = (round(v * scale) for v in result.extent_px)
+    stretched = small.resize((right - left, bottom - top), Image.Resampling.BILINEAR).convert("RGBA")
+    layer = Image.new("RGBA", (width, height))
+    layer.paste(stretched, (left, top))
+    return layer
+
+
+def _trace_strip(result: Result, shape: tuple[int, int]) -> Callable[[Image.Image, int], None]:
+    """A function that draws on a window's layer its rate, the rate over time and the scale of colours."""
+    (height, width), (low, high) = shape, rate_range(result.rate_bpm, result.confidence)
+    size = max(9, round(min(height, width) / 24))
+    font, small = (ImageFont.truetype(FONT, n) for n in (size, max(8, round(0.75 * size))))
+    dark, light, margin = (0, 0, 0, 150), (255, 255, 255, 255), max(2, size // 3)
     readings = zip(
         result.pulse_rate_bpm, result.low_bpm, result.high_bpm, result.pulse_confidence, strict=True
     )
     captions = [caption(Reading(*map(float, reading))) for reading in readings]
-    colours, (low, high) = matplotlib.colormaps[RATE_COLOURS], rate_range(rate_bpm)
-    current, tint, opacity = -1, Image.new("RGB", (1, 1)), Image.new("L", (1, 1))
-    for frame in frames:
-        image = frame.image if frame.image.dtype == np.uint8 else (frame.image * 255).astype(np.uint8)
-        scale, shown = min(1.0, max_width_px / image.shape[1]), Image.fromarray(image)
-        if scale < 1:
-            size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-            shown = shown.resize(size, Image.Resampling.BILINEAR)
-        nearest = int(abs(result.time_s - frame.time_s).argmin())
-        if nearest != current:
-            current = nearest
-            known = np.isfinite(rate_bpm[current])
-            values = colours((np.where(known, rate_bpm[current], low) - low) / (high - low))[..., :3]
-            box = [round(v * scale) for v in extent]
-            cover = (confidence[current] * known)[..., None] * 0.7
-            tint, opacity = (
-                Image.fromarray(
-                    (255 * _spread(v, box, (shown.height, shown.width))).astype(np.uint8).squeeze()
-                )
-                for v in (values, cover)
-            )
-            # The caption is the same for all frames of a window: it becomes part of what lies over them.
-            font = ImageFont.load_default(size=max(12, shown.height // 20))
-            for layer, fill, edge in ((tint, "white", "black"), (opacity, 255, 255)):
-                ImageDraw.Draw(layer).text(
-                    (8, 6), captions[current], font=font, fill=fill, stroke_width=2, stroke_fill=edge
-                )
-        yield np.asarray(Image.composite(tint, shown, opacity))
+    box = (round(0.62 * width), height - 4 * size, width - margin, height - margin)
+    answered = np.isfinite(result.pulse_rate_bpm)
+    floor, ceiling = rate_range(np.concatenate([result.low_bpm[answered], result.high_bpm[answered]]))
+    span_s = max(float(np.ptp(result.time_s)), 1e-6)
+
+    def place(time_s: float, rate_bpm: float) -> tuple[float, float]:
+        inner = size // 2
+        x = box[0] + inner + (box[2] - box[0] - 2 * inner) * (time_s - result.time_s[0]) / span_s
+        share = np.clip((rate_bpm - floor) / (ceiling - floor), 0, 1)
+        return x, box[3] - inner - (box[3] - box[1] - 2 * inner) * share
+
+    def background() -> Image.Image:
+        """What is the same for all windows: the band, the line and the scale of colours."""
+        under = Image.new("RGBA", (width, height))
+        draw = ImageDraw.Draw(under)
+        if len(result.time_s) > 1 and answered.any():
+            draw.rounded_rectangle(box, size // 3, fill=dark)
+            for first, last in _runs(answered):
+                every = range(first, last)
+                band = [place(result.time_s[i], result.low_bpm[i]) for i in every]
+                band += [place(result.time_s[i], result.high_bpm[i]) for i in reversed(every)]
+                if last - first > 1:
+                    draw.polygon(band, fill=(255, 255, 255, 70))
+                    line = [place(result.time_s[i], result.pulse_rate_bpm[i]) for i in every]
+                    draw.line(line, fill=light, width=max(1, size // 9))
+        if np.isfinite(result.rate_bpm).any():
+            ends = [f"{low:.0f}", f"{high:.0f} bpm"]
+            lengths = [round(draw.textlength(text, font=small)) for text in ends]
+            x, y, length = margin, height - round(1.6 * size), round(0.16 * width)
+            edge = x + sum(lengths) + length + 4 * margin
+            draw.rounded_rectangle((x, y, edge, height - margin), size // 3, fill=dark)
+            middle = (y + height - margin) / 2
+            draw.text((x + margin, middle), ends[0], font=small, fill=light, anchor="lm")
+            start = x + 2 * margin + lengths[0]
+            for step in range(length):
+                red, green, blue, _ = matplotlib.colormaps[RATE_COLOURS](step / length)
+                colour = tuple(round(255 * value) for value in (red, green, blue))
+                draw.line([(start + step, middle - size / 4), (start + step, middle + size / 4)], fill=colour)
+            draw.text((start + length + margin, middle), ends[1], font=small, fill=light, anchor="lm")
+        return under
+
+    under = background()
+
+    def draw_on(layer: Image.Image, index: int) -> None:
+        layer.alpha_composite(under)
+        draw = ImageDraw.Draw(layer)
+        words = captions[index]
+        left, top, right, bottom = draw.textbbox((2 * margin, 2 * margin), words, font=font)
+        draw.rounded_rectangle(
+            (left - margin, top - margin, right + margin, bottom + margin), size // 3, fill=dark
+        )
+        draw.text((2 * margin, 2 * margin), words, font=font, fill=light)
+        if answered[index] and len(result.time_s) > 1:
+            x, y = place(result.time_s[index], result.pulse_rate_bpm[index])
+            radius = max(2, size // 4)
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 210, 60, 255))
+
+    return draw_on
+
+
+def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First and end (exclusive) of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def rate_figure(scored: list[Scored], methods: list[str]) -> Figure:
@@ -335,19 +492,3 @@ def _finish(axes, *, beside: bool = False) -> None:
     axes.grid(alpha=0.3)
     place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {}
     axes.legend(frameon=False, fontsize=8, **place)
-
-
-def _spread(values: np.ndarray, box: list[int], shape: tuple[int, int]) -> np.ndarray:
-    """A coarse (row, col, n) map stretched over `box` (left, right, bottom, top) of an image; 0 around."""
-    left, right, bottom, top = box
-    rows = (np.arange(bottom - top) + 0.5) * values.shape[0] / (bottom - top) - 0.5
-    cols = (np.arange(right - left) + 0.5) * values.shape[1] / (right - left) - 0.5
-    grid = np.meshgrid(rows, cols, indexing="ij")
-    stretched = [
-        ndimage.map_coordinates(channel, grid, order=0, mode="nearest")
-        for channel in np.moveaxis(values, -1, 0)
-    ]
-    spread = np.zeros((*shape, values.shape[-1]), np.float32)
-    region = spread[max(top, 0) : bottom, max(left, 0) : right]
-    region[:] = np.stack(stretched, -1)[max(-top, 0) :, max(-left, 0) :][: region.shape[0], : region.shape[1]]
-    return spread

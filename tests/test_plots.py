@@ -1,11 +1,12 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pulse3d import evaluation, plots
+from pulse3d.readout import Reading
 from pulse3d.result import Result
-from pulse3d.video import Frame
 
 
 def made_result(rate_bpm, confidence):
@@ -24,35 +25,64 @@ def made_result(rate_bpm, confidence):
     )  # fmt: skip
 
 
-def overlay(rate_bpm, confidence, **options):
-    frames = [Frame(t, np.full((32, 40, 3), 100, np.uint8)) for t in (0.0, 1.0, 2.0)]
-    return list(plots.overlay_frames(frames, made_result(rate_bpm, confidence), **options))
+def layers(rate_bpm, confidence, shape=(320, 400)):
+    return list(plots.overlay_layers(made_result(rate_bpm, confidence), shape))
 
 
-def test_overlay_tints_only_where_there_is_a_pulse_and_confidence(monkeypatch):
-    monkeypatch.setattr(plots, "caption", lambda _: "")  # its letters would cover the map
+def test_map_lies_over_places_with_a_pulse_as_opaque_as_they_are_sure():
     rate = np.array([[70.0, np.nan], [70.0, 70.0]])
-    confidence = np.array([[1.0, 1.0], [0.0, 1.0]])
-    first, _, last = overlay(rate, confidence)
-    assert (first[6:26, 6:18] != 100).any(-1).all(), "left half: sure"
-    assert (first[6:26, 22:34] == 100).all(), "right half: no pulse"
-    assert (last[6:26, 6:18] == 100).all(), "left half: confidence 0"
-    assert (last[6:26, 22:34] != 100).any(-1).all(), "right half: sure"
-    for image in (first, last):
-        outside = np.ones((32, 40), bool)
-        outside[4:28, 4:36] = False
-        assert (image[outside] == 100).all()
+    confidence = np.array([[1.0, 1.0], [0.0, 0.5]])
+    (start, first), (change, last) = layers(rate, confidence)
+    assert (start, change) == (0.0, 1.0), "changes half way between the windows"
+    opacity = first[..., 3].astype(float)
+    np.testing.assert_allclose(opacity[100:240, 80:160], 255 * plots.MAP_OPACITY, atol=2)
+    assert (opacity[100:240, 260:340] == 0).all(), "right half: no pulse"
+    assert (opacity[:, 370:][100:240] == 0).all(), "beyond the map"
+    opacity = last[..., 3].astype(float)
+    assert (opacity[100:240, 80:160] == 0).all(), "left half: confidence 0"
+    np.testing.assert_allclose(opacity[100:240, 260:340], 0.5 * 255 * plots.MAP_OPACITY, atol=2)
 
 
-def test_overlay_is_as_opaque_as_it_is_confident():
-    rate = np.full((2, 2), 70.0)
-    weak, strong = (overlay(rate, np.full((2, 2), c))[0][20, 20].astype(float) for c in (0.3, 0.9))
-    np.testing.assert_allclose((strong - 100) / (weak - 100), 3, rtol=0.15)
+def test_layers_say_the_rate_or_that_there_is_none():
+    known = made_result(np.full((3, 2), 70.0), np.ones((3, 2)))
+    read = {"pulse_rate_bpm": np.array([70.0, 72.0, np.nan]), "low_bpm": np.array([66.0, 67.0, np.nan])}
+    known = dataclasses.replace(known, **read, high_bpm=np.array([75.0, 76.0, np.nan]))
+    images = [image for _, image in plots.overlay_layers(known, (320, 400))]
+    captions = [image[:40, :200] for image in images]
+    assert all((caption[..., 3] > 0).any() for caption in captions)
+    assert (captions[0] != captions[1]).any()
+    assert (captions[1] != captions[2]).any()
+    assert plots.caption(Reading(70.0, 66.0, 75.0, 0.9)) == "70 bpm (66-75)"
+    assert plots.caption(Reading(np.nan, np.nan, np.nan, 0.0)) == "no pulse"
 
 
-def test_overlay_of_large_video_is_shrunk_in_proportion():
-    image = overlay(np.full((2, 2), 70.0), np.ones((2, 2)), max_width_px=20)[0]
-    assert image.shape == (16, 20, 3)
+@pytest.mark.parametrize("shape", [(2, 2), (8, 8), (32, 1920), (1080, 1920)])
+def test_layers_have_any_shape(shape):
+    for _, image in layers(np.full((2, 2), 70.0), np.ones((2, 2)), shape):
+        assert (image.shape, image.dtype) == ((*shape, 4), np.uint8)
+
+
+def test_the_colour_bar_is_about_the_sure_places():
+    rates, confidence = np.array([60.0, 62.0, 190.0]), np.array([0.9, 0.8, 0.1])
+    np.testing.assert_allclose(plots.rate_range(rates, confidence), (41, 81), atol=0.1)
+
+
+def test_median_map_needs_most_windows():
+    values = np.array([[[1.0, np.nan]], [[3.0, np.nan]], [[np.nan, 5.0]]])
+    np.testing.assert_array_equal(plots.median_map(values), [[2.0, np.nan]])
+
+
+@pytest.mark.parametrize("rate", [70.0, np.nan])
+def test_figures_are_written_in_every_format_whole_or_not_at_all(tmp_path, rate):
+    known = made_result(np.full((2, 2), rate), np.ones((2, 2)))
+    for make in (plots.map_figure, plots.companion_figure):
+        figure = make(known, title="a")
+        for kind in ("png", "pdf", "svg"):
+            plots.save_figure(figure, tmp_path / f"{make.__name__}.{kind}", dpi=50)
+        with pytest.raises(ValueError, match="format"):
+            plots.save_figure(figure, tmp_path / "map.unknown")
+    assert len(list(tmp_path.iterdir())) == 6
+    assert "not a map of perfusion" in (tmp_path / "companion_figure.svg").read_text()
 
 
 @pytest.mark.parametrize(
@@ -65,15 +95,6 @@ def test_overlay_of_large_video_is_shrunk_in_proportion():
 )
 def test_colour_bar_spans_the_rates_shown_and_at_least_40_bpm(rates, expected):
     np.testing.assert_allclose(plots.rate_range(np.array(rates, float)), expected, atol=1e-6)
-
-
-def test_figure_is_written_whole_or_not_at_all(tmp_path):
-    figure = plots.map_figure(made_result(np.full((2, 2), 70.0), np.ones((2, 2))), title="a")
-    plots.save_figure(figure, tmp_path / "map.png")
-    assert [p.name for p in tmp_path.iterdir()] == ["map.png"]
-    with pytest.raises(ValueError, match="format"):
-        plots.save_figure(figure, tmp_path / "map.unknown")
-    assert [p.name for p in tmp_path.iterdir()] == ["map.png"]
 
 
 def scored(method, clip, truth, answer, *, half_bpm=5.0, confidence=0.8):

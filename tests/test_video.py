@@ -146,6 +146,9 @@ def test_rotation_metadata_turns_the_frame(tmp_path, matrix, clockwise):
     expected = np.rot90(frames[0], -clockwise)
     assert (source.height, source.width) == expected.shape[:2] == image.shape[:2]
     assert abs(image.astype(float) - expected).mean() < 4
+    nothing = np.zeros((*expected.shape[:2], 4), np.uint8)
+    turned = overlaid(tmp_path / "out.mp4", source, [(0.0, nothing)])[0].image
+    assert abs(turned.astype(float) - expected).mean() < 6
 
 
 def test_other_time_stamps_can_be_given_and_only_rising_ones_count():
@@ -252,6 +255,56 @@ def test_written_mp4_plays_everywhere(tmp_path):
     read = [f.image for f in video.open_video(tmp_path / "a.mp4").frames()]
     assert abs(np.mean(read, (1, 2, 3)) - frames[:, :32, :48].mean((1, 2, 3))).max() < 4
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def flat_layer(height, width, colour, opacity):
+    layer = np.zeros((height, width, 4), np.uint8)
+    layer[: height // 2] = (*colour, opacity)
+    return layer
+
+
+def overlaid(path, source, layers):
+    video.write_overlay(path, source, layers)
+    return list(video.open_video(path).frames())
+
+
+@pytest.mark.parametrize("kind", ["array", "file"])
+def test_layers_are_blended_with_the_frames(tmp_path, kind):
+    frames = np.broadcast_to(np.array([90, 120, 150], np.uint8), (20, 34, 50, 3))
+    source = video.from_array(frames, fps=10.0)
+    if kind == "file":
+        video.write_mp4(tmp_path / "a.mp4", frames, 10.0)
+        source = video.open_video(tmp_path / "a.mp4")
+    layers = [(0.0, flat_layer(34, 50, (250, 40, 60), 102)), (1.0, flat_layer(34, 50, (10, 200, 90), 204))]
+    out = overlaid(tmp_path / "out.mp4", source, layers)
+    assert len(out) == 20
+    np.testing.assert_allclose([f.time_s for f in out], np.arange(20) / 10, atol=1e-4)
+    for frame in out:
+        _, layer = layers[frame.time_s >= 1.0]
+        opacity = layer[..., 3:] / 255
+        expected = opacity * layer[..., :3] + (1 - opacity) * frames[0]
+        for half in (slice(2, 15), slice(19, 32)):  # colours run over an edge
+            np.testing.assert_allclose(frame.image[half], expected[half], atol=5)
+
+
+def test_overlay_keeps_uneven_times_and_turns_frames_upright(tmp_path):
+    times = np.cumsum([0.0, 0.03, 0.07, 0.05, 0.02, 0.1])
+    frames = [video.Frame(t, np.full((16, 16, 3), 40 * i, np.uint8)) for i, t in enumerate(times)]
+    source = video.Video("uneven", 16, 16, 20.0, 0.3, lambda: iter(frames))
+    out = overlaid(tmp_path / "out.mp4", source, [(0.0, np.zeros((16, 16, 4), np.uint8))])
+    np.testing.assert_allclose([f.time_s for f in out], times, atol=1e-4)
+    np.testing.assert_allclose([f.image.mean() for f in out], 40 * np.arange(6), atol=4)
+
+
+def test_overlay_is_even_and_not_wider_than_asked():
+    for (height, width), expected in (
+        ((480, 640), (480, 640)),
+        ((33, 49), (32, 48)),
+        ((1080, 1920), (540, 960)),
+        ((1, 2), (2, 2)),
+    ):
+        source = video.from_array(np.zeros((2, height, width), np.uint8), fps=30.0)
+        assert video.overlay_shape(source, max_width_px=960) == expected
 
 
 def test_failed_writing_leaves_nothing(tmp_path):

@@ -114,7 +114,7 @@ def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
         spent[piece] += time.perf_counter() - started
         return result
 
-    def decode(frames: Iterator[video.Frame]) -> Iterator[video.Frame]:
+    def decode(frames: Iterator[Any]) -> Iterator[Any]:
         while (frame := timed("decoding", lambda: next(frames, None))) is not None:
             yield frame
 
@@ -130,8 +130,10 @@ def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
     spent["averaging, resampling and read-out"] = mapped - spent["decoding"] - spent["the network"]
     decoded_before, started = spent["decoding"], time.perf_counter()
     plots.save_figure(plots.map_figure(found, title=name), bench.folder / "map.png")
-    overlay = plots.overlay_frames(decode(source.frames()), found)
-    video.write_mp4(bench.folder / "overlay.mp4", overlay, source.fps)
+    shape = video.overlay_shape(source, max_width_px=960)
+    video.write_overlay(
+        bench.folder / "overlay.mp4", source, plots.overlay_layers(found, shape), watch=decode
+    )
     spent["pictures"] = time.perf_counter() - started - (spent["decoding"] - decoded_before)
     return spent
 
