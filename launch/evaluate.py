@@ -28,7 +28,18 @@ import tqdm
 from absl import flags
 
 from launch import common
-from pulse3d import __version__, checkpoint, config, datasets, evaluation, files, mapping, plots, video
+from pulse3d import (
+    __version__,
+    checkpoint,
+    config,
+    datasets,
+    evaluation,
+    evaluation_plots,
+    files,
+    mapping,
+    plots,
+    video,
+)
 from pulse3d.errors import InputError
 
 _DATASET = flags.DEFINE_enum(
@@ -379,17 +390,17 @@ def draw(out: Path, scored: list[evaluation.Scored]) -> None:
     """Writes the figures; those of agreement are of the recordings with a contact pulse, if any."""
     methods = list(dict.fromkeys(s.method for s in scored))
     for clip in dict.fromkeys(s.clip for s in scored):
-        figure = plots.rate_figure([s for s in scored if s.clip == clip], methods)
+        figure = evaluation_plots.rate_figure([s for s in scored if s.clip == clip], methods)
         plots.save_figure(figure, out / f"rate_{files.safe_name(clip)}.png", dpi=110)
     known = [s for s in scored if s.kind != datasets.NO_PULSE]
     contact = [s for s in known if s.kind == datasets.PPG] or known
     if not known:
         return
-    plots.save_figure(plots.errors_figure(known, methods), out / "errors.png")
-    plots.save_figure(plots.bland_altman_figure(contact, methods), out / "bland_altman.png")
-    plots.save_figure(plots.scatter_figure(contact, methods), out / "scatter.png")
+    plots.save_figure(evaluation_plots.errors_figure(known, methods), out / "errors.png")
+    plots.save_figure(evaluation_plots.bland_altman_figure(contact, methods), out / "bland_altman.png")
+    plots.save_figure(evaluation_plots.scatter_figure(contact, methods), out / "scatter.png")
     if any(np.isfinite(s.answers.confidence).any() for s in contact):
-        plots.save_figure(plots.reliability_figure(contact, methods), out / "reliability.png")
+        plots.save_figure(evaluation_plots.reliability_figure(contact, methods), out / "reliability.png")
 
 
 if __name__ == "__main__":

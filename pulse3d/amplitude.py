@@ -39,22 +39,23 @@ def at_rate(
     """
     if not np.isfinite(rate_bpm):
         return (np.full(trace.shape[1:], np.nan, np.float32),) * 2
-    time = np.arange(len(trace)) - (len(trace) - 1) / 2
-    flat = trace.reshape(len(trace), -1).astype(np.float64)
+    time = (np.arange(len(trace)) - (len(trace) - 1) / 2).astype(np.float32)
+    flat = trace.reshape(len(trace), -1).astype(np.float32)
     flat = flat / np.maximum(flat.mean(0), 1e-6) - 1
-    flat -= flat.mean(0) + np.outer(time, time @ flat / (time @ time))
+    flat = flat - flat.mean(0) - np.outer(time, time @ flat / (time @ time))
     taper = np.hanning(len(trace) + 2)[1:-1]
     axis = np.arange(LOW_BPM, HIGH_BPM + 1e-9, BIN_BPM)
     axis = np.append(axis[axis < 30 * fps], rate_bpm)
     angle = 2 * np.pi / 60 / fps * np.outer(axis, time)
-    spectrum = (2 * taper / taper.sum() * np.exp(-1j * angle)) @ flat
-    power = abs(spectrum[:-1]) ** 2
-    near = (abs(axis[:-1] - rate_bpm) <= HALF_WIDTH_BPM) | (abs(axis[:-1] - 2 * rate_bpm) <= HALF_WIDTH_BPM)
+    waves = 2 * taper / taper.sum() * np.stack([np.cos(angle), np.sin(angle)])
+    cosine, sine = waves.astype(np.float32) @ flat
+    power = cosine**2 + sine**2
+    power, at, axis = power[:-1], power[-1], axis[:-1]
+    near = (abs(axis - rate_bpm) <= HALF_WIDTH_BPM) | (abs(axis - 2 * rate_bpm) <= HALF_WIDTH_BPM)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = 10 * np.log10(power[near].sum(0) / power[~near].sum(0))
-    snr = np.where(np.isfinite(snr), snr, np.nan)
     shape = trace.shape[1:]
-    return (100 * abs(spectrum[-1])).reshape(shape).astype(np.float32), snr.reshape(shape).astype(np.float32)
+    return 100 * np.sqrt(at).reshape(shape), np.where(np.isfinite(snr), snr, np.nan).reshape(shape)
 
 
 def _box(size: int, count: int, patch: int, stride: int) -> Float[np.ndarray, "patch position"]:

@@ -23,9 +23,15 @@ LAYERS = [
     {"logbook", "stream"},
     {"evaluation", "result"},
     {"plots"},
+    {"evaluation_plots"},
 ]
 MODULES = sorted(p.stem for p in (ROOT / "pulse3d").glob("*.py") if p.stem != "__init__")
-OWNERS = {"orbax": {"checkpoint"}, "imageio": {"video"}, "av": {"video"}, "matplotlib": {"plots"}}
+OWNERS = {
+    "orbax": {"checkpoint"},
+    "imageio": {"video"},
+    "av": {"video"},
+    "matplotlib": {"plots", "evaluation_plots"},
+}
 
 
 def imports(path):
