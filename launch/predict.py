@@ -20,7 +20,7 @@ import tqdm
 from absl import flags
 
 from launch import common
-from pulse3d import checkpoint, config, files, mapping, plots, result, scene, stream, video
+from pulse3d import checkpoint, config, files, mapping, plots, report, result, scene, stream, video
 from pulse3d.errors import InputError
 
 _VIDEO = flags.DEFINE_string(
@@ -35,17 +35,21 @@ _WEIGHTS = flags.DEFINE_string(
 _FPS = flags.DEFINE_float("fps", None, "Frames per second, where the input has no time stamps.")
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
 _STEP = flags.DEFINE_float("step_s", None, "Seconds between windows.", lower_bound=1e-3)
+_TRUTH = flags.DEFINE_string(
+    "truth", None, "CSV of reference rates to show in report.html: time in s, rate in bpm."
+)
 _FIGURE = flags.DEFINE_enum("figure", None, ["pdf", "svg"], "Also writes the figures in this format.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
 
 OVERLAY_WIDTH_PX = 960  # at most
-FILES = ("rates.csv", "map.npz", "map.png", "companion.png", "overlay.mp4", "summary.json")
+FILES = ("rates.csv", "map.npz", "map.png", "companion.png", "overlay.mp4", "report.html", "summary.json")
 
 
 def main() -> None:
     started = time.time()
     weights = checkpoint.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
+    truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
     demo = None
     if _VIDEO.value is None:
         made_as = config.SceneConfig()
@@ -67,7 +71,8 @@ def main() -> None:
     names = [name for name in FILES if not (source.live and name == "overlay.mp4")]
     found.summary.update(seconds=round(time.time() - started, 1), files=names)
     files.write_json(out / "summary.json", found.summary)
-    report(out, found.summary)
+    report.write_report(found, out / "report.html", truth=truth)
+    say(out, found.summary)
     if demo:
         compare(demo, scene.patch_regions(demo.masks, layout), found.rate_bpm)
 
@@ -112,7 +117,7 @@ def draw(found: result.Result, source: video.Video) -> None:
     video.write_overlay(found.folder / "overlay.mp4", source, plots.overlay_layers(found, shape), watch=watch)
 
 
-def report(out: Path, summary: dict) -> None:
+def say(out: Path, summary: dict) -> None:
     """Prints the result in a few lines."""
     if summary["windows_with_pulse"]:
         low, high = summary["pulse_rate_low_median_bpm"], summary["pulse_rate_high_median_bpm"]

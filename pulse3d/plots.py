@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -23,6 +23,7 @@ from pulse3d.result import Result
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
 AMPLITUDE_COLOURS = "magma"
+DEVIATION_COLOURS = "RdBu_r"
 FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 MAP_OPACITY = 0.7  # of what is certain, over the video
 CHANNEL_COLOURS = ("#cc3311", "#117733", "#4477aa")  # red, green, blue
@@ -100,6 +101,11 @@ def clips_figure(
     what = "brightness (grey levels)" if grey else "change of red, green and blue (%)"
     figure.supylabel(what, fontsize=9)
     return figure
+
+
+def colour_table(name: str) -> UInt8[np.ndarray, "256 3"]:
+    """The 256 colours of a scale, RGB."""
+    return matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
 
 
 def rate_range(

@@ -23,13 +23,14 @@ LAYERS = [
     {"logbook", "stream"},
     {"evaluation", "result"},
     {"plots"},
-    {"evaluation_plots"},
+    {"evaluation_plots", "report"},
 ]
 MODULES = sorted(p.stem for p in (ROOT / "pulse3d").glob("*.py") if p.stem != "__init__")
 OWNERS = {
     "orbax": {"checkpoint"},
     "imageio": {"video"},
     "av": {"video"},
+    "plotly": {"report"},
     "matplotlib": {"plots", "evaluation_plots"},
 }
 

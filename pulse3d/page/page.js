@@ -1,0 +1,373 @@
+"use strict";
+// Everything here is drawn from one block of data; no text of the video's becomes markup.
+
+const byId = (id) => document.getElementById(id);
+const NONE = 255;
+
+async function inflate(id) {
+  const bytes = Uint8Array.from(atob(byId(id).textContent.trim()), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+// The block of data: the length of a JSON header, the header, then the arrays that it lists.
+function unpack(buffer) {
+  const length = new DataView(buffer).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  let offset = 4 + length;
+  for (const [name, shape] of Object.entries(header.arrays)) {
+    const size = shape.reduce((a, b) => a * b, 1);
+    header[name] = new Uint8Array(buffer, offset, size);
+    offset += size;
+  }
+  return header;
+}
+
+const number = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+
+function rateText(index, data) {
+  const rate = data.rate.rate_bpm[index];
+  if (rate === null) return "no pulse";
+  return `${number(rate)} bpm (${number(data.rate.low_bpm[index])} to ${number(data.rate.high_bpm[index])})`;
+}
+
+function start(data) {
+  const [windows, rows, cols] = data.arrays.place_rate;
+  const places = rows * cols;
+  const rates = data.rate_axis_bpm.length;
+  const shownWindows = data.windows; // which of all windows have maps here
+  let step = 0;
+  let chosen = data.start_place;
+  let layer = "rate";
+  let timer = null;
+
+  const at = (array, place, window = step) => array[window * places + place];
+  const known = (place, window = step) => at(data.place_rate, place, window) !== NONE;
+  const placeRate = (place, window = step) =>
+    known(place, window) ? data.rate_axis_bpm[at(data.place_rate, place, window)] : null;
+  const consensus = (window = step) => data.rate.rate_bpm[shownWindows[window]];
+  const scaled = (name) => (place) => {
+    const value = at(data[name], place);
+    const { low, high } = data.scales[name];
+    return value === NONE ? null : low + ((high - low) * value) / 254;
+  };
+  const layers = {
+    rate: { title: "pulse rate", unit: "bpm", digits: 0, value: placeRate, note: "The most likely rate of every place." },
+    confidence: {
+      title: "confidence", unit: "(0 to 1)", digits: 2, value: (p) => at(data.confidence, p) / 255,
+      note: "How sure every place is of its rate.",
+    },
+    deviation: {
+      title: "deviation", unit: "bpm", digits: 0,
+      value: (p) => (known(p) && consensus() !== null ? placeRate(p) - consensus() : null),
+      note: "The rate of every place minus the pulse rate of this window.",
+    },
+    amplitude: {
+      title: "amplitude", unit: "% of the mean of green", digits: 2, value: scaled("amplitude"),
+      note: "How strongly every place changes at the pulse rate. Not a map of perfusion: light, motion and noise are in it.",
+    },
+    snr: {
+      title: "SNR", unit: "dB", digits: 1, value: scaled("snr"),
+      note: "Power at the pulse rate and its double against the rest, 36 to 240 bpm.",
+    },
+  };
+
+  // header
+  document.title = data.name;
+  byId("name").textContent = data.name;
+  byId("subtitle").textContent = data.subtitle;
+  const summary = data.summary;
+  if (summary.pulse_rate_median_bpm === null) {
+    byId("headline").textContent = "No pulse found";
+  } else {
+    const strong = document.createElement("strong");
+    strong.textContent = `${number(summary.pulse_rate_median_bpm, 1)} bpm`;
+    byId("headline").append(strong, ` median; in ${summary.windows_with_pulse} of ${summary.windows} windows`);
+  }
+
+  // the map
+  const canvas = byId("map");
+  const context = canvas.getContext("2d");
+  canvas.width = data.frame_width_px;
+  canvas.height = data.frame_height_px;
+  const small = document.createElement("canvas");
+  [small.width, small.height] = [cols, rows];
+  const [left, right, bottom, top] = data.extent_px;
+  const photo = new Image();
+  photo.onload = drawMap;
+  photo.src = data.frame;
+
+  function drawMap() {
+    const { value } = layers[layer];
+    const { low, high, colours } = data.scales[layer];
+    const fade = byId("fade").checked && layer !== "confidence";
+    const image = new ImageData(cols, rows);
+    for (let place = 0; place < places; place++) {
+      const v = value(place);
+      if (v === null) continue;
+      const share = Math.max(0, Math.min(1, (v - low) / (high - low)));
+      const colour = data.colours[colours][Math.round(share * 255)];
+      image.data.set(colour, 4 * place);
+      image.data[4 * place + 3] = 255 * (fade ? 0.85 * (at(data.confidence, place) / 255) : 0.8);
+    }
+    small.getContext("2d").putImageData(image, 0, 0);
+    context.filter = "grayscale(1) brightness(0.9)";
+    context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+    context.filter = "none";
+    context.imageSmoothingEnabled = false;
+    context.drawImage(small, left, top, right - left, bottom - top);
+    const [x, y, w, h] = rectangle(chosen);
+    const line = Math.max(1.5, canvas.width / 320);
+    context.lineWidth = 2 * line;
+    context.strokeStyle = "#000";
+    context.strokeRect(x, y, w, h);
+    context.lineWidth = line;
+    context.strokeStyle = "#fff";
+    context.strokeRect(x, y, w, h);
+  }
+
+  function rectangle(place) {
+    const [w, h] = [(right - left) / cols, (bottom - top) / rows];
+    return [left + (place % cols) * w, top + Math.floor(place / cols) * h, w, h];
+  }
+
+  function drawBar() {
+    const { title, unit, note, digits } = layers[layer];
+    const { low, high, colours } = data.scales[layer];
+    const bar = byId("bar-colours").getContext("2d");
+    const image = new ImageData(256, 1);
+    data.colours[colours].forEach((colour, i) => image.data.set([...colour, 255], 4 * i));
+    bar.putImageData(image, 0, 0);
+    byId("bar-low").textContent = number(low, digits);
+    byId("bar-high").textContent = number(high, digits);
+    byId("bar-label").textContent = `${title}, ${unit}`;
+    byId("layer-note").textContent = note;
+  }
+
+  // plots
+  const fonts = { family: "system-ui, DejaVu Sans, sans-serif", size: 12, color: "#1c2430" };
+  const base = (xTitle, yTitle) => ({
+    font: fonts, margin: { l: 52, r: 12, t: 8, b: 38 }, showlegend: false, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+    xaxis: { title: { text: xTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false },
+    yaxis: { title: { text: yTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false },
+  });
+  const options = { displayModeBar: false, responsive: true };
+  const cursor = (x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: "#d55e00", width: 2 } });
+
+  function drawRate() {
+    const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
+    const band = { x: time_s, mode: "lines", line: { width: 0 }, hoverinfo: "skip", connectgaps: false };
+    const traces = [];
+    // one band for each run of windows with a pulse: a gap stays a gap
+    let first = 0;
+    while (first < time_s.length) {
+      if (rate_bpm[first] === null) { first++; continue; }
+      let end = first;
+      while (end < time_s.length && rate_bpm[end] !== null) end++;
+      const x = time_s.slice(first, end);
+      traces.push({ ...band, x, y: low_bpm.slice(first, end) });
+      traces.push({ ...band, x, y: high_bpm.slice(first, end), fill: "tonexty", fillcolor: "rgba(0,114,178,0.18)" });
+      first = end;
+    }
+    if (data.truth) {
+      traces.push({ x: data.truth.time_s, y: data.truth.rate_bpm, name: "truth", mode: "lines",
+        line: { color: "#111", width: 2, dash: "dot" }, hovertemplate: "truth %{y:.1f} bpm<extra></extra>" });
+    }
+    traces.push({ x: time_s, y: rate_bpm, name: "pulse rate", mode: time_s.length < 3 ? "markers" : "lines+markers",
+      marker: { size: time_s.length < 3 ? 9 : 4 }, line: { color: "#0072b2", width: 2 }, connectgaps: false,
+      customdata: low_bpm.map((low, i) => [low, high_bpm[i]]),
+      hovertemplate: "%{x:.1f} s: %{y:.1f} bpm (%{customdata[0]:.0f} to %{customdata[1]:.0f})<extra></extra>" });
+    const layout = base("time (s), centre of the window", "pulse rate (bpm)");
+    const values = [...rate_bpm, ...low_bpm, ...high_bpm, ...(data.truth ? data.truth.rate_bpm : [])].filter((v) => v !== null);
+    if (values.length) {
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      const middle = (low + high) / 2, half = Math.max((high - low) / 2 + 3, 20);
+      layout.yaxis.range = [middle - half, middle + half];
+    } else {
+      layout.yaxis.range = [40, 120];
+      layout.annotations = [{ text: "no pulse found", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5,
+        font: { ...fonts, size: 16 } }];
+    }
+    const margin = time_s.length > 1 ? (time_s[1] - time_s[0]) / 2 : 1;
+    layout.xaxis.range = [time_s[0] - margin, time_s[time_s.length - 1] + margin];
+    layout.shapes = [cursor(time_s[shownWindows[step]])];
+    Plotly.newPlot("rate", traces, layout, options);
+    byId("rate").on("plotly_click", (event) => goTo(nearest(event.points[0].x)));
+    // a click beside the points counts as well
+    byId("rate").addEventListener("click", (event) => {
+      const axis = byId("rate")._fullLayout.xaxis;
+      const x = axis.p2d(event.clientX - byId("rate").getBoundingClientRect().left - axis._offset);
+      if (x >= axis.range[0] && x <= axis.range[1]) goTo(nearest(x));
+    });
+  }
+
+  function nearest(time_s) {
+    let best = 0;
+    shownWindows.forEach((window, i) => {
+      if (Math.abs(data.rate.time_s[window] - time_s) < Math.abs(data.rate.time_s[shownWindows[best]] - time_s)) best = i;
+    });
+    return best;
+  }
+
+  function drawPlace() {
+    const first = (step * places + chosen) * rates;
+    const shares = Array.from(data.probability.subarray(first, first + rates), (v) => v / 255);
+    const rate = placeRate(chosen);
+    const [row, col] = [Math.floor(chosen / cols), chosen % cols];
+    const where = `${number(data.col_px[col])}, ${number(data.row_px[row])} px`;
+    byId("place-title").textContent = `Place at ${where}: ` + (rate === null ? "no pulse"
+      : `${number(rate)} bpm, confidence ${number(at(data.confidence, chosen) / 255, 2)}`);
+    const spectrum = base("pulse rate (bpm)", "probability");
+    spectrum.yaxis.range = [0, Math.max(0.05, 1.1 * Math.max(...shares))];
+    spectrum.bargap = 0;
+    if (consensus() !== null) spectrum.shapes = [cursor(consensus())];
+    Plotly.react("spectrum", [{ type: "bar", x: data.rate_axis_bpm, y: shares, marker: { color: "#0072b2" },
+      hovertemplate: "%{x:.0f} bpm: %{y:.3f}<extra></extra>" }], spectrum, options);
+    const times = shownWindows.map((window) => data.rate.time_s[window]);
+    const series = times.map((_, i) => placeRate(chosen, i));
+    const over = base("time (s)", "this place (bpm)");
+    over.yaxis.range = [data.rate_axis_bpm[0] - 4, data.rate_axis_bpm[rates - 1] + 4];
+    over.xaxis.range = [times[0] - 1, times[times.length - 1] + 1];
+    over.shapes = [cursor(times[step])];
+    Plotly.react("place-rate", [{ x: times, y: series, mode: "markers+lines", marker: { size: 5 }, connectgaps: false,
+      line: { color: "#009e73", width: 1 }, hovertemplate: "%{x:.1f} s: %{y:.0f} bpm<extra></extra>" }], over, options);
+  }
+
+  function drawVotes() {
+    const votes = new Array(rates).fill(0);
+    for (let place = 0; place < places; place++) {
+      const index = at(data.place_rate, place);
+      if (index !== NONE) votes[index]++;
+    }
+    const layout = base("pulse rate (bpm)", "places");
+    layout.bargap = 0;
+    if (consensus() !== null) layout.shapes = [cursor(consensus())];
+    Plotly.react("votes", [{ type: "bar", x: data.rate_axis_bpm, y: votes, marker: { color: "#cc79a7" },
+      hovertemplate: "%{x:.0f} bpm: %{y} places<extra></extra>" }], layout, options);
+  }
+
+  // moving about
+  const slider = byId("time");
+  slider.max = windows - 1;
+
+  function goTo(window) {
+    step = Math.max(0, Math.min(windows - 1, window));
+    slider.value = step;
+    const time = number(data.rate.time_s[shownWindows[step]], 1);
+    byId("clock").textContent = `${time} s: ${rateText(shownWindows[step], data)}`;
+    slider.setAttribute("aria-valuetext", byId("clock").textContent);
+    drawMap();
+    drawPlace();
+    drawVotes();
+    Plotly.relayout("rate", { shapes: [cursor(data.rate.time_s[shownWindows[step]])] });
+  }
+
+  function choose(place) {
+    chosen = place;
+    drawMap();
+    drawPlace();
+  }
+
+  function play(on) {
+    clearInterval(timer);
+    timer = null;
+    if (on && windows > 1) {
+      if (step === windows - 1) goTo(0);
+      timer = setInterval(() => (step < windows - 1 ? goTo(step + 1) : play(false)), 400);
+    }
+    byId("play").textContent = timer ? "Pause" : "Play";
+    byId("play").setAttribute("aria-pressed", String(Boolean(timer)));
+  }
+
+  function placeUnder(event) {
+    const box = canvas.getBoundingClientRect();
+    // the picture is fitted into the canvas's box
+    const scale = Math.min(box.width / canvas.width, box.height / canvas.height);
+    const x = (event.clientX - box.left - (box.width - scale * canvas.width) / 2) / scale;
+    const y = (event.clientY - box.top - (box.height - scale * canvas.height) / 2) / scale;
+    const col = Math.floor(((x - left) / (right - left)) * cols);
+    const row = Math.floor(((y - top) / (bottom - top)) * rows);
+    return col < 0 || row < 0 || col >= cols || row >= rows ? null : row * cols + col;
+  }
+
+  slider.addEventListener("input", () => goTo(Number(slider.value)));
+  byId("play").addEventListener("click", () => play(!timer));
+  byId("fade").addEventListener("change", drawMap);
+  canvas.addEventListener("click", (event) => {
+    const place = placeUnder(event);
+    if (place !== null) choose(place);
+  });
+  canvas.addEventListener("mousemove", (event) => {
+    const place = placeUnder(event);
+    const tip = byId("tip");
+    tip.hidden = place === null;
+    if (place === null) return;
+    const { value, unit, digits } = layers[layer];
+    const v = value(place);
+    tip.textContent = v === null ? "no pulse" : `${number(v, digits)} ${unit}`;
+    const box = byId("stage").getBoundingClientRect();
+    const x = event.clientX - box.left;
+    tip.style.left = `${x > box.width - 150 ? x - tip.offsetWidth - 10 : x + 12}px`;
+    tip.style.top = `${event.clientY - box.top + 12}px`;
+  });
+  canvas.addEventListener("mouseleave", () => (byId("tip").hidden = true));
+  document.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const target = event.target;
+    if (target === byId("stage")) {
+      const [down, along] = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key] || [0, 0];
+      if (down || along) {
+        const [row, col] = [Math.floor(chosen / cols) + down, (chosen % cols) + along];
+        if (row >= 0 && row < rows && col >= 0 && col < cols) choose(row * cols + col);
+        event.preventDefault();
+        return;
+      }
+    }
+    if (event.key === " " && target.tagName !== "BUTTON" && target.tagName !== "INPUT") {
+      play(!timer);
+      event.preventDefault();
+    } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && target.tagName !== "INPUT") {
+      goTo(step + (event.key === "ArrowRight" ? 1 : -1));
+      event.preventDefault();
+    }
+  });
+
+  for (const [name, { title }] of Object.entries(layers)) {
+    const label = document.createElement("label");
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: "layer", value: name });
+    input.checked = name === layer;
+    input.addEventListener("change", () => { layer = name; drawBar(); drawMap(); });
+    label.append(input, Object.assign(document.createElement("span"), { textContent: title }));
+    byId("layers").append(label);
+  }
+  for (const [name, value] of Object.entries(summary)) {
+    const row = document.createElement("tr");
+    const cells = [document.createElement("th"), document.createElement("td")];
+    cells[0].textContent = name.replace(/_(bpm|px|s|fps|percent)$/, " ($1)").replaceAll("_", " ");
+    cells[1].textContent = value === null ? "–" : Array.isArray(value) ? value.join(", ") : String(value);
+    row.append(...cells);
+    byId("summary").append(row);
+  }
+  if (data.note) {
+    byId("subset").textContent = data.note;
+    byId("subset").hidden = false;
+  }
+  drawBar();
+  drawRate();
+  goTo(data.start_window);
+  document.body.dataset.ready = "yes";
+}
+
+(async () => {
+  try {
+    const library = new TextDecoder().decode(await inflate("library"));
+    const script = document.createElement("script");
+    script.textContent = library;
+    document.head.append(script);
+    start(unpack(await inflate("data")));
+  } catch (error) {
+    byId("problem").textContent = `This page could not be drawn (${error.message}). It needs a browser of 2023 or later.`;
+    byId("problem").hidden = false;
+    throw error;
+  }
+})();
