@@ -17,6 +17,11 @@ setup(
     license="MIT",
     packages=["pulse3d", "launch", "launch.benchmarks"],
     package_data={"pulse3d": ["weights/*.npz", "page/*", "py.typed"]},
+    entry_points={
+        "console_scripts": [
+            f"pulse3d-{name} = launch.{name}:command" for name in ("predict", "train", "evaluate")
+        ]
+    },
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2",
@@ -38,11 +43,13 @@ setup(
         "bench": ["keras>=3", "tensorflow-cpu>=2.18"],
         "cuda": ["jax[cuda13]"],
         "datasets": ["h5py>=3.12"],
+        "export": ["flatbuffers>=24"],
         "keras": ["h5py>=3.12"],
         "notebooks": ["jupyterlab>=4"],
         "test": [
             "beartype>=0.21",
             "chex>=0.1.90",
+            "flatbuffers>=24",
             "h5py>=3.12",
             "ipykernel>=6.29",
             "mypy>=1.15",

@@ -24,6 +24,9 @@ from pulse3d.errors import InputError
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; bad input gets one line and exit code 2."""
+    if main.__module__ != "__main__":  # started as a command: --help is about that module all the same
+        sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
+        sys.argv[0] = main.__module__
 
     def guarded(argv: list[str]) -> None:
         try:

@@ -403,5 +403,10 @@ def draw(out: Path, scored: list[evaluation.Scored]) -> None:
         plots.save_figure(evaluation_plots.reliability_figure(contact, methods), out / "reliability.png")
 
 
+def command() -> None:
+    """The console script."""
+    common.run(main)
+
+
 if __name__ == "__main__":
     common.run(main)

@@ -3,12 +3,14 @@ r"""Pulse-rate maps of a video: one probability over pulse rates for every place
     python -m launch.predict --video=me.mp4 --out=me
 
 Without --video, maps the built-in demo scene and prints the result beside the truth. Writes into
---out: rates.csv, map.npz, map.png, overlay.mp4 and summary.json. Not a medical device.
+--out: report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, map.npz and
+summary.json. Not a medical device.
 
 A live source, --video='<video0>' (a camera), --video=- (standard input) or a named pipe, prints the
 current rate with every window until it ends or Ctrl-C; it is seen once, so there is no overlay.mp4.
 """
 
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +22,20 @@ import tqdm
 from absl import flags
 
 from launch import common
-from pulse3d import checkpoint, config, files, mapping, plots, report, result, scene, stream, video
+from pulse3d import (
+    checkpoint,
+    config,
+    files,
+    interchange,
+    mapping,
+    plots,
+    regions,
+    report,
+    result,
+    scene,
+    stream,
+    video,
+)
 from pulse3d.errors import InputError
 
 _VIDEO = flags.DEFINE_string(
@@ -41,12 +56,17 @@ _TRUTH = flags.DEFINE_string(
 _FIGURE = flags.DEFINE_enum("figure", None, ["pdf", "svg"], "Also writes the figures in this format.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
 
+_MAT = flags.DEFINE_bool("mat", False, "Also writes map.mat, as the original program does.")
+_QUIET = flags.DEFINE_bool("quiet", False, "Prints nothing but errors.")
+_JSON = flags.DEFINE_bool("json", False, "Prints the summary as JSON, nothing else; live: a line a window.")
+
 OVERLAY_WIDTH_PX = 960  # at most
-FILES = ("rates.csv", "map.npz", "map.png", "companion.png", "overlay.mp4", "report.html", "summary.json")
 
 
 def main() -> None:
     started = time.time()
+    if _QUIET.value and _JSON.value:
+        raise InputError("--quiet --json: give one of them")
     weights = checkpoint.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
     truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
@@ -67,54 +87,93 @@ def main() -> None:
         step_s=_STEP.value,
         follow=follow_live if source.live else follow_file,
     )
-    draw(found, source)
-    names = [name for name in FILES if not (source.live and name == "overlay.mp4")]
-    found.summary.update(seconds=round(time.time() - started, 1), files=names)
-    files.write_json(out / "summary.json", found.summary)
+    settings = weights.config
+    parts = regions.find_regions(
+        found,
+        settings.readout,
+        odds=settings.generator.no_pulse_clips,
+        step_s=found.summary["step_s"],
+        window_s=settings.clip.duration_s,
+    )
+    files.write_csv(out / "regions.csv", regions.HEADER, regions.table(found, parts))
+    if _MAT.value:
+        interchange.write_mat(found, out / "map.mat")
+    names = ["rates.csv", "regions.csv", "map.npz", *draw(found, source), "report.html", "summary.json"]
+    names += ["map.mat"] if _MAT.value else []
+    found.summary.update(regions=len(parts), seconds=round(time.time() - started, 1), files=names)
     report.write_report(found, out / "report.html", truth=truth)
-    say(out, found.summary)
-    if demo:
-        compare(demo, scene.patch_regions(demo.masks, layout), found.rate_bpm)
+    files.write_json(out / "summary.json", found.summary)
+    if _JSON.value:
+        print(json.dumps(found.summary | {"out": str(out)}))
+    elif not _QUIET.value:
+        say(out, found.summary)
+        if demo:
+            compare(demo, scene.patch_regions(demo.masks, layout), found.rate_bpm)
+
+
+def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
+    """A bar with the time left, on a terminal."""
+    hidden = True if _QUIET.value or _JSON.value else None
+    return tqdm.tqdm(items, total=total or None, unit=unit, desc=what, disable=hidden)
 
 
 def follow_file(source, frames, weights, step_s, mapper) -> Iterator[stream.WindowResult]:
     """The windows of a video, with a bar."""
     windows = result.follow(source, frames, weights, step_s, mapper)
     expected = max(0, int((source.duration_s - weights.config.clip.duration_s) / step_s) + 1)
-    yield from tqdm.tqdm(windows, total=expected, unit="window", desc="mapping", disable=None)
+    yield from bar(windows, expected, "window", "mapping")
 
 
 def follow_live(source, frames, weights, step_s, mapper) -> Iterator[stream.WindowResult]:
     """The windows of a live source until it ends, breaks off or Ctrl-C; prints what each reads."""
-    print(f"reading {source.name}; Ctrl-C ends it", flush=True)
+    if not (_QUIET.value or _JSON.value):
+        print(f"reading {source.name}; Ctrl-C ends it", flush=True)
     with common.stop_on_interrupt() as stop:
         frames = video.read_ahead(frames, stop)
         try:
             for window in stream.map_stream(frames, weights, step_s=step_s, mapper=mapper):
-                now_s = window.time_s + weights.config.clip.duration_s / 2
-                rate = plots.caption(window.reading)
-                print(f"{now_s:8.1f} s   {rate}, confidence {window.reading.confidence:.2f}", flush=True)
+                say_now(window, weights.config.clip.duration_s)
                 yield window
         except InputError as error:
             print(f"warning: {error}; what came before it is kept", file=sys.stderr)
 
 
-def draw(found: result.Result, source: video.Video) -> None:
-    """Writes map.png and, if the source can be seen again, overlay.mp4."""
+def say_now(window: stream.WindowResult, window_s: float) -> None:
+    """Prints what a window of a live source reads, as a line of text or of JSON."""
+    now_s, reading = window.time_s + window_s / 2, window.reading
+    if _JSON.value:
+        values = {
+            "now_s": now_s,
+            "pulse_rate_bpm": reading.rate_bpm,
+            "low_bpm": reading.low_bpm,
+            "high_bpm": reading.high_bpm,
+        }
+        known = {name: round(v, 3) if np.isfinite(v) else None for name, v in values.items()}
+        print(json.dumps(known | {"confidence": round(reading.confidence, 3)}), flush=True)
+    elif not _QUIET.value:
+        print(f"{now_s:8.1f} s   {plots.caption(reading)}, confidence {reading.confidence:.2f}", flush=True)
+
+
+def draw(found: result.Result, source: video.Video) -> list[str]:
+    """Writes the figures and, if the source can be seen again, overlay.mp4; returns the names."""
     title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
+    kinds, names = ["png", *([_FIGURE.value] if _FIGURE.value else [])], []
     for name, make in (("map", plots.map_figure), ("companion", plots.companion_figure)):
         figure = make(found, title=title)
-        for kind in ("png", *([_FIGURE.value] if _FIGURE.value else [])):
+        names += [f"{name}.{kind}" for kind in kinds]
+        for kind in kinds:
             plots.save_figure(figure, found.folder / f"{name}.{kind}")
     if source.live:
-        return
-
-    def watch(pictures: Iterator[video.Picture]) -> Iterable[video.Picture]:
-        total = round(source.duration_s * source.fps)
-        return tqdm.tqdm(pictures, total=total, unit="frame", desc="overlay", disable=None)
-
+        return names
+    total = round(source.duration_s * source.fps)
     shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX)
-    video.write_overlay(found.folder / "overlay.mp4", source, plots.overlay_layers(found, shape), watch=watch)
+    video.write_overlay(
+        found.folder / "overlay.mp4",
+        source,
+        plots.overlay_layers(found, shape),
+        watch=lambda pictures: bar(pictures, total, "frame", "overlay"),
+    )
+    return [*names, "overlay.mp4"]
 
 
 def say(out: Path, summary: dict) -> None:
@@ -146,6 +205,11 @@ def compare(demo: scene.Scene, regions: np.ndarray, rate_bpm: np.ndarray) -> Non
         print(f"ellipse {index + 1}    {truth:8.1f} {median:20.1f} {np.isfinite(rates).mean():27.0%}")
     background = np.isfinite(rate_bpm[:, regions == -1]).mean()
     print(f"background   no pulse {'':20} {background:27.0%}")
+
+
+def command() -> None:
+    """The console script."""
+    common.run(main)
 
 
 if __name__ == "__main__":

@@ -121,5 +121,10 @@ def export(workdir: Path, settings: config.Config, step: int, params, scores: di
     )
 
 
+def command() -> None:
+    """The console script."""
+    common.run(main)
+
+
 if __name__ == "__main__":
     common.run(main)

@@ -304,6 +304,8 @@ class ReadoutConfig:
     it to `min_pulse_share` whether there is a pulse. switch_s: else a pulse comes or goes once in so many
     seconds. evidence_scale, evidence_power: evidence for a rate speaks for a pulse as (evidence /
     scale)^power; a power of 0: its strength says nothing, only whether it stays at a rate.
+    region_confidence, region_tolerance_bpm, region_places: regions of the map that have a rate of their own
+    (`regions`) are made of places at least so sure, whose rates differ by no more, and of so many at least.
     """
 
     method: str = "votes"
@@ -317,6 +319,9 @@ class ReadoutConfig:
     switch_s: float = 120.0
     evidence_scale: float = 250.0
     evidence_power: float = 0.0
+    region_confidence: float = 0.5
+    region_tolerance_bpm: float = 6.0
+    region_places: int = 6
 
     def __post_init__(self):
         _one_of("readout.method", self.method, ("votes", "tracked"))
@@ -325,7 +330,13 @@ class ReadoutConfig:
         _require(
             0 <= self.no_pulse_prior < 1, "readout.no_pulse_prior", self.no_pulse_prior, "must be in [0, 1)"
         )
-        for name in ("track_floor", "switch_s", "evidence_scale"):
+        _require(
+            0 <= self.region_confidence <= 1,
+            "readout.region_confidence",
+            self.region_confidence,
+            "must be in [0, 1]",
+        )
+        for name in ("track_floor", "switch_s", "evidence_scale", "region_tolerance_bpm", "region_places"):
             _require(getattr(self, name) > 0, f"readout.{name}", getattr(self, name), "must be positive")
 
 

@@ -157,6 +157,18 @@ def choose_tile(frame_shape: tuple[int, int], tile_px: int) -> tuple[int, int]:
     return height, width
 
 
+def map_window(params: model.Params, window: Array, config: Config, *, stride: int) -> Array:
+    """The map of a window of pixels as one traceable program, on one device: what `make_mapper` gives."""
+    size, grid = config.clip.patch_px, grid_shape(window.shape[1:3], config.clip.patch_px, stride)
+    tile_shape = choose_tile((window.shape[1], window.shape[2]), config.map.tile_px)
+    if config.map.centre == "pixel":
+        window = window - window.mean(0)
+    laid_out = dense_params(params, tile_shape)
+    tiles, counts = cut_tiles(window, tile_shape, size, stride, xp=jnp)
+    maps = lax.map(lambda tile: map_tile(laid_out, tile, config, stride_px=stride), tiles, batch_size=6)
+    return join_tiles(maps, counts, grid)
+
+
 def make_mapper(
     params: model.Params,
     config: Config,

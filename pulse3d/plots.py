@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,6 +146,20 @@ def map_figure(result: Result, *, title: str = "") -> Figure:
         Panel("confidence", confidence, "confidence (0 to 1)", CONFIDENCE_COLOURS, 0.0, 1.0),
     ]
     return _panels_figure(result, panels, confidence, title=title, trace=True)
+
+
+def result_html(result: Result) -> str:
+    """A result as HTML for notebooks: the rate in words, and the figure of `map_figure`."""
+    buffer = io.BytesIO()
+    map_figure(result).savefig(buffer, format="png", dpi=80, bbox_inches="tight")
+    image = base64.b64encode(buffer.getvalue()).decode()
+    name, rate = html.escape(Path(result.summary["video"]).name), result.summary["pulse_rate_median_bpm"]
+    words = "no pulse found" if rate is None else f"<b>{rate:.1f} bpm</b> (median over windows)"
+    with_pulse, windows = result.summary["windows_with_pulse"], result.summary["windows"]
+    return (
+        f"<p>{name}: {words}; {with_pulse} of {windows} windows with a pulse. Not a medical device.</p>"
+        f'<img src="data:image/png;base64,{image}" alt="Frame, rate map, confidence, and rate over time">'
+    )
 
 
 def companion_figure(result: Result, *, title: str = "") -> Figure:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from pulse3d import model
 from pulse3d.config import Config, SpectralConfig, expect
@@ -108,18 +109,18 @@ def levels(grid: tuple[int, int], config: Config, *, stride: int) -> list[Level]
     return found
 
 
-def cut_level(window: Window, level: Level) -> Float[np.ndarray, "time row col channel"]:
-    """The cells of a level, from those of level 0."""
+def cut_level(window: Any, level: Level) -> Any:
+    """The cells of a level, (time, row, col, channel), from those of level 0."""
     scale = level.scale
     if scale == 1:
         return window
     rows, cols = window.shape[1] // scale, window.shape[2] // scale
     part = window[:, level.top : level.top + rows * scale, level.left : level.left + cols * scale]
     # one axis after the other: several times as fast as both
-    return part.reshape(len(part), rows, scale, cols, scale, -1).sum(2).sum(3) / part.dtype.type(scale**2)
+    return part.reshape(len(part), rows, scale, cols, scale, -1).sum(2).sum(3) / np.float32(scale**2)
 
 
-def combine_levels(maps: list[np.ndarray], found: list[Level], config: Config) -> Map:
+def combine_levels(maps: list[Any], found: list[Level], config: Config, *, xp: Any = np) -> Any:
     """One map from those of all levels, at the places of level 0.
 
         LR(f) = mean over levels of LR_l(f)
@@ -128,19 +129,19 @@ def combine_levels(maps: list[np.ndarray], found: list[Level], config: Config) -
     LR_l(f) = n p(f) / p(none) is the likelihood ratio of a pulse of rate f against none, of the patch
     of level l whose centre is nearest; n: prior odds of "no pulse" against one rate
     (`generator.no_pulse_clips`). A larger patch knows more but not where: a place near a pulse takes
-    part in it.
+    part in it. xp: numpy, or jax.numpy where this is part of a program.
     """
     patch, odds = config.clip.patch_px, config.generator.no_pulse_clips
-    wanted, ratio = found[0].centres(patch), np.zeros(1)
+    wanted, ratio = found[0].centres(patch), xp.zeros(1)
     for probability, level in zip(maps, found, strict=True):
         row, col = (
             abs(there - here[:, None]).argmin(1)
             for there, here in zip(level.centres(patch), wanted, strict=True)
         )
-        placed = probability[row][:, col].astype(np.float64)
-        ratio = ratio + odds * placed[..., :-1] / np.maximum(placed[..., -1:], 1e-12) / len(found)
+        placed = probability[row][:, col].astype(np.float64 if xp is np else np.float32)
+        ratio = ratio + odds * placed[..., :-1] / xp.maximum(placed[..., -1:], 1e-12) / len(found)
     none = odds / (odds + ratio.sum(-1, keepdims=True))
-    return np.concatenate([ratio * none / odds, none], -1).astype(np.float32)
+    return xp.concatenate([ratio * none / odds, none], -1).astype(np.float32)
 
 
 def patch_index(
@@ -165,6 +166,29 @@ def tile_edges(grids: list[tuple[int, int]]) -> tuple[int, int]:
         return sum(counts) * edges[0] * edges[1]
 
     return min(((row, col) for row in TILE_EDGES for col in TILE_EDGES), key=computed)
+
+
+def map_window(params: model.Params, window: Array, config: Config, *, stride: int) -> Array:
+    """The map of a window of cells as one traceable program, on one device: what `make_mapper` gives."""
+    _, height, width, _ = window.shape
+    found, network = levels((height, width), config, stride=stride), model.make_model(config)
+    square = expect(config.model, SpectralConfig).space_taps
+    maps = []
+    for level in found:
+        centred = centre_patch(cut_level(window, level), config.map.centre)
+        spectra: Any = network.apply({"params": params}, centred[None], method="positions")
+        rows, cols = spectra.attention.shape[1:3]
+        flat = jax.tree.map(lambda x, count=rows * cols: x[0].reshape(count, *x.shape[3:]), spectra)
+        numbers = np.arange(rows * cols).reshape(rows, cols)
+        members = patch_index([numbers], [level], config.clip.patch_px - square + 1)
+
+        def patch(member, flat=flat):
+            own = jax.tree.map(lambda x: x[member][None], flat)
+            return jax.nn.softmax(network.apply({"params": params}, own, method="patches")[0])
+
+        probability = lax.map(patch, jnp.asarray(members), batch_size=64)
+        maps.append(probability.reshape(level.rows, level.cols, -1))
+    return combine_levels(maps, found, config, xp=jnp)
 
 
 def make_mapper(

@@ -4,19 +4,22 @@
     result.pulse_rate_bpm
 
 `write_map` maps a video window by window into a folder, in memory that does not grow with its length;
-`Result` reads such a folder. A rate is nan where there is no pulse.
+`Result` reads such a folder. A rate is nan where there is no pulse. The methods of `Result` that draw import
+what draws only when they are called: a result can be had without it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -26,6 +29,9 @@ from pulse3d import __version__, checkpoint, files, mapping, readout, stream, vi
 from pulse3d.checkpoint import Weights
 from pulse3d.errors import InputError
 from pulse3d.tiles import Map, Window
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FILES = ("rates.csv", "map.npz", "summary.json")
 
@@ -64,7 +70,6 @@ class Result:
     rate_axis_bpm: Float[np.ndarray, "rate"]
     summary: dict[str, Any]
     folder: Path
-    _keep: Any = field(default=None, repr=False, compare=False)  # a temporary folder lives as long as this
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Result:
@@ -72,8 +77,8 @@ class Result:
         folder = Path(folder)
         try:
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            arrays = [f.name for f in fields(cls) if f.name not in ("summary", "folder", "_keep")]
-            with np.load(folder / "map.npz", allow_pickle=False) as maps:
+            arrays = [f.name for f in fields(cls) if f.name not in ("summary", "folder")]
+            with (folder / "map.npz").open("rb") as file, np.load(file, allow_pickle=False) as maps:
                 return cls(**{name: maps[name] for name in arrays}, summary=summary, folder=folder)
         except files.UNREADABLE as error:
             raise InputError(f"{folder}: not a folder of results ({error})") from None
@@ -89,6 +94,25 @@ class Result:
         """The probability of every rate at every place, window by window, float16; reads the file."""
         return files.each_entry(self.folder / "map.npz", "probability")
 
+    def plot(self) -> Figure:
+        """The figure of map.png: frame, rate map, confidence, and the rate over time."""
+        from pulse3d import plots
+
+        return plots.map_figure(self, title=Path(self.summary["video"]).name)
+
+    def report(self, path: str | os.PathLike) -> Path:
+        """Writes the page to explore the result, report.html."""
+        from pulse3d import report
+
+        report.write_report(self, Path(path))
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        """The result in a notebook: the rate in words, and the figure of `plot`."""
+        from pulse3d import plots
+
+        return plots.result_html(self)
+
     @property
     def probability(self) -> Float[np.ndarray, "window row col rate"]:
         """The probabilities of all windows at once."""
@@ -103,22 +127,34 @@ class Result:
 
 
 def map_video(
-    path: str | os.PathLike,
+    source: str | os.PathLike | np.ndarray,
     weights: Weights | str = "default",
     *,
     fps: float | None = None,
     stride_px: int | None = None,
     step_s: float | None = None,
 ) -> Result:
-    """Maps a video, as `launch.predict` does: path and fps as `video.open_video`, the rest as `map_stream`.
+    """Maps a video, as `launch.predict` does.
+
+    source: anything that `video.open_video` takes, or an array as of `video.from_array`; fps as there. The
+    others as of `map_stream`.
 
     The files are in a temporary folder that goes with the result; `Result.save` keeps them. Raises
     InputError for a video that cannot be read, is too short for one window or smaller than a patch.
     """
     weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
-    source = video.open_video(path, fps=fps)
-    keep = tempfile.TemporaryDirectory(prefix="pulse3d_")
-    return write_map(Path(keep.name), source, weights, stride_px=stride_px, step_s=step_s, keep=keep)
+    if isinstance(source, np.ndarray):
+        opened = video.from_array(source, fps=fps)
+    else:
+        opened = video.open_video(source, fps=fps)
+    folder = Path(tempfile.mkdtemp(prefix="pulse3d_"))
+    try:
+        result = write_map(folder, opened, weights, stride_px=stride_px, step_s=step_s)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+    return result
 
 
 def follow(
@@ -139,11 +175,10 @@ def write_map(
     stride_px: int | None = None,
     step_s: float | None = None,
     follow: Callable[..., Iterator[stream.WindowResult]] = follow,
-    keep: Any = None,
 ) -> Result:
     """Maps a source into a folder: map.npz, rates.csv and summary.json.
 
-    follow: makes windows of (source, frames, weights, step_s, mapper). keep: lives as long as the result.
+    follow: makes windows of (source, frames, weights, step_s, mapper).
     Raises InputError for a source too short for one window, or smaller than a patch.
     """
     config = weights.config
@@ -197,7 +232,7 @@ def write_map(
     made = Result.load(folder)
     summary = summarise(made, source, weights, layout, step_s)
     files.write_json(folder / "summary.json", summary)
-    return replace(made, summary=summary, _keep=keep)
+    return replace(made, summary=summary)
 
 
 def summarise(

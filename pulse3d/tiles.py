@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from pulse3d.errors import InputError
 
@@ -53,12 +53,13 @@ def centre_patch(patch: Float[Array, "time height width channel"], centre: str) 
 
 
 def cut_tiles(
-    window: Window, tile_shape: tuple[int, int], patch_px: int, stride_px: int
-) -> tuple[Float[np.ndarray, "tile time tile_height tile_width channel"], tuple[int, int]]:
+    window: Any, tile_shape: tuple[int, int], patch_px: int, stride_px: int, *, xp: Any = np
+) -> tuple[Any, tuple[int, int]]:
     """Equal tiles that overlap by a halo, so that every patch lies whole in one of them.
 
-    Returns the tiles, row by row, and the number of rows and columns of tiles. The frame's
-    last rows and columns are repeated to fill the last tiles.
+    Returns the tiles (tile, time, tile height, tile width, channel), row by row, and the number of
+    rows and columns of tiles. The frame's last rows and columns are repeated to fill the last tiles.
+    xp: numpy, or jax.numpy where this is part of a program.
     """
     grid = grid_shape(window.shape[1:3], patch_px, stride_px)
     counts, starts = [], []
@@ -69,15 +70,16 @@ def cut_tiles(
         missing = starts[-1][-1] + tile - window.shape[1 + axis]
         padding = [(0, 0)] * 4
         padding[1 + axis] = (0, max(missing, 0))
-        window = np.pad(window, padding, mode="edge")
+        window = xp.pad(window, padding, mode="edge")
     tiles = [window[:, y : y + tile_shape[0], x : x + tile_shape[1]] for y in starts[0] for x in starts[1]]
-    return np.stack(tiles), (counts[0], counts[1])
+    return xp.stack(tiles), (counts[0], counts[1])
 
 
-def join_tiles(
-    tiles: Shaped[np.ndarray, "tile tile_row tile_col ..."], counts: tuple[int, int], grid: tuple[int, int]
-) -> Shaped[np.ndarray, "row col ..."]:
-    """The inverse of `cut_tiles` for what was made of the tiles; cuts off what was filled in."""
+def join_tiles(tiles: Any, counts: tuple[int, int], grid: tuple[int, int]) -> Any:
+    """The inverse of `cut_tiles` for what was made of the tiles, (tile, tile row, tile col, ...).
+
+    Cuts off what was filled in: (row, col, ...).
+    """
     placed = tiles.reshape(*counts, *tiles.shape[1:]).swapaxes(1, 2)
     joined = placed.reshape(counts[0] * tiles.shape[1], counts[1] * tiles.shape[2], *tiles.shape[3:])
     return joined[: grid[0], : grid[1]]

@@ -256,7 +256,10 @@ def assert_finds_every_region(printed):
         assert abs(float(line[3]) - float(line[2])) <= 2.5
 
 
-FILES = {"rates.csv", "map.npz", "map.png", "overlay.mp4", "summary.json"}
+FILES = {
+    "rates.csv", "regions.csv", "map.npz", "map.png", "companion.png", "overlay.mp4", "report.html",
+    "summary.json",
+}  # fmt: skip
 
 
 def test_demo_finds_every_region_and_nothing_else(demo):
@@ -312,6 +315,13 @@ def test_files_have_the_documented_format(demo):
     assert overlay[0].image.shape == (180, 320, 3)
 
 
+def test_every_ellipse_of_the_demo_is_a_region(demo):
+    rows = read_csv(demo[0] / "regions.csv")
+    assert sorted(round(float(row["pulse_rate_bpm"])) for row in rows) == [66, 94, 141]
+    for row in rows:
+        assert float(row["low_bpm"]) <= float(row["pulse_rate_bpm"]) <= float(row["high_bpm"])
+
+
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     """Six seconds of 90 bpm, as a file that can be read through a pipe."""
@@ -330,6 +340,34 @@ def recording(tmp_path_factory):
 
 def current_rates(printed):
     return [line.split()[2] for line in printed.splitlines() if " s   " in line]
+
+
+def test_output_for_programs(recording, tmp_path):
+    options = ("predict", "--weights=paper", f"--video={recording}", f"--out={tmp_path}")
+    code, printed, err = run(*options, "--json", "--mat", "--figure=svg")
+    assert (code, err) == (0, "")
+    summary = json.loads(printed)
+    assert summary["out"] == str(tmp_path)
+    assert set(summary["files"]) == FILES | {"map.mat", "map.svg", "companion.svg"}
+    assert {p.name for p in tmp_path.iterdir()} == set(summary["files"])
+    assert summary["pulse_rate_median_bpm"] == pytest.approx(90, abs=2)
+    with recording.open("rb") as stdin:
+        live = ("predict", "--weights=paper", "--video=-", f"--out={tmp_path / 'live'}", "--json")
+        process = start(*live, stdin=stdin)
+        printed, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    *lines, last = (json.loads(line) for line in printed.splitlines())
+    assert [line["now_s"] for line in lines] == [2.0, 3.0, 4.0, 5.0, 6.0]
+    assert all(line["low_bpm"] <= line["pulse_rate_bpm"] <= line["high_bpm"] for line in lines)
+    assert last["windows"] == 5
+
+
+def test_quiet_prints_nothing_but_errors(recording, tmp_path):
+    options = ("predict", "--weights=paper", "--quiet", f"--out={tmp_path}")
+    assert run(*options, f"--video={recording}") == (0, "", "")
+    code, printed, err = run(*options, "--video=missing.mp4")
+    assert (code, printed) == (2, "")
+    assert err.startswith("error: missing.mp4")
 
 
 def test_a_pipe_is_read_as_the_file_is(recording, tmp_path):

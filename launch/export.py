@@ -1,0 +1,36 @@
+r"""Writes a network that maps windows of video as one file, for programs that have jax but not pulse3d.
+
+    python -m launch.export --weights=default --frame=640x480 --out=default_640x480.jaxexport
+
+OUT.json beside it says what goes in, what comes out, and how to load it.
+"""
+
+import re
+from pathlib import Path
+
+from absl import flags
+
+from launch import common
+from pulse3d import checkpoint, files, interchange
+from pulse3d.errors import InputError
+
+_WEIGHTS = flags.DEFINE_string("weights", "default", "As launch.predict takes it.")
+_FRAME = flags.DEFINE_string("frame", "640x480", "Width and height of the video's frames in px.")
+_STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
+_OUT = flags.DEFINE_string("out", None, "The file; default: WEIGHTS_FRAME.jaxexport here.")
+
+
+def main() -> None:
+    size = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", _FRAME.value)
+    if not size:
+        raise InputError(f"--frame={_FRAME.value}: expected WIDTHxHEIGHT in px, as in 640x480")
+    weights = checkpoint.load_weights(_WEIGHTS.value)
+    out = Path(_OUT.value or f"{weights.name}_{_FRAME.value}.jaxexport")
+    files.make_folder(out.parent)
+    about = interchange.export_network(weights, (int(size[2]), int(size[1])), out, stride_px=_STRIDE.value)
+    print(f"{about['input']}\n-> {about['output']}")
+    print(f"written to {out.parent}: {out.name}, {out.name}.json")
+
+
+if __name__ == "__main__":
+    common.run(main)

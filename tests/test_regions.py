@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_report import AXIS, make_result
+
+from pulse3d import config, regions
+
+NONE = np.nan
+READOUT = config.ReadoutConfig(method="tracked", region_places=2)
+
+
+def test_touching_parts_of_different_rates_are_apart_and_distant_ones_of_the_same_rate_too():
+    rates = np.array(
+        [
+            [70, 72, NONE, 70, 70],
+            [71, 110, 110, NONE, 70],
+            [NONE, 112, 112, NONE, NONE],
+            [90, NONE, NONE, NONE, 50],
+        ],
+        float,
+    )
+    found = regions.label(rates, tolerance_bpm=6.0, least=2)
+    assert [sorted(rates[part]) for part in found] == [[110, 110, 112, 112], [70, 71, 72], [70, 70, 70]]
+    assert len(regions.label(rates, tolerance_bpm=6.0, least=1)) == 5
+    assert len(regions.label(rates, tolerance_bpm=6.0, least=4)) == 1
+
+
+def test_slow_changes_stay_together_and_a_hole_is_no_place():
+    rates = np.tile(np.arange(60.0, 100.0, 5.0), (3, 1))
+    rates[1, 3] = NONE
+    (part,) = regions.label(rates, tolerance_bpm=5.0, least=1)
+    np.testing.assert_array_equal(part, np.isfinite(rates))
+
+
+@pytest.mark.parametrize("rates", [np.full((3, 4), NONE), np.full((1, 1), NONE)])
+def test_nothing_has_no_regions(rates):
+    assert regions.label(rates, tolerance_bpm=5.0, least=1) == []
+
+
+def two_people(folder):
+    found = make_result(folder, windows=12, rows=4, cols=8)
+    rate = np.full((12, 4, 8), NONE)
+    rate[:, :3, :3], rate[:, 1:, 5:] = 66.0, 112.0
+    rate[3:5] = NONE  # for two windows nobody has a pulse
+    known = np.isfinite(rate)
+    near = np.exp(-0.5 * ((AXIS - np.where(known, rate, 0)[..., None]) / 3) ** 2)
+    shares = 0.9 * near / np.maximum(near.sum(-1, keepdims=True), 1e-9) * known[..., None]
+    object.__setattr__(found, "probabilities", lambda: iter(shares.astype(np.float16)))
+    return replace_arrays(found, rate_bpm=rate, confidence=0.9 * known, no_pulse=1 - 0.9 * known)
+
+
+def replace_arrays(found, **arrays):
+    probabilities = found.probabilities
+    changed = replace(found, **arrays)
+    object.__setattr__(changed, "probabilities", probabilities)
+    return changed
+
+
+def test_two_people_are_two_rows(tmp_path):
+    found = two_people(tmp_path)
+    parts = regions.find_regions(found, READOUT, odds=20, step_s=1.0, window_s=10.0)
+    rows = [dict(zip(regions.HEADER.split(","), row, strict=True)) for row in regions.table(found, parts)]
+    assert len(rows) == 2
+    for row, rate, left in zip(rows, (66.0, 112.0), (40.0, 120.0), strict=True):
+        assert float(row["pulse_rate_bpm"]) == pytest.approx(rate, abs=1)
+        assert float(row["low_bpm"]) <= rate <= float(row["high_bpm"])
+        assert float(row["left_px"]) == left
+        assert float(row["right_px"]) - left == 48
+        assert float(row["share_of_frame"]) == pytest.approx(9 / 32, abs=1e-4)
+        assert (row["windows"], row["windows_with_pulse"]) == ("12", "10")
+        assert 0 < float(row["confidence"]) <= 1
+
+
+def test_places_that_are_not_sure_are_no_region(tmp_path):
+    found = two_people(tmp_path)
+    unsure = replace(READOUT, region_confidence=0.95)
+    assert regions.find_regions(found, unsure, odds=20, step_s=1.0, window_s=10.0) == []
+    assert regions.table(found, []) == []
