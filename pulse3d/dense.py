@@ -11,7 +11,8 @@ its own features. What a patch subtracts from itself is constant for the convolu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -186,11 +187,7 @@ def make_mapper(
     grid = grid_shape(frame_shape, patch_px, stride)
     tile_shape = choose_tile(frame_shape, config.map.tile_px)
 
-    def program(dense, tiles):
-        # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
-        return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride), tiles, batch_size=6)
-
-    run = spread_evenly(program, devices, method=method)
+    run = _spread_program(config, stride, tuple(devices), method)
     shared = put_everywhere(dense_params(params, tile_shape), devices)
 
     def mapper(window: Window) -> Map:
@@ -201,3 +198,16 @@ def make_mapper(
         return join_tiles(np.asarray(run(shared, tiles)), counts, grid)
 
     return mapper
+
+
+@lru_cache(maxsize=8)
+def _spread_program(
+    config: Config, stride: int, devices: tuple[jax.Device, ...], method: str
+) -> Callable[[Any, Any], Any]:
+    """The program of all mappers of a config and a stride, kept so that a frame size compiles once."""
+
+    def program(dense, tiles):
+        # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
+        return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride), tiles, batch_size=6)
+
+    return spread_evenly(program, list(devices), method=method)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -206,7 +207,6 @@ def make_mapper(
     spread over the devices, which hand each other the positions in between.
     """
     found = levels(grid, config, stride=stride)
-    network = model.make_model(config)
     square = expect(config.model, SpectralConfig).space_taps
     shapes = [grid_shape((grid[0] // x.scale, grid[1] // x.scale), square, 1) for x in found]
     edges = tile_edges(shapes)
@@ -224,6 +224,28 @@ def make_mapper(
         numbers.append(join_tiles(given, counts, shape))
         first += given.size
     members = patch_index(numbers, found, config.clip.patch_px - square + 1)
+
+    run = _spread_program(config, tuple(devices), method)
+    shared = put_everywhere(params, devices)
+
+    def mapper(window: Window) -> Map:
+        probability = run(shared, (members, np.concatenate([tiles for tiles, _ in cut(window)])))
+        ends = np.cumsum([level.rows * level.cols for level in found])[:-1]
+        maps = [
+            part.reshape(level.rows, level.cols, -1)
+            for part, level in zip(np.split(probability, ends), found, strict=True)
+        ]
+        return combine_levels(maps, found, config)
+
+    return mapper
+
+
+@lru_cache(maxsize=8)
+def _spread_program(
+    config: Config, devices: tuple[jax.Device, ...], method: str
+) -> Callable[[Any, Any], Any]:
+    """The program of all mappers of a config, kept so that a size of grid compiles once."""
+    network = model.make_model(config)
 
     def program(params, items):
         members, tiles = items
@@ -243,16 +265,4 @@ def make_mapper(
 
         return lax.map(patch, members, batch_size=64)
 
-    run = spread_evenly(program, devices, method=method)
-    shared = put_everywhere(params, devices)
-
-    def mapper(window: Window) -> Map:
-        probability = run(shared, (members, np.concatenate([tiles for tiles, _ in cut(window)])))
-        ends = np.cumsum([level.rows * level.cols for level in found])[:-1]
-        maps = [
-            part.reshape(level.rows, level.cols, -1)
-            for part, level in zip(np.split(probability, ends), found, strict=True)
-        ]
-        return combine_levels(maps, found, config)
-
-    return mapper
+    return spread_evenly(program, list(devices), method=method)

@@ -139,3 +139,23 @@ def test_sliding_windows_are_slices_in_constant_memory(step):
         np.testing.assert_array_equal(window, frames[start : start + 9])
         starts.append(start)
     assert starts == list(range(0, 22, step))
+
+
+@pytest.mark.parametrize("kind", ["toy", "toy_skin"])
+def test_a_frame_size_seen_before_compiles_nothing(kind, request, caplog):
+    settings = request.getfixturevalue(kind)
+    first = model.init_params(jax.random.key(0), settings)
+    second = jax.tree.map(lambda x: 2 * x, first)
+
+    def compiled(params, height):
+        layout = mapping.make_layout((height, 16), settings)
+        shape = (settings.clip.frames, *layout.grid, settings.clip.channels)
+        caplog.clear()
+        with jax.log_compiles():
+            mapper = mapping.make_mapper(params, settings, layout, devices=jax.devices()[:1])
+            mapper(np.full(shape, 0.5, np.float32))
+        return [message for message in caplog.messages if message.startswith("Compiling ")]
+
+    assert compiled(first, 16) != []
+    assert compiled(second, 16) == []
+    assert compiled(first, 64) != []
