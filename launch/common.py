@@ -35,6 +35,11 @@ def run(main: Callable[[], None]) -> None:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except OSError as error:
+            if jax.distributed.is_initialized() or not error.filename:
+                raise
+            print(f"error: {InputError(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            sys.exit(2)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)

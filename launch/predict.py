@@ -36,6 +36,7 @@ _FPS = flags.DEFINE_float("fps", None, "Frames per second, where the input has n
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
 _STEP = flags.DEFINE_float("step_s", None, "Seconds between windows.", lower_bound=1e-3)
 _FIGURE = flags.DEFINE_enum("figure", None, ["pdf", "svg"], "Also writes the figures in this format.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces results that are in --out already.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
 
 OVERLAY_WIDTH_PX = 960  # at most
@@ -54,7 +55,11 @@ def main() -> None:
     else:
         source = video.open_video(_VIDEO.value, fps=_FPS.value)
     layout = mapping.make_layout((source.height, source.width), weights.config, stride_px=_STRIDE.value)
-    out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / Path(source.name).stem))
+    name = Path(source.name).resolve().stem or "video"
+    out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / name))
+    # the demo's own folder holds nothing of the user's
+    if not (_OVERWRITE.value or (demo and _OUT.value is None)):
+        files.refuse_to_overwrite(out, FILES)
     found = result.write_map(
         out,
         source,
@@ -63,6 +68,8 @@ def main() -> None:
         step_s=_STEP.value,
         follow=follow_live if source.live else follow_file,
     )
+    for stale in set(FILES) - set(result.FILES):  # of the results that these replace
+        (out / stale).unlink(missing_ok=True)
     draw(found, source)
     names = [name for name in FILES if not (source.live and name == "overlay.mp4")]
     found.summary.update(seconds=round(time.time() - started, 1), files=names)
@@ -83,7 +90,7 @@ def follow_live(source, frames, weights, step_s, mapper) -> Iterator[stream.Wind
     """The windows of a live source until it ends, breaks off or Ctrl-C; prints what each reads."""
     print(f"reading {source.name}; Ctrl-C ends it", flush=True)
     with common.stop_on_interrupt() as stop:
-        frames = video.read_ahead(frames, stop)
+        frames = video.read_ahead(frames, stop, ahead=video.frames_ahead(source, 64))
         try:
             for window in stream.map_stream(frames, weights, step_s=step_s, mapper=mapper):
                 now_s = window.time_s + weights.config.clip.duration_s / 2
@@ -127,6 +134,10 @@ def report(out: Path, summary: dict) -> None:
         f"{summary['windows_with_pulse']} of {summary['windows']} windows with a pulse, in"
         f" {summary['share_of_frame_with_pulse']:.0%} of the frame; {summary['seconds']} s"
     )
+    if blind := summary["windows_without_enough_video"]:
+        print(f"warning: {blind} windows have no pulse because frames are missing", file=sys.stderr)
+    for lost in summary["lost"]:
+        print(f"warning: {lost}", file=sys.stderr)
     print(f"written to {out}: {', '.join(summary['files'])}")
     if summary["live"]:
         print("no overlay.mp4: a live source is seen once")
