@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pulse3d.logbook import read_rows
 from pulse3d.readout import Reading
 from pulse3d.result import Result
+from pulse3d.whole import whole_file
 
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
