@@ -38,6 +38,11 @@ def run(main: Callable[[], None]) -> None:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except OSError as error:
+            if jax.distributed.is_initialized() or not error.filename:
+                raise
+            print(f"error: {InputError(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            sys.exit(2)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
@@ -51,17 +56,24 @@ def run(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=_parse_flags)
 
 
+class Stop(threading.Event):
+    """Set by a signal, whose number it keeps."""
+
+    number = 0
+
+
 @contextlib.contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
+def stop_on_interrupt() -> Iterator[Stop]:
     """An event that Ctrl-C (or SIGTERM) sets instead of ending the program; the next one ends it."""
-    stop = threading.Event()
+    stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def handle(*_) -> None:
+    def handle(number: int, _) -> None:
+        stop.number = number
         stop.set()
         restore()
 
@@ -120,6 +132,12 @@ def require_agreement(values: Any, names: str) -> None:
     found = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     if (found != found[:1]).any():
         raise InputError(f"{names}: differ between the processes; start all of them with the same command")
+
+
+def require_everywhere(holds: bool, message: str) -> None:
+    """Raises InputError, in every process, where something does not hold in one of them."""
+    if not np.all(multihost_utils.process_allgather(np.uint8(holds))):
+        raise InputError(message)
 
 
 def parse_shard(shard: str | None, environment: Mapping[str, str]) -> tuple[int, int]:

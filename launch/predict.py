@@ -54,6 +54,7 @@ _TRUTH = flags.DEFINE_string(
     "truth", None, "CSV of reference rates to show in report.html: time in s, rate in bpm."
 )
 _FIGURE = flags.DEFINE_enum("figure", None, ["pdf", "svg"], "Also writes the figures in this format.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces results that are in --out already.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
 
 _MAT = flags.DEFINE_bool("mat", False, "Also writes map.mat, as the original program does.")
@@ -61,6 +62,11 @@ _QUIET = flags.DEFINE_bool("quiet", False, "Prints nothing but errors.")
 _JSON = flags.DEFINE_bool("json", False, "Prints the summary as JSON, nothing else; live: a line a window.")
 
 OVERLAY_WIDTH_PX = 960  # at most
+OUTPUTS = (
+    *result.FILES,
+    *("regions.csv", "map.mat", "overlay.mp4", "report.html"),
+    *(f"{name}.{kind}" for name in ("map", "companion") for kind in ("png", "pdf", "svg")),
+)
 
 
 def main() -> None:
@@ -78,7 +84,11 @@ def main() -> None:
     else:
         source = video.open_video(_VIDEO.value, fps=_FPS.value)
     layout = mapping.make_layout((source.height, source.width), weights.config, stride_px=_STRIDE.value)
-    out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / Path(source.name).stem))
+    name = Path(source.name).resolve().stem or "video"
+    out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / name))
+    # the demo's own folder holds nothing of the user's
+    if not (_OVERWRITE.value or (demo and _OUT.value is None)):
+        files.refuse_to_overwrite(out, OUTPUTS)
     found = result.write_map(
         out,
         source,
@@ -87,6 +97,8 @@ def main() -> None:
         step_s=_STEP.value,
         follow=follow_live if source.live else follow_file,
     )
+    for stale in set(OUTPUTS) - set(result.FILES):  # of the results that these replace
+        (out / stale).unlink(missing_ok=True)
     settings = weights.config
     parts = regions.find_regions(
         found,
@@ -129,7 +141,7 @@ def follow_live(source, frames, weights, step_s, mapper) -> Iterator[stream.Wind
     if not (_QUIET.value or _JSON.value):
         print(f"reading {source.name}; Ctrl-C ends it", flush=True)
     with common.stop_on_interrupt() as stop:
-        frames = video.read_ahead(frames, stop)
+        frames = video.read_ahead(frames, stop, ahead=video.frames_ahead(source, 64))
         try:
             for window in stream.map_stream(frames, weights, step_s=step_s, mapper=mapper):
                 say_now(window, weights.config.clip.duration_s)
@@ -191,6 +203,10 @@ def say(out: Path, summary: dict) -> None:
         f"{summary['windows_with_pulse']} of {summary['windows']} windows with a pulse, in"
         f" {summary['share_of_frame_with_pulse']:.0%} of the frame; {summary['seconds']} s"
     )
+    if blind := summary["windows_without_enough_video"]:
+        print(f"warning: {blind} windows have no pulse because frames are missing", file=sys.stderr)
+    for lost in summary["lost"]:
+        print(f"warning: {lost}", file=sys.stderr)
     print(f"written to {out}: {', '.join(summary['files'])}")
     if summary["live"]:
         print("no overlay.mp4: a live source is seen once")

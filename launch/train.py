@@ -4,20 +4,24 @@ r"""Trains a network on synthetic video, made on the device inside the training 
 
 Writes into --workdir: config.json, checkpoints/, metrics.csv, TensorBoard events, curve.png and
 weights.npz (the best checkpoint, for `launch.predict --weights=WORKDIR`). A folder that holds a
-run is resumed from its last checkpoint.
+run is resumed from its last checkpoint. SIGTERM and Ctrl-C save a checkpoint after the step and end with
+128 + the signal's number, so that whatever started the run knows it for unfinished.
 
 Several processes, on one machine or many, train one network with --distributed: the same command
 for each, and --workdir on a file system that all of them see. Process 0 writes the files.
 """
 
 import contextlib
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import tqdm
 from absl import flags
+from jax.experimental import multihost_utils
 
 from launch import common
 from pulse3d import __version__, checkpoint, config, plots, train
@@ -52,6 +56,11 @@ def main() -> None:
     init = checkpoint.load_weights(_INIT.value, like=settings) if _INIT.value else None
     workdir = Path(_WORKDIR.value)
     common.require_agreement([config.to_dict(settings), _INIT.value], "--preset, --set, --steps, --init")
+    lock = checkpoint.lock_workdir(workdir) if leads else None
+    common.require_everywhere(
+        lock is not None or not leads,
+        f"{workdir}: another process is training there; wait for it, or choose another --workdir",
+    )
     checkpoint.prepare_workdir(workdir, settings, write=leads)
     checkpoints = checkpoint.Checkpoints(workdir, settings.train.keep_best)
     mesh = train.make_mesh()
@@ -59,6 +68,7 @@ def main() -> None:
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore_latest(state)
         if leads:
+            warn(checkpoints)
             print(f"resuming {workdir} after step {int(state.step)}")
     started, first_step = time.time(), int(state.step)
     with (
@@ -67,28 +77,36 @@ def main() -> None:
             total=settings.train.steps, initial=first_step, unit="step", disable=None if leads else True
         ) as bar,
         contextlib.ExitStack() as profile,
+        preemption() as stop,
     ):
         if _PROFILE.value and leads:
             profile.enter_context(jax.profiler.trace(_PROFILE.value))
         try:
-            for record in train.run(settings, state, mesh):
+            for record in train.run(settings, state, mesh, stop=stop):
                 profile.close()
                 clips_per_s = (record.step - first_step) * settings.train.batch_size / (time.time() - started)
                 if logbook:
                     logbook.write(record, clips_per_s)
                 bar.set_postfix_str(f"loss {record.train['loss']:.3f}, {clips_per_s:.0f} clips/s")
                 bar.update(record.step - bar.n)
-                if record.validation:
+                if record.validation or record.stopping:
                     checkpoints.save(record.step, record.state, record.validation)
-                    if leads:
-                        measured = ", ".join(f"{k} {v:.4f}" for k, v in record.validation.items())
-                        bar.write(f"step {record.step}: {measured}")
-        except train.TrainingDiverged as error:
+                if record.validation and leads:
+                    measured = ", ".join(f"{k} {v:.4f}" for k, v in record.validation.items())
+                    bar.write(f"step {record.step}: {measured}")
+                if record.stopping:
+                    bar.close()
+                    kept = f"step {record.step} is saved in {workdir}"
+                    print(f"stopped: {kept}; the same command goes on from there", file=sys.stderr)
+                    sys.exit(128 + stop.number)
+        except (train.TrainingDiverged, checkpoint.SaveFailed, OSError) as error:
             last = checkpoints.latest_step()
             kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
             print(f"error: {error}; {kept} in {workdir}", file=sys.stderr)
             sys.exit(1)
     step, best = checkpoints.restore_best(state)
+    if leads:
+        warn(checkpoints)
     scores = train.make_evaluate(settings, mesh)(best.final_params, seed=2)
     checkpoints.close()
     if leads:
@@ -96,6 +114,40 @@ def main() -> None:
             workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
         )
         export(workdir, settings, step, jax.device_get(best.final_params), scores, init)
+
+
+class Preemption:
+    """Asks after every step whether a signal wants an end; `number`: which one."""
+
+    def __init__(self, stop: common.Stop | None):
+        self._stop = stop
+
+    @property
+    def number(self) -> int:
+        """The number of the signal."""
+        return self._stop.number if self._stop else signal.SIGTERM
+
+    def __call__(self, step: int) -> bool:
+        """Whether to end after this step."""
+        if self._stop:
+            return self._stop.is_set()
+        return multihost_utils.reached_preemption_sync_point(step)
+
+
+@contextlib.contextmanager
+def preemption() -> Iterator[Preemption]:
+    """SIGTERM and Ctrl-C end training after the step; of several processes, that of any ends all alike."""
+    if jax.process_count() > 1:
+        yield Preemption(None)  # the runtime waits for the signal, and agrees on a step
+    else:
+        with common.stop_on_interrupt() as stop:
+            yield Preemption(stop)
+
+
+def warn(checkpoints: checkpoint.Checkpoints) -> None:
+    """Says which checkpoints are damaged."""
+    while checkpoints.damaged:
+        print(f"warning: {checkpoints.damaged.pop()}", file=sys.stderr)
 
 
 def export(workdir: Path, settings: config.Config, step: int, params, scores: dict, init) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import io
+import itertools
 import json
 import os
-import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,16 @@ from flax import traverse_util
 from pulse3d import model
 from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, ModelConfig, differences, from_dict, to_dict
 from pulse3d.errors import InputError
-from pulse3d.files import write_atomically
+from pulse3d.files import UNREADABLE, Arrays, read_json, write_atomically
+from pulse3d.whole import cannot_write
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps a second trainer out
+    fcntl = None  # type: ignore[assignment]
 
 KERAS_MODEL, KERAS_WEIGHTS = "model_conv3D.json", "weights_conv3D.h5"
+MAX_BYTES = 2**30  # of weights
 _FORMAT = "pulse3d weights 1"
 
 
@@ -39,19 +46,30 @@ class Weights(NamedTuple):
     name: str
 
 
+class SaveFailed(RuntimeError):
+    """A checkpoint could not be written, on a full disk for one; those before it are kept."""
+
+
 class Checkpoints:
     """The checkpoints of one training run: `latest` to resume from, `best` by a metric.
 
     `latest` keeps the last two, `best` the best one. A checkpoint appears under its final
     name only once it is complete. Of several processes, which share the folder, each calls all.
+    damaged: what could not be restored, a line each; the checkpoint before it was. Raises InputError where
+    a part of the folder is a link to elsewhere.
     """
 
     def __init__(self, workdir: str | os.PathLike, metric: str):
+        folder = Path(workdir).absolute() / "checkpoints"
+        _refuse_links(folder)
+        self.damaged: list[str] = []
+
         def manager(name: str, **options) -> ocp.CheckpointManager:
-            return ocp.CheckpointManager(
-                Path(workdir).absolute() / "checkpoints" / name,
-                options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
-            )
+            settings = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options)
+            try:
+                return ocp.CheckpointManager(folder / name, options=settings)
+            except Exception as error:
+                raise _unreadable(folder / name, error) from None
 
         self._latest = manager("latest", max_to_keep=2)
         self._best = manager(
@@ -62,30 +80,115 @@ class Checkpoints:
         """The number of updates of the last checkpoint; None if there is none."""
         return self._latest.latest_step()
 
-    def save(self, step: int, state: Any, metrics: dict[str, float]) -> None:
-        """Saves the state after `step` updates, with its validation metrics."""
-        for manager in (self._best, self._latest):
+    def save(self, step: int, state: Any, metrics: dict[str, float] | None) -> None:
+        """Saves the state after `step` updates, with its validation metrics if it has any.
+
+        Raises SaveFailed.
+        """
+        for manager in (self._best, self._latest) if metrics else (self._latest,):
             if manager.latest_step() is None or step > manager.latest_step():
-                manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+                try:
+                    manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+                except Exception as error:
+                    raise SaveFailed(
+                        f"the checkpoint of step {step} could not be saved ({_first_line(error)})"
+                    ) from None
 
     def restore_latest(self, template: Any) -> Any:
-        """The last state saved, with the shapes and types of `template`."""
-        return self._restore(self._latest, self._latest.latest_step(), template)
+        """The last state that can be read, with the shapes and types of `template`.
+
+        Damaged ones after it are put aside, under checkpoints/damaged. Raises InputError where none
+        can be read, and then changes nothing.
+        """
+        steps, failures = sorted(self._latest.all_steps(), reverse=True), []
+        for step in steps:
+            try:
+                state = self._restore(self._latest, step, template)
+            except Exception as failure:
+                failures.append((step, failure))
+                if jax.process_count() > 1:  # the others may have read it
+                    break
+            else:
+                for failed, error in failures:
+                    self._put_aside(self._latest, failed, error)
+                return state
+        raise _unreadable(Path(self._latest.directory) / str(steps[0]), failures[0][1])
 
     def restore_best(self, template: Any) -> tuple[int, Any]:
-        """(step, state) of the best state saved."""
+        """(step, state) of the best state saved; of the latest, where that cannot be read."""
         step = self._best.best_step()
-        return step, self._restore(self._best, step, template)
+        try:
+            return step, self._restore(self._best, step, template)
+        except Exception as error:
+            if jax.process_count() > 1 or step is None:
+                raise _unreadable(Path(self._best.directory), error) from None
+            self._put_aside(self._best, step, error)
+        return self._latest.latest_step(), self.restore_latest(template)
+
+    def _put_aside(self, manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
+        folder = Path(manager.directory)
+        aside = folder.parent / "damaged"
+        aside.mkdir(exist_ok=True)
+        names = (aside / f"{folder.name}-{step}-{number}" for number in itertools.count())
+        new = next(path for path in names if not path.exists())
+        (folder / str(step)).rename(new)
+        manager.reload()
+        self.damaged.append(f"{folder / str(step)}: damaged ({_first_line(error)}); put aside in {new}")
 
     @staticmethod
     def _restore(manager, step, template):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        stored = manager.item_metadata(step)
+        if stored is not None:
+            found = {jax.tree_util.keystr(k): tuple(v.shape) for k, v in jax.tree.leaves_with_path(stored)}
+            wanted = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree.leaves_with_path(abstract)}
+            if sorted(found.values()) != sorted(wanted.values()):
+                raise ValueError("its arrays have other shapes")
         return manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._latest.close()
         self._best.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _unreadable(folder: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{folder}: a damaged checkpoint ({_first_line(error)}); move it elsewhere,"
+        " or choose another --workdir"
+    )
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raises InputError for links in a folder of checkpoints, by which a file could be anywhere."""
+    for path in (folder, *(folder.rglob("*") if folder.is_dir() else ())):
+        if path.is_symlink():
+            raise InputError(f"{path}: a link, in a folder of checkpoints; put there what it links to")
+
+
+def lock_workdir(workdir: Path) -> IO | None:
+    """Makes the folder of a run and reserves it for this process; None where another process has it.
+
+    The lock, on the file .lock, goes with the file that is returned, at the latest with the process.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("ab")
+    except OSError as error:
+        raise cannot_write(workdir, error) from None
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:
+            pass  # a file system without locks
+    return file
 
 
 def prepare_workdir(workdir: Path, config: Config, *, write: bool = True) -> None:
@@ -96,7 +199,13 @@ def prepare_workdir(workdir: Path, config: Config, *, write: bool = True) -> Non
     """
     path = workdir / "config.json"
     if path.exists():
-        saved = from_dict(json.loads(path.read_text()))
+        try:
+            saved = from_dict(read_json(path))
+        except UNREADABLE as error:
+            raise InputError(
+                f"{path}: not the settings of a run ({error}); choose another --workdir, or delete it to go"
+                " on with the settings of this command"
+            ) from None
         extended = dataclasses.replace(
             saved, train=dataclasses.replace(saved.train, steps=config.train.steps)
         )
@@ -162,18 +271,23 @@ def _find_weights(name: str) -> Weights:
 
 def _load_file(path: Path, name: str) -> Weights:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with Arrays(path, max_bytes=MAX_BYTES) as archive:
+            if archive.shapes.get("metadata") != ():
+                raise ValueError("it has no metadata")
             metadata = json.loads(str(archive["metadata"]))
             if metadata.get("format") != _FORMAT:
                 raise InputError(f"{path}: not a {_FORMAT!r} file; write it anew with launch.train")
             used_as = to_dict(PRESETS.get(metadata["config"].get("preset"), Config()))
             config = from_dict(metadata["config"] | {name: used_as[name] for name in ("map", "readout")})
-            flat = {key: archive[key] for key in archive.files if key != "metadata"}
+            provenance = metadata["provenance"]
+            shapes = {key: shape for key, shape in archive.shapes.items() if key != "metadata"}
+            _check_shapes(shapes, config, path)
+            flat = {key: archive[key] for key in shapes}
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: not a weights file ({error}); write it anew with launch.train") from None
-    return Weights(_checked_params(flat, config, path), config, metadata["provenance"], name)
+    return Weights(_checked_params(flat, config, path), config, provenance, name)
 
 
 def import_keras(folder: Path) -> Weights:
@@ -189,7 +303,7 @@ def import_keras(folder: Path) -> Weights:
             f"{folder}: reading Keras weights needs h5py; pip install 'pulse3d[keras]'"
         ) from None
     try:
-        layers = json.loads((folder / KERAS_MODEL).read_text())["config"]["layers"]
+        layers = read_json(folder / KERAS_MODEL)["config"]["layers"]
         by_class = {layer["class_name"]: layer["config"] for layer in layers}
         dense = [layer["config"] for layer in layers if layer["class_name"] == "Dense"]
         _, frames, patch, _, channels = next(
@@ -216,30 +330,53 @@ def import_keras(folder: Path) -> Weights:
             ),
         )
         names = {"convolution": conv["name"], "hidden": dense[0]["name"], "classes": dense[1]["name"]}
+        config = from_dict(to_dict(config))  # which checks what the file says
         with h5py.File(folder / KERAS_WEIGHTS) as file:
-            flat = {
-                f"{ours}/{leaf}": np.asarray(file[f"{theirs}/{theirs}/{leaf}:0"])
+            stored = {
+                f"{ours}/{leaf}": _inside(file, f"{theirs}/{theirs}/{leaf}:0")
                 for ours, theirs in names.items()
                 for leaf in ("kernel", "bias")
             }
-    except (OSError, ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
+            _check_shapes({name: dataset.shape for name, dataset in stored.items()}, config, folder)
+            flat = {name: np.asarray(dataset) for name, dataset in stored.items()}
+    except InputError as error:
+        raise InputError(f"{folder}: not the original program's network ({error})") from None
+    except (*UNREADABLE, IndexError, StopIteration) as error:
         raise InputError(f"{folder}: not the original program's network ({error})") from None
     return Weights(
         _checked_params(flat, config, folder), config, {"source": "Keras import"}, folder.resolve().name
     )
 
 
+def _inside(file: Any, name: str) -> Any:
+    """A dataset of an HDF5 file; raises ValueError where it, or what it holds, is elsewhere."""
+    import h5py
+
+    node, parts = file, name.split("/")
+    for part in parts:
+        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
+        raise ValueError(f"{name} is not in the file")
+    return node
+
+
 def _checked_params(flat: dict[str, np.ndarray], config: Config, path: Path) -> model.Params:
-    _check_shapes({name: array.shape for name, array in flat.items()}, config, path)
-    if not all(np.isfinite(array).all() for array in flat.values()):
+    if any(array.dtype.kind != "f" for array in flat.values()):
+        raise InputError(f"{path}: the weights hold values that are no floats")
+    with np.errstate(over="ignore"):
+        params = {name: array.astype(np.float32) for name, array in flat.items()}
+    if not all(np.isfinite(array).all() for array in params.values()):
         raise InputError(f"{path}: the weights hold values that are not finite")
-    return traverse_util.unflatten_dict(
-        {name: jnp.asarray(array, jnp.float32) for name, array in flat.items()}, sep="/"
-    )
+    return traverse_util.unflatten_dict({name: jnp.asarray(x) for name, x in params.items()}, sep="/")
 
 
 def _check_shapes(found: dict[str, tuple[int, ...]], config: Config, name: str | Path) -> None:
-    expected = model.param_shapes(config)
+    try:
+        expected = model.param_shapes(config)
+    except Exception as error:
+        raise InputError(f"{name}: settings that make no network ({_first_line(error)})") from None
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     if wrong:
         raise InputError(

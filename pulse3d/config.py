@@ -266,6 +266,8 @@ class MapConfig:
     cells: the network reads means over square cells, so many along the frame's shorter side;
     0: it reads pixels. levels: sizes of patches, each twice the one before.
     average_frames: each frame is the mean of so many of the resampled video.
+    max_gap_s: between two frames; a window with a larger gap has no pulse. So has one with fewer frames
+    than two for every beat of the highest rate.
     stride_px: pixels between patches, rounded to whole cells.
     tile_px: edge of the square tiles (halo included) into which a frame is cut; a power of two
     is fast.
@@ -275,6 +277,7 @@ class MapConfig:
     cells: int = 0
     levels: int = 1
     average_frames: int = 1
+    max_gap_s: float = 1.0
     stride_px: int = 8
     step_s: float = 1.0
     tile_px: int = 128
@@ -285,7 +288,8 @@ class MapConfig:
             _require(getattr(self, name) >= 1, f"map.{name}", getattr(self, name), "must be at least 1")
         _require(self.cells >= 0, "map.cells", self.cells, "must not be negative")
         _require(self.stride_px >= 1, "map.stride_px", self.stride_px, "must be at least 1")
-        _require(self.step_s > 0, "map.step_s", self.step_s, "must be positive")
+        for name in ("step_s", "max_gap_s"):
+            _require(getattr(self, name) > 0, f"map.{name}", getattr(self, name), "must be positive")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
+import lzma
+import math
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -19,9 +21,15 @@ import numpy as np
 
 from pulse3d.errors import InputError
 from pulse3d.readout import Reading
+from pulse3d.whole import cannot_write, whole_file
 
 # what reading a damaged file of arrays or of JSON may raise
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, OverflowError, MemoryError,
+    RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+)  # fmt: skip
+MAX_JSON_BYTES = 2**24
+MAX_MEMBERS = 10_000
 RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
 
 
@@ -37,24 +45,25 @@ def make_folder(path: Path) -> Path:
         ) from None
 
 
+def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
+    """Raises InputError where a folder already holds a file of one of these names."""
+    if found := [name for name in names if (folder / name).exists()]:
+        raise InputError(
+            f"--out={folder}: holds results already ({', '.join(found)}); choose another folder, or give"
+            " --overwrite"
+        )
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file under a temporary name, then renames it."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def copy_atomically(source: Path, path: Path) -> None:
     """Copies a file under a temporary name, then renames it."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole_file(path) as temporary:
         shutil.copyfile(source, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def rates_row(time_s: float, reading: Reading) -> str:
@@ -100,25 +109,85 @@ def write_npz(path: Path, arrays: dict[str, Any], *, made_by: dict[str, Any]) ->
 def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """The arrays of `write_npz`; None where the file is missing, damaged or made by other settings."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with Arrays(path, max_bytes=2**32) as archive:
             if json.loads(str(archive["made_by"])) != json.loads(json.dumps(made_by)):
                 return None
-            return {name: archive[name] for name in archive.files if name != "made_by"}
+            return {name: archive[name] for name in archive.shapes if name != "made_by"}
     except UNREADABLE:
         return None
 
 
-def each_entry(path: Path, name: str) -> Iterator[np.ndarray]:
-    """The entries of an array of a .npz along its first axis, one at a time."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read_header = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        (count, *shape), _, dtype = read_header(member)
-        size = dtype.itemsize * int(np.prod(shape))
-        for _ in range(count):
-            yield np.frombuffer(member.read(size), dtype).reshape(shape)
+def read_json(path: Path) -> Any:
+    """What a JSON file says; raises one of UNREADABLE for what is none, or larger than any of ours."""
+    with path.open("rb") as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError("too large")
+    return json.loads(data)
+
+
+class Arrays:
+    """The arrays of a .npz file, none of which is read before it is known how large it is.
+
+    Use as a context. shapes: of all arrays by name, from their headers. Raises one of UNREADABLE for a
+    file that is damaged or claims more than it holds, and where more than `max_bytes` are read of it.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int):
+        self._archive = zipfile.ZipFile(path)
+        self._left = self._most = max_bytes
+        try:
+            members = self._archive.infolist()
+            names = [member.filename for member in members]
+            if len(set(names)) != len(names) or len(names) > MAX_MEMBERS:
+                raise ValueError("holds a name twice, or too many")
+            self._headers = {name.removesuffix(".npy"): self._read_header(name) for name in names}
+        except BaseException:
+            self._archive.close()
+            raise
+        self.shapes = {name: shape for name, (shape, _, _) in self._headers.items()}
+
+    def _read_header(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+        with self._archive.open(name) as member:
+            shape, fortran, dtype = _array_header(member)
+            size = self._archive.getinfo(name).file_size - member.tell()
+        if dtype.hasobject or dtype.kind not in "biufU":
+            raise ValueError(f"{name} holds {dtype}, not numbers or a text")
+        if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) != size:
+            raise ValueError(f"{name} holds {size} bytes, not {shape} of {dtype}")
+        return shape, fortran, dtype
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        member = self._archive.getinfo(f"{name}.npy")
+        self._left -= member.file_size
+        if self._left < 0:
+            raise ValueError(f"holds more than {self._most:,} bytes")
+        with self._archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    def entries(self, name: str) -> Iterator[np.ndarray]:
+        """The entries of an array along its first axis, one at a time."""
+        (count, *shape), fortran, dtype = self._headers[name]
+        if fortran:
+            raise ValueError(f"{name} is stored by columns")
+        with self._archive.open(f"{name}.npy") as member:
+            _array_header(member)
+            for _ in range(count):
+                yield np.frombuffer(member.read(dtype.itemsize * math.prod(shape)), dtype).reshape(shape)
+
+    def __enter__(self) -> Arrays:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._archive.close()
+
+
+def _array_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of the array that follows, as numpy's format has them; nothing is executed."""
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    return np.lib.format.read_array_header_2_0(member)
 
 
 class NpzStream:
@@ -135,7 +204,10 @@ class NpzStream:
         self._constants: dict[str, np.ndarray] = {}
 
     def __enter__(self) -> NpzStream:
-        self._folder = Path(tempfile.mkdtemp(prefix=".map-", dir=self._path.parent))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=".map-", dir=self._path.parent))
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
         return self
 
     def append(self, **arrays: Any) -> None:
@@ -146,8 +218,11 @@ class NpzStream:
             self._types.setdefault(name, array.dtype)
             if (array.shape, array.dtype) != (self._shapes[name], self._types[name]):
                 raise ValueError(f"{name}: {array.dtype}{array.shape} differs from the entries before")
-            with (self._folder / name).open("ab") as file:
-                file.write(array.tobytes())
+            try:
+                with (self._folder / name).open("ab") as file:
+                    file.write(array.tobytes())
+            except OSError as error:
+                raise cannot_write(self._path, error) from None
         self._count += 1
 
     def put(self, **arrays: Any) -> None:
@@ -161,6 +236,8 @@ class NpzStream:
                 with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
                     self._write_members(archive)
                 temporary.replace(self._path)
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 

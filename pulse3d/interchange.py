@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +37,10 @@ def write_mat(result: Result, path: Path) -> None:
     for window, shares in enumerate(result.probabilities()):
         maps[:, :, window, :-1] = shares
     maps[..., -1] = result.no_pulse.transpose(1, 2, 0)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        named = {"time_s": result.time_s, "row_px": result.row_px, "col_px": result.col_px}
-        with temporary.open("wb") as file:
-            scipy.io.savemat(
-                file, {"map_p": maps, "bpm": result.rate_axis_bpm} | named, do_compression=True, oned_as="row"
-            )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    names = ("time_s", "row_px", "col_px")
+    named = {"bpm": result.rate_axis_bpm} | {name: getattr(result, name) for name in names}
+    with files.whole_file(path) as temporary, temporary.open("wb") as file:
+        scipy.io.savemat(file, {"map_p": maps} | named, do_compression=True, oned_as="row")
 
 
 def export_network(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pulse3d.logbook import read_rows
 from pulse3d.readout import Reading
 from pulse3d.result import Result
+from pulse3d.whole import whole_file
 
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
@@ -36,12 +37,9 @@ METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
     """Writes a figure under a temporary name, then renames it."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names are in any script, the font is not
         figure.savefig(temporary, dpi=dpi, bbox_inches="tight")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def learning_curve(metrics: Path, path: Path, *, title: str) -> None:
@@ -231,7 +229,7 @@ def _panels_figure(
     if trace:
         _draw_trace(figure.add_subplot(grid[1, :]), result)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 

@@ -10,7 +10,6 @@ what draws only when they are called: a result can be had without it.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILES = ("rates.csv", "map.npz", "summary.json")
+
+MAX_BYTES = 2**32  # of the arrays of a map.npz that are read whole; `probability` is not
 
 Mapper = Callable[[Window], Map]
 Frames = Iterable[video.Frame]
@@ -76,12 +77,18 @@ class Result:
         """Reads an output folder of `launch.predict` or `save`; raises InputError where it is none."""
         folder = Path(folder)
         try:
-            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            summary = files.read_json(folder / "summary.json")
             arrays = [f.name for f in fields(cls) if f.name not in ("summary", "folder")]
-            with (folder / "map.npz").open("rb") as file, np.load(file, allow_pickle=False) as maps:
-                return cls(**{name: maps[name] for name in arrays}, summary=summary, folder=folder)
+            with files.Arrays(folder / "map.npz", max_bytes=MAX_BYTES) as maps:
+                _check_shapes(maps.shapes)
+                loaded = {name: maps[name] for name in arrays}
+            if not isinstance(summary, dict) or any(
+                array.dtype.kind not in "uf" for array in loaded.values()
+            ):
+                raise ValueError("a summary of settings and arrays of numbers are expected")
+            return cls(**loaded, summary=summary, folder=folder)
         except files.UNREADABLE as error:
-            raise InputError(f"{folder}: not a folder of results ({error})") from None
+            raise _no_results(folder, error) from None
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Copies the files to another folder."""
@@ -92,7 +99,13 @@ class Result:
 
     def probabilities(self) -> Iterator[Float[np.ndarray, "row col rate"]]:
         """The probability of every rate at every place, window by window, float16; reads the file."""
-        return files.each_entry(self.folder / "map.npz", "probability")
+        try:
+            with files.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
+                yield from maps.entries("probability")
+        except files.UNREADABLE as error:
+            raise InputError(
+                f"{self.folder}: not a folder of results ({error}); map the video again"
+            ) from None
 
     def plot(self) -> Figure:
         """The figure of map.png: frame, rate map, confidence, and the rate over time."""
@@ -126,6 +139,24 @@ class Result:
         return float(left), float(right), float(bottom), float(top)
 
 
+def _no_results(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder}: not a folder of results ({error}); map the video again")
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises ValueError where the arrays of a map.npz are not of one video."""
+    windows, rows, cols = shapes["rate_bpm"]
+    per_window = ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm")
+    per_place = ("confidence", "no_pulse", "amplitude_percent", "snr_db")
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys(per_window, (windows,))
+    expected |= dict.fromkeys(per_place, (windows, rows, cols))
+    expected |= {"row_px": (rows,), "col_px": (cols,), "frame": (*shapes["frame"][:2], 3)}
+    expected |= {"rate_axis_bpm": shapes["probability"][-1:]}
+    expected |= {"probability": (windows, rows, cols, *expected["rate_axis_bpm"])}
+    if wrong := [name for name, shape in expected.items() if shapes[name] != shape]:
+        raise ValueError(f"{wrong[0]} has shape {shapes[wrong[0]]}, expected {expected[wrong[0]]}")
+
+
 def map_video(
     source: str | os.PathLike | np.ndarray,
     weights: Weights | str = "default",
@@ -140,7 +171,8 @@ def map_video(
     others as of `map_stream`.
 
     The files are in a temporary folder that goes with the result; `Result.save` keeps them. Raises
-    InputError for a video that cannot be read, is too short for one window or smaller than a patch.
+    InputError for a video that cannot be read, is too short for one window or smaller than a patch; of a
+    damaged one, what is there is mapped, and `summary["lost"]` says what is missing.
     """
     weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
     if isinstance(source, np.ndarray):
@@ -163,7 +195,7 @@ def follow(
     """The windows of a source, decoded by a thread of its own."""
     # two at a time on one device; several devices talk to each other, which two threads would mix up
     ahead = 1 if jax.local_device_count() == 1 else 0
-    frames = video.read_ahead(frames, ahead=8)
+    frames = video.read_ahead(frames, ahead=video.frames_ahead(source, 8))
     return stream.map_stream(frames, weights, step_s=step_s, mapper=mapper, ahead=ahead)
 
 
@@ -188,10 +220,22 @@ def write_map(
     if source.live:  # compiles before the camera starts, which would not wait
         mapper(np.zeros((clip.frames, *layout.grid, clip.channels), np.float32))
     times, evidence, votes = [], [], []
+    lost: list[str] = []
+    blind, read_s = 0, 0.0
+
+    def watch(frames: Iterable[video.Frame]) -> Iterator[video.Frame]:
+        nonlocal read_s
+        for frame in frames:
+            read_s = frame.time_s + 1 / source.fps
+            yield frame
+
     with files.NpzStream(folder / "map.npz") as store:
-        frames = source.frames()
-        first = next(frames)
+        frames = watch(video.what_is_there(source.frames(), lost))
+        first = next(frames, None)
+        if first is None:
+            raise InputError(lost[0] if lost else f"{source.name}: has no frames")
         for window in follow(source, chain([first], frames), weights, step_s, mapper):
+            blind += not window.enough_video
             store.append(
                 probability=window.probability[..., :-1].astype(np.float16),
                 no_pulse=window.probability[..., -1].astype(np.float16),
@@ -204,8 +248,9 @@ def write_map(
             evidence.append(window.evidence)
             votes.append(window.equation_8_bpm)
         if not times:
-            length = "ended too soon" if source.live else f"{source.duration_s:.1f} s long"
-            raise InputError(f"{source.name}: {length}; one window needs {clip.duration_s:g} s")
+            length = "ended too soon" if source.live else f"{read_s:.1f} s long"
+            why = lost[0] if lost else f"{source.name}: {length}"
+            raise InputError(f"{why}; one window needs {clip.duration_s:g} s")
         read = readout.readings(
             np.stack(evidence), clip.rate_axis_bpm, config.readout, step_s=step_s, window_s=clip.duration_s
         )
@@ -231,6 +276,7 @@ def write_map(
     files.write_json(folder / "summary.json", {})
     made = Result.load(folder)
     summary = summarise(made, source, weights, layout, step_s)
+    summary |= {"video_seconds_read": round(read_s, 3), "windows_without_enough_video": blind, "lost": lost}
     files.write_json(folder / "summary.json", summary)
     return replace(made, summary=summary)
 

@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from pulse3d import amplitude, checkpoint, mapping, readout, video
 from pulse3d.checkpoint import Weights
+from pulse3d.config import Config
 from pulse3d.errors import InputError
-from pulse3d.tiles import Map, Window
+from pulse3d.tiles import Map, Window, grid_shape
 
 
 class WindowResult(NamedTuple):
@@ -25,6 +26,7 @@ class WindowResult(NamedTuple):
     the most likely rate of every patch (nan: no pulse) and how sure it is. evidence: for every rate,
     from all patches; `readout.readings` makes rates of it, of all windows together. reading: one
     rate from this window and those before it. equation_8_bpm: the paper's read-out.
+    enough_video: False where frames are missing (`map.max_gap_s`): then there is no pulse anywhere.
     """
 
     time_s: float
@@ -36,6 +38,7 @@ class WindowResult(NamedTuple):
     equation_8_bpm: float
     amplitude_percent: Float[np.ndarray, "row col"]
     snr_db: Float[np.ndarray, "row col"]
+    enough_video: bool = True
 
 
 def map_stream(
@@ -60,8 +63,9 @@ def map_stream(
     the config's. start_s: where the first window starts; by default at the first frame. mapper: by
     default `mapping.make_mapper` over all local devices. ahead: so many windows more are mapped at the
     same time, which keeps a CPU busier, for sources that do not wait for time to pass. Looks only back, and
-    memory does not grow.
-    Raises InputError for other images, and for frames smaller than a patch.
+    memory does not grow. A window with a gap in its time stamps is not interpolated over: it has no pulse.
+    Raises InputError for other images, for frames smaller than a patch, and for time stamps that jump by
+    more than `video.MAX_JUMP_S`.
     """
     weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
     config = weights.config
@@ -77,15 +81,25 @@ def map_stream(
     if mapper is None:
         mapper = mapping.make_mapper(weights.params, config, layout, devices=devices)
     read = mapping.make_reader(frame_shape, config)
-    cells = (video.Frame(time_s - start_s, read(image)) for time_s, image in chain([first], rising))
+    watch = _Watch(config)
+    cells = watch(video.Frame(time_s - start_s, read(image)) for time_s, image in chain([first], rising))
     images = (f.image for f in video.resample(cells, clip.fps, average=config.map.average_frames))
     follow = readout.Follower(axis, config.readout, step_s=step / clip.fps, window_s=clip.duration_s)
-    windows = mapping.sliding_windows(images, clip.frames, step)
-    for index, window, probability in _map_each(windows, mapper, ahead=ahead):
+    windows = (
+        (index, window if watch.saw(index / clip.fps) else None)
+        for index, window in mapping.sliding_windows(images, clip.frames, step)
+    )
+    grid = grid_shape(layout.grid, layout.patch, layout.stride)
+    nothing = np.zeros((*grid, clip.classes), np.float32)
+    nothing[..., -1] = 1
+    unknown = np.full(grid, np.nan, np.float32)
+    for index, window, probability in _map_each(windows, mapper, nothing, ahead=ahead):
         evidence = readout.evidence(probability, config.readout, odds=config.generator.no_pulse_clips)
         reading = follow(evidence)
-        traces = amplitude.patch_traces(window, patch=layout.patch, stride=layout.stride)
-        strength, clearness = amplitude.at_rate(traces, clip.fps, reading.rate_bpm)
+        strength, clearness = unknown, unknown
+        if window is not None:
+            traces = amplitude.patch_traces(window, patch=layout.patch, stride=layout.stride)
+            strength, clearness = amplitude.at_rate(traces, clip.fps, reading.rate_bpm)
         yield WindowResult(
             time_s=start_s + index / clip.fps + clip.duration_s / 2,
             probability=probability,
@@ -96,26 +110,62 @@ def map_stream(
             equation_8_bpm=readout.equation_8(probability, axis),
             amplitude_percent=strength,
             snr_db=clearness,
+            enough_video=window is not None,
         )
 
 
+class _Watch:
+    """Sees the time stamps of frames go by, and says of which windows they are enough."""
+
+    def __init__(self, config: Config):
+        clip, average = config.clip, config.map.average_frames
+        self._duration_s = (clip.frames * average - 1) / (clip.fps * average)  # first frame to last
+        self._max_gap_s = config.map.max_gap_s
+        self._fewest = 2 * clip.high_bpm / 60 * self._duration_s
+        self._stamps: deque[float] = deque()
+
+    def __call__(self, frames: Iterable[video.Frame]) -> Iterator[video.Frame]:
+        """The frames, as they are."""
+        for frame in frames:
+            self._stamps.append(frame.time_s)
+            yield frame
+
+    def saw(self, start_s: float) -> bool:
+        """Whether there are frames all along the window that starts then; to be asked in order of time."""
+        while len(self._stamps) > 1 and self._stamps[1] <= start_s:
+            self._stamps.popleft()
+        end_s = start_s + self._duration_s
+        # of a gap that reaches out of the window, all counts
+        edges = np.array([min(start_s, self._stamps[0]), *self._stamps])
+        gaps = np.diff(edges)[edges[:-1] < end_s - 1e-6]
+        inside = (edges[1:] > start_s - 1e-6) & (edges[1:] < end_s + 1e-6)
+        return bool(gaps.max(initial=0) <= self._max_gap_s and inside.sum() >= self._fewest)
+
+
 def _map_each(
-    windows: Iterable[tuple[int, Window]], mapper: Callable[[Window], Map], *, ahead: int
-) -> Iterator[tuple[int, Window, Map]]:
-    """(index, window, map) of each window in order; `ahead` later ones are being mapped meanwhile."""
+    windows: Iterable[tuple[int, Window | None]],
+    mapper: Callable[[Window], Map],
+    nothing: Map,
+    *,
+    ahead: int,
+) -> Iterator[tuple[int, Window | None, Map]]:
+    """(index, window, map) of each window in order; `ahead` later ones are being mapped meanwhile.
+
+    nothing: the map of None.
+    """
     with ThreadPoolExecutor(ahead + 1) as threads:
-        waiting: deque[tuple[int, Window, Future[Map]]] = deque()
+        waiting: deque[tuple[int, Window | None, Future[Map] | None]] = deque()
         for index, window in windows:
-            waiting.append((index, window, threads.submit(mapper, window)))
+            waiting.append((index, window, None if window is None else threads.submit(mapper, window)))
             if len(waiting) > ahead:
                 index, window, mapped = waiting.popleft()
-                yield index, window, mapped.result()
+                yield index, window, mapped.result() if mapped else nothing
         for index, window, mapped in waiting:
-            yield index, window, mapped.result()
+            yield index, window, mapped.result() if mapped else nothing
 
 
 def _rising(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[video.Frame]:
-    """The frames whose time stamps rise, as RGB; raises InputError where their size changes."""
+    """The frames whose time stamps rise, as RGB; raises InputError where size or clock jump."""
     shape, last_s = None, -np.inf
     for time_s, image in frames:
         rgb = video.as_rgb(np.asarray(image), "frames")
@@ -123,6 +173,10 @@ def _rising(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[video.Frame]
         if rgb.shape != shape:
             raise InputError(
                 f"frames: {rgb.shape[1]}x{rgb.shape[0]} px at {time_s:.2f} s, before it {shape[1]}x{shape[0]}"
+            )
+        if time_s - last_s > video.MAX_JUMP_S and np.isfinite(last_s):
+            raise InputError(
+                f"frames: time stamps jump from {last_s:.2f} s to {time_s:.2f} s; mend the clock"
             )
         if time_s > last_s:
             last_s = time_s

@@ -55,13 +55,15 @@ class Record:
     """What the loop reports: after `step` updates, `state` and the metrics measured.
 
     `train` holds means over the steps since the last record; `validation` is None between
-    evaluations. `state` is donated to the next step: save it before asking for more.
+    evaluations. `state` is donated to the next step: save it before asking for more. stopping: the last
+    record, since the caller asked for an end before `train.steps`.
     """
 
     step: int
     state: TrainState
     train: Metrics
     validation: Metrics | None
+    stopping: bool = False
 
 
 def make_schedule(config: TrainConfig) -> optax.Schedule:
@@ -255,10 +257,13 @@ def _shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
     return NamedSharding(mesh, PartitionSpec(*mesh.axis_names)), NamedSharding(mesh, PartitionSpec())
 
 
-def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
+def run(
+    config: Config, state: TrainState, mesh: Mesh, *, stop: Callable[[int], bool] = lambda step: False
+) -> Iterator[Record]:
     """Trains from `state` (whose arrays are used up) to `train.steps`, yielding a record every `log_every`.
 
-    Evaluates every `eval_every` steps and after the last. Raises TrainingDiverged when the
+    Evaluates every `eval_every` steps and after the last. stop: whether to end after a step, whose number
+    it is given; a record of that step is the last. Raises TrainingDiverged when the
     loss is not finite; no record of such a state is yielded.
     """
     train_step, evaluate = make_train_step(config, mesh), make_evaluate(config, mesh)
@@ -269,7 +274,8 @@ def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
         pending.append(metrics)
         last = step == config.train.steps
         evaluating = last or step % config.train.eval_every == 0
-        if not (evaluating or step % config.train.log_every == 0):
+        stopping = not last and stop(step)
+        if not (stopping or evaluating or step % config.train.log_every == 0):
             continue
         means = {name: float(np.mean([m[name] for m in jax.device_get(pending)])) for name in metrics}
         if not np.isfinite([means["loss"], means["gradient_norm"]]).all():
@@ -277,7 +283,10 @@ def run(config: Config, state: TrainState, mesh: Mesh) -> Iterator[Record]:
                 f"the loss is not finite in the steps up to {step}; lower train.learning_rate"
                 f" (now {config.train.learning_rate})"
             )
-        yield Record(step, state, means, evaluate(state.final_params) if evaluating else None)
+        validation = evaluate(state.final_params) if evaluating else None
+        yield Record(step, state, means, validation, stopping)
+        if stopping:
+            return
         pending = []
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import os
 import queue
 import re
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise, zip_longest
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import imageio.v3 as iio
@@ -27,11 +29,23 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import UInt8
 
-from pulse3d.errors import InputError
+from pulse3d.errors import DamagedError, InputError
+from pulse3d.whole import cannot_write, whole_file
 
 Item = TypeVar("Item")
 
 _BT709, _UNNAMED = 1, 2  # codes of the matrix between colours and what is stored (ITU-T H.273, Table 4)
+MAX_PIXELS = 100_000_000  # of a frame: three times 8K
+MAX_JUMP_S = 600.0  # from one time stamp to the next; what is longer is no gap but a broken clock
+MAX_LEFT_OUT = 0.1  # of the frames, whose time does not rise; where there are more, the clock is broken
+FPS_RANGE = (1.0, 1000.0)
+HELD_BYTES = 2**28  # of frames that are read ahead
+# What FFmpeg may read: containers that hold their video themselves. Playlists, lists of files and
+# pictures of text, which it would also take for video, name other files or are none.
+CONTAINERS = (
+    "3gp,apng,asf,av1,avi,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
+    "mxf,nut,obu,ogg,rawvideo,rm,vc1,webm,wtv,yuv4mpegpipe"
+)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -76,47 +90,73 @@ def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
     what can be read from its beginning on (Matroska, MPEG-TS, MJPEG ...). fps: frames per second,
     needed where there are no time stamps (folders, arrays); for a file or a live source it
     replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
-    range, or floats of 0...1. Raises InputError for anything that cannot be read.
+    range, or floats of 0...1. Raises InputError for anything that cannot be read; a pass over the
+    frames of something damaged raises DamagedError at its end.
     """
-    if fps is not None and not fps > 0:
-        raise InputError(f"--fps={fps}: must be positive")
+    _check_fps(fps)
     if camera := re.fullmatch(r"<video(\d+)>", str(path)):
         return _open_camera(int(camera[1]), fps)
     if str(path) == "-":
         return _open_pipe(os.dup(0), "stdin", fps)
     path = Path(path)
-    if path.is_fifo():
-        return _open_pipe(path, str(path), fps)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if path.is_dir():
-        return _open_folder(path, fps)
+    try:
+        if path.is_fifo():
+            return _open_pipe(path, str(path), fps)
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_dir():
+            return _open_folder(path, fps)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file or a folder") from None
     if path.suffix.lower() in (".npy", ".npz"):
-        return from_array(_load_array(path), fps=fps, name=str(path))
+        return _open_npz(path, fps) if zipfile.is_zipfile(path) else _open_npy(path, fps)
     return _open_file(path, fps)
 
 
 def from_array(array: np.ndarray, *, fps: float | None, name: str = "array") -> Video:
     """A video from an array (time, height, width[, 3]); raises InputError for other shapes or values."""
+    return _from_images(name, array.shape, array.dtype, fps, lambda: iter(array))
+
+
+def _from_images(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    fps: float | None,
+    images: Callable[[], Iterator[np.ndarray]],
+) -> Video:
+    """A video from images in the order of time, of which shape and type as an array are known."""
     if fps is None:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3)) or not array.size:
-        raise InputError(
-            f"{name}: shape {array.shape}; expected (time, height, width) or (time, height, width, 3)"
-        )
-    if array.dtype.kind not in "uf":
-        raise InputError(f"{name}: type {array.dtype}; expected unsigned integers or floats of 0...1")
+    _check_fps(fps)
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)) or not all(shape):
+        raise InputError(f"{name}: shape {shape}; expected (time, height, width) or (time, height, width, 3)")
+    if dtype.kind not in "uf":
+        raise InputError(f"{name}: type {dtype}; expected unsigned integers or floats of 0...1")
+    _check_size(shape[1], shape[2], name)
 
     def frames() -> Iterator[Frame]:
-        for index, image in enumerate(array):
+        for index, image in enumerate(images()):
             yield Frame(index / fps, as_rgb(image, name))
 
-    return Video(name, array.shape[1], array.shape[2], fps, len(array) / fps, frames)
+    return Video(name, shape[1], shape[2], fps, shape[0] / fps, frames)
+
+
+def _check_fps(fps: float | None) -> None:
+    low, high = FPS_RANGE
+    if fps is not None and not low <= fps <= high:
+        raise InputError(f"--fps={fps}: must be positive, in frames per second, from {low:g} to {high:g}")
+
+
+def _check_size(height: int, width: int, name: str) -> None:
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{name}: {width}x{height} px; scale it down to at most {MAX_PIXELS:,} pixels")
 
 
 def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
     """An image (height, width[, channel]) as this module has them; `name` is for the InputError."""
-    if image.ndim not in (2, 3) or image.dtype.kind not in "uf":
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or image.dtype.kind not in "uf" or not image.size or channels > 4:
         raise InputError(
             f"{name}: {image.dtype}{image.shape} is no image; expected (height, width) or (height, width, 3),"
             " unsigned integers or floats of 0...1"
@@ -129,18 +169,54 @@ def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
         image = image.astype(np.float32)
     if image.ndim == 2:
         image = image[..., None]
-    return np.ascontiguousarray(np.broadcast_to(image[..., :3], (*image.shape[:2], 3)))
+    colours = image[..., : 3 if channels > 2 else 1]  # of 2 and of 4, the last is how opaque it is
+    return np.ascontiguousarray(np.broadcast_to(colours, (*image.shape[:2], 3)))
 
 
-def _load_array(path: Path) -> np.ndarray:
+def _open_npy(path: Path, fps: float | None) -> Video:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if len(loaded.files) != 1:
-                raise InputError(f"{path}: holds {len(loaded.files)} arrays; expected one, the video")
-            return loaded[loaded.files[0]]
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise InputError(f"{path}: not a readable array file ({error})") from None
+    return from_array(array, fps=fps, name=str(path))
+
+
+def _open_npz(path: Path, fps: float | None) -> Video:
+    """The one array of a .npz, an image at a time: what the file claims to hold is not allocated."""
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[tuple[Any, tuple[int, ...], np.dtype]]:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(names) != 1:
+                raise InputError(f"{path}: holds {len(names)} arrays; expected one, the video")
+            with archive.open(names[0]) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0
+                shape, fortran, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(
+                    member
+                )
+                if fortran:
+                    raise InputError(f"{path}: holds its array by columns; save np.ascontiguousarray of it")
+                yield member, shape, dtype
+
+    def images() -> Iterator[np.ndarray]:
+        with opened() as (member, shape, dtype):
+            size = dtype.itemsize * math.prod(shape[1:])
+            for index in range(shape[0]):
+                try:
+                    data = member.read(size)
+                except Exception:
+                    data = b""
+                if len(data) < size:
+                    raise DamagedError(
+                        f"{path}: breaks off after {index} of {shape[0]} frames; copy or save it again"
+                    )
+                yield np.frombuffer(data, dtype).reshape(shape[1:])
+
+    try:
+        with opened() as (_, shape, dtype):
+            return _from_images(str(path), shape, dtype, fps, images)
     except InputError:
         raise
     except Exception as error:
@@ -149,7 +225,8 @@ def _load_array(path: Path) -> np.ndarray:
 
 def _open_folder(path: Path, fps: float | None) -> Video:
     def natural(file: Path):
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name.lower())]
+        texts, numbers = (re.split(r"(\d+)", file.name.lower())[start::2] for start in (0, 1))
+        return list(zip(texts, [*map(int, numbers), -1], strict=True)), file.name
 
     files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=natural)
     if not files:
@@ -163,7 +240,8 @@ def _open_folder(path: Path, fps: float | None) -> Video:
             image = _read_image(file)
             if image.shape[:2] != (height, width):
                 raise InputError(
-                    f"{file}: {image.shape[1]}x{image.shape[0]} px, the first image has {width}x{height}"
+                    f"{file}: {image.shape[1]}x{image.shape[0]} px, the first image has {width}x{height};"
+                    " bring all to one size"
                 )
             yield Frame(index / fps, image)
 
@@ -172,7 +250,15 @@ def _open_folder(path: Path, fps: float | None) -> Video:
 
 def _read_image(file: Path) -> np.ndarray:
     try:
-        return as_rgb(np.asarray(iio.imread(file)), str(file))
+        source: Any
+        with iio.imopen(file, "r", plugin="pillow") as source:
+            height, width = source.properties(index=0).shape[:2]
+            _check_size(height, width, str(file))
+            mode = source.metadata(index=0, exclude_applied=False).get("mode", "")
+            deep = mode.startswith(("I", "F"))  # more than 8 bits; all else (palettes, CMYK ...) becomes RGB
+            return as_rgb(
+                np.asarray(source.read(index=0, mode=None if deep else "RGB", rotate=True)), str(file)
+            )
     except InputError:
         raise
     except Exception as error:
@@ -180,7 +266,13 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _open_file(path: Path, fps: float | None) -> Video:
-    return _open_container(str(path), lambda: av.open(str(path)), fps)
+    limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    # with a scheme, so that no part of the name is taken for one
+    return _open_container(
+        str(path),
+        lambda: av.open(f"file:{path.absolute()}", options=limits, metadata_errors="replace"),
+        fps,
+    )
 
 
 def _open_camera(number: int, fps: float | None) -> Video:
@@ -200,7 +292,9 @@ def _open_pipe(pipe: int | Path, name: str, fps: float | None) -> Video:
         with contextlib.ExitStack() as stack:
             # read by Python and not by FFmpeg, whose waiting for data a signal does not end
             file = stack.enter_context(io.FileIO(pipe))
-            container = stack.enter_context(av.open(file, "r"))
+            container = stack.enter_context(
+                av.open(file, "r", options={"format_whitelist": CONTAINERS}, metadata_errors="replace")
+            )
             rate = _frame_rate(container, name, fps)
             frames = (_upright(picture) for picture in _decode(container, name, fps, live=True))
             first = next(frames, None)
@@ -228,14 +322,11 @@ def _open_container(
         with open_() as container:
             rate = _frame_rate(container, name, fps)
             stream = container.streams.video[0]
-            first = next(container.decode(stream), None)
+            first = next(_decode(container, name, fps, live=live), None)
             if first is None:
                 raise InputError(f"{name}: has no frames")
-            height, width = _upright(Picture(0.0, first)).image.shape[:2]
-            if stream.duration and stream.time_base and not fps:
-                duration = float(stream.duration * stream.time_base)
-            else:
-                duration = stream.frames / rate
+            height, width = _upright(first).image.shape[:2]
+            duration = stream.frames / rate if fps else _declared_s(container)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise error if isinstance(error, InputError) else _refuse(name, error) from None
 
@@ -246,7 +337,23 @@ def _open_container(
         except av.FFmpegError as error:
             raise _refuse(name, error) from None
 
-    return Video(name, height, width, rate, duration, lambda: map(_upright, pictures()), live, pictures)
+    def frames() -> Iterator[Frame]:
+        for picture in pictures():
+            try:
+                frame = _upright(picture)
+            except (av.FFmpegError, ValueError) as error:
+                raise _refuse(name, error) from None
+            yield frame
+
+    return Video(name, height, width, rate, duration, frames, live, pictures)
+
+
+def _declared_s(container: av.container.InputContainer) -> float:
+    """How long the first video stream is by its header, in seconds; 0 where it does not say."""
+    stream = container.streams.video[0]
+    if stream.duration and stream.time_base:
+        return max(0.0, float(stream.duration * stream.time_base))
+    return max(0.0, (container.duration or 0) / av.time_base)
 
 
 def _frame_rate(container: av.container.InputContainer, name: str, fps: float | None) -> float:
@@ -254,7 +361,8 @@ def _frame_rate(container: av.container.InputContainer, name: str, fps: float | 
     if not container.streams.video:
         raise InputError(f"{name}: has no video stream")
     stream = container.streams.video[0]
-    if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)):
+    _check_size(stream.codec_context.height, stream.codec_context.width, name)
+    if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)) > 0:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
     return rate
 
@@ -262,21 +370,59 @@ def _frame_rate(container: av.container.InputContainer, name: str, fps: float | 
 def _decode(
     container: av.container.InputContainer, name: str, fps: float | None, *, live: bool
 ) -> Iterator[Picture]:
-    """The frames of the first video stream whose time rises, from 0 on."""
+    """The frames of the first video stream whose time rises, from 0 on.
+
+    What cannot be decoded is passed over. Raises DamagedError at the end where something is missing,
+    InputError where the size of the frames changes.
+    """
     rate = _frame_rate(container, name, fps)
-    first_time, last_time = None, -np.inf
+    first_s, last_s, size, left_out = 0.0, -np.inf, None, 0
+    lost: list[str] = []
     # threads for frames instead of slices are faster, but hold as many frames back
     container.streams.video[0].thread_type = "SLICE" if live else "AUTO"
-    try:
-        for index, frame in enumerate(container.decode(video=0)):
-            time = index / rate if fps or frame.time is None else frame.time
-            first_time = time if first_time is None else first_time
-            if time <= last_time:
-                continue
-            last_time = time
-            yield Picture(time - first_time, frame)
-    except av.FFmpegError as error:
-        raise _refuse(name, error) from None
+    index = -1
+    for index, frame in enumerate(_decode_all(container, lost)):
+        if (frame.width, frame.height) != (size := size or (frame.width, frame.height)):
+            raise InputError(
+                f"{name}: {frame.width}x{frame.height} px at {last_s - first_s:.2f} s, before it"
+                f" {size[0]}x{size[1]}; cut it there, or encode it anew in one size"
+            )
+        time_s = index / rate if fps or frame.time is None else frame.time
+        first_s = first_s if np.isfinite(last_s) else time_s
+        if time_s <= last_s:
+            left_out += 1
+        elif time_s - last_s > MAX_JUMP_S and np.isfinite(last_s):
+            lost.append(f"its time stamps jump from {last_s - first_s:.2f} s to {time_s - first_s:.2f} s")
+            break
+        else:
+            last_s = time_s
+            yield Picture(time_s - first_s, frame)
+    if left_out > MAX_LEFT_OUT * (index + 1):
+        lost.append(f"{left_out} of {index + 1} frames are left out, their time stamps do not rise")
+    declared_s = 0.0 if live or fps else _declared_s(container)
+    read_s = last_s - first_s + 1 / rate if np.isfinite(last_s) else 0.0
+    if declared_s - read_s > max(1.0, 0.05 * declared_s):
+        lost.append(f"it ends after {read_s:.1f} of {declared_s:.1f} s")
+    if lost:
+        raise DamagedError(f"{name}: damaged: {', '.join(lost)}; copy it again, or encode it anew")
+
+
+def _decode_all(container: av.container.InputContainer, lost: list[str]) -> Iterator[av.VideoFrame]:
+    """Every frame of the first video stream that can be decoded; adds to `lost` what cannot."""
+    packets, undecoded, reason = container.demux(container.streams.video[0]), 0, ""
+    while True:
+        try:
+            if (packet := next(packets, None)) is None:
+                break
+        except av.FFmpegError as error:
+            lost.append(f"it breaks off ({error})")
+            break
+        try:
+            yield from packet.decode()
+        except av.FFmpegError as error:
+            undecoded, reason = undecoded + 1, str(error)
+    if undecoded:
+        lost.append(f"{undecoded} packets cannot be decoded ({reason})")
 
 
 def _refuse(name: str, error: Exception) -> InputError:
@@ -310,6 +456,19 @@ def with_time_stamps(source: Video, time_s: np.ndarray) -> Video:
                 yield frame._replace(time_s=time)
 
     return replace(source, fps=fps, duration_s=float(time_s[-1]) + 1 / fps, frames=frames, pictures=None)
+
+
+def frames_ahead(source: Video, most: int) -> int:
+    """How many frames of a source to read ahead: at most so many, and no more than memory is for."""
+    return max(1, min(most, HELD_BYTES // (3 * source.height * source.width)))
+
+
+def what_is_there(frames: Iterable[Item], lost: list[str]) -> Iterator[Item]:
+    """The frames up to where they are damaged, if anywhere; adds to `lost` what is missing."""
+    try:
+        yield from frames
+    except DamagedError as error:
+        lost.append(str(error))
 
 
 def read_ahead(
@@ -409,7 +568,7 @@ def write_overlay(
     shape, shown, blend = layer.shape[:2], None, None
     pictures = source.pictures() if source.pictures else map(_picture, source.frames())
     with _new_mp4(path, source.fps) as encode:
-        for time_s, frame in watch(read_ahead(pictures, ahead=8)):
+        for time_s, frame in watch(read_ahead(what_is_there(pictures, []), ahead=frames_ahead(source, 8))):
             while following is not None and time_s >= following[0]:
                 layer, following, shown = following[1], next(upcoming, None), None
             blend = blend or _make_blend(frame, shape)
@@ -468,10 +627,10 @@ def _make_blend(
 @contextlib.contextmanager
 def _new_mp4(path: Path, fps: float) -> Iterator[Callable[[Picture], None]]:
     """What encodes one picture after the other into a file, which appears when the context ends well."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     ticks = Fraction(1, 90_000)
-    try:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with whole_file(path) as temporary, _written(path):
+        target = f"file:{temporary.absolute()}"
+        with av.open(target, "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
             stream.pix_fmt = "yuv420p"
             # half the time of "veryfast", at about the same size
@@ -487,6 +646,11 @@ def _new_mp4(path: Path, fps: float) -> Iterator[Callable[[Picture], None]]:
 
             yield encode
             container.mux(stream.encode())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise cannot_write(path, error) from None

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A module imports only from layers before its own.
 LAYERS = [
     {"errors"},
-    {"config"},
+    {"config", "whole"},
     {"waveform", "convolution", "metrics", "video", "nuisance", "timing"},
     {"skin", "model"},
     {"generator", "tiles", "original"},
