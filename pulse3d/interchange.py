@@ -15,6 +15,7 @@ from pulse3d import dense, files, mapping, pyramid
 from pulse3d.checkpoint import Weights
 from pulse3d.errors import InputError
 from pulse3d.result import Result
+from pulse3d.whole import whole_file
 
 MAT_BYTES = 2**31 - 2**20  # what a variable of a MATLAB file of version 5 can hold
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -39,7 +40,7 @@ def write_mat(result: Result, path: Path) -> None:
     maps[..., -1] = result.no_pulse.transpose(1, 2, 0)
     names = ("time_s", "row_px", "col_px")
     named = {"bpm": result.rate_axis_bpm} | {name: getattr(result, name) for name in names}
-    with files.whole_file(path) as temporary, temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         scipy.io.savemat(file, {"map_p": maps} | named, do_compression=True, oned_as="row")
 
 

@@ -72,7 +72,7 @@ def test_page_loads_nothing_and_text_from_outside_is_no_markup(tmp_path):
 
 def test_failed_page_leaves_nothing(tmp_path):
     found = dataclasses.replace(make_result(tmp_path), folder=tmp_path / "missing")
-    with pytest.raises(OSError, match=r"map\.npz"):
+    with pytest.raises(InputError, match="not a folder of results"):
         report.write_report(found, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
