@@ -237,12 +237,18 @@ def _draw_trace(axes: Axes, result: Result) -> None:
     """The pulse rate over time with its interval."""
     share = round(100 * result.summary.get("interval", 0.9))
     if np.isfinite(result.pulse_rate_bpm).any():
-        colour, marker = METHOD_COLOURS[0], "o" if len(result.time_s) < 3 else ""
-        band = axes.fill_between(
-            result.time_s, result.low_bpm, result.high_bpm, color=colour, alpha=0.2, lw=0
-        )
-        band.set_label(f"{share} % interval")
-        axes.plot(result.time_s, result.pulse_rate_bpm, color=colour, marker=marker, label="rate")
+        colour, rate = METHOD_COLOURS[0], result.pulse_rate_bpm
+        if len(rate) < 3:
+            around = [rate - result.low_bpm, result.high_bpm - rate]
+            axes.errorbar(
+                result.time_s, rate, around, fmt="o", capsize=4, color=colour, label="rate, interval"
+            )
+        else:
+            band = axes.fill_between(
+                result.time_s, result.low_bpm, result.high_bpm, color=colour, alpha=0.2, lw=0
+            )
+            band.set_label(f"{share} % interval")
+            axes.plot(result.time_s, rate, color=colour, label="rate")
         axes.set_ylim(*rate_range(np.concatenate([result.low_bpm, result.high_bpm])))
         axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
     else:
