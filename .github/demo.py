@@ -1,0 +1,113 @@
+"""Draws the pictures of the README: python .github/demo.py
+
+demo.webp: the demo scene as a camera sees it, its blurred changes 80 times as strong, and the pulse-rate
+map that the `paper` network makes of the former. how.svg: how it works.
+"""
+
+from pathlib import Path
+
+import jax
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from pulse3d import plots, scene, stream, video
+from pulse3d.config import SceneConfig
+
+HERE = Path(__file__).parent
+SHOWN_S, FPS, GAIN = 4.0, 15.0, 80.0
+LOW_BPM, HIGH_BPM = 50.0, 150.0
+
+
+def panels(settings: SceneConfig) -> list[Image.Image]:
+    """The frames of the animation."""
+    demo = scene.make_scene(jax.random.key(0), settings)
+    source = video.from_array(demo.frames, fps=settings.fps)
+    windows = list(stream.map_stream(source.frames(), "paper", stride_px=4, step_s=0.25))
+    smooth = ndimage.uniform_filter(demo.frames[..., 1].astype(np.float32), (3, 31, 31))
+    change = smooth - ndimage.uniform_filter1d(smooth, round(2 * settings.fps), axis=0)
+    font = ImageFont.truetype(plots.FONT, 13)
+    images = []
+    for index in range(round(SHOWN_S * FPS)):
+        time_s = 1.0 + index / FPS
+        number = round(time_s * settings.fps)
+        window = min(windows, key=lambda w: abs(w.time_s - time_s))
+        rates = (np.nan_to_num(window.rate_bpm) - LOW_BPM) / (HIGH_BPM - LOW_BPM)
+        colours = matplotlib.colormaps[plots.RATE_COLOURS](rates)
+        colours[..., 3] = window.confidence
+        layer = Image.fromarray((255 * colours).astype(np.uint8)).convert("RGBa")
+        size = (settings.width_px - 24, settings.height_px - 24)
+        layer = layer.resize(size, Image.Resampling.BILINEAR).convert("RGBA")
+        frame = Image.fromarray(demo.frames[number])
+        strong = Image.fromarray(np.clip(128 + GAIN * change[number], 0, 255).astype(np.uint8)).convert("RGB")
+        rate_map = Image.new("RGB", frame.size, (40, 44, 52))
+        rate_map.paste(layer, (12, 12), layer)
+        image = Image.new("RGB", (3 * settings.width_px + 16, settings.height_px + 26), "white")
+        draw = ImageDraw.Draw(image)
+        names = ("what the camera sees", f"its changes, blurred, x {GAIN:.0f}", "pulse-rate map")
+        for column, (name, part) in enumerate(zip(names, (frame, strong, rate_map), strict=True)):
+            left = column * (settings.width_px + 8)
+            image.paste(part, (left, 26))
+            draw.text((left + 2, 5), name, font=font, fill=(30, 36, 48))
+            for mask in demo.masks if part is rate_map else ():
+                middle = left + np.nonzero(mask)[1].mean(), 26 + settings.height_px / 2
+                rates = window.rate_bpm[:, _under(mask, window.rate_bpm.shape[1])]
+                words, edge = f"{np.nanmedian(rates):.0f} bpm", {"stroke_width": 2, "stroke_fill": "black"}
+                draw.text(middle, words, font=font, fill="white", anchor="mm", **edge)
+        images.append(image)
+    return images
+
+
+def _under(mask: np.ndarray, columns: int) -> np.ndarray:
+    """The columns of the map in the middle of a region."""
+    left, right = np.nonzero(mask.any(0))[0][[0, -1]]
+    centres = 12 + (mask.shape[1] - 24) * (np.arange(columns) + 0.5) / columns
+    return (centres > left + 0.3 * (right - left)) & (centres < right - 0.3 * (right - left))
+
+
+def how_it_works() -> Figure:
+    """The two flows of the package in one figure."""
+    steps = {
+        "training, no data set": [
+            ("random key", "a seed, a step"),
+            ("generator", "synthetic skin: pulse, light,\nmotion, codec, noise"),
+            ("3-D network", "one probability per\nrate, and no pulse"),
+            ("loss", "one jitted step,\nclips are never stored"),
+        ],
+        "mapping a video": [
+            ("video", "any file, camera, array;\ntime stamps respected"),
+            ("windows", "10 s of cells,\none every second"),
+            ("the same network", "on every patch of\nthree sizes, shared work"),
+            ("pulse-rate map", "a probability over rates\nfor every place"),
+            ("rate", "one per window, with\ninterval, or no pulse"),
+        ],
+    }
+    figure = Figure(figsize=(11, 3.4), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 11), ylim=(0, 3.4))
+    axes.axis("off")
+    for row, (title, boxes) in enumerate(steps.items()):
+        middle = 2.45 - 1.65 * row
+        axes.text(0.2, middle + 0.62, title, fontsize=11, weight="bold", color="#1c2430")
+        for column, (name, about) in enumerate(boxes):
+            left = 0.2 + 2.15 * column
+            colour = "#0072b2" if "network" in name else "#5a6675"
+            box = {"boxstyle": "round,pad=0,rounding_size=0.08", "fc": "#f4f6f8", "ec": colour}
+            axes.add_patch(FancyBboxPatch((left, middle - 0.45), 1.75, 0.9, **box))
+            centred = {"ha": "center", "va": "center"}
+            axes.text(left + 0.875, middle + 0.22, name, size=10.5, color=colour, weight="bold", **centred)
+            axes.text(left + 0.875, middle - 0.15, about, size=7.8, color="#1c2430", **centred)
+            if column:
+                arrow = {"arrowstyle": "-|>", "color": "#5a6675"}
+                axes.annotate("", (left - 0.03, middle), (left - 0.37, middle), arrowprops=arrow)
+    return figure
+
+
+if __name__ == "__main__":
+    first, *rest = panels(SceneConfig(duration_s=8.0))
+    animation = {"save_all": True, "append_images": rest, "duration": round(1000 / FPS), "loop": 0}
+    first.save(HERE / "demo.webp", quality=60, method=4, **animation)
+    plots.save_figure(how_it_works(), HERE / "how.svg")
