@@ -141,7 +141,8 @@ function start(data) {
     byId("bar-low").textContent = number(low, digits);
     byId("bar-high").textContent = number(high, digits);
     byId("bar-label").textContent = `${title}, ${unit}`;
-    byId("layer-note").textContent = note;
+    const warning = " No pulse was read out of this window: rates of single places are not to be trusted.";
+    byId("layer-note").textContent = note + (consensus() === null ? warning : "");
   }
 
   // plots
@@ -156,7 +157,7 @@ function start(data) {
 
   function drawRate() {
     const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
-    const band = { x: time_s, mode: "lines", line: { width: 0 }, hoverinfo: "skip", connectgaps: false };
+    const band = { x: time_s, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
     const traces = [];
     // one band for each run of windows with a pulse: a gap stays a gap
     let first = 0;
@@ -191,6 +192,9 @@ function start(data) {
     const margin = time_s.length > 1 ? (time_s[1] - time_s[0]) / 2 : 1;
     layout.xaxis.range = [time_s[0] - margin, time_s[time_s.length - 1] + margin];
     layout.shapes = [cursor(time_s[shownWindows[step]])];
+    layout.showlegend = Boolean(data.truth);
+    layout.legend = { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom" };
+    if (data.truth) layout.margin.t = 28;
     Plotly.newPlot("rate", traces, layout, options);
     byId("rate").on("plotly_click", (event) => goTo(nearest(event.points[0].x)));
     // a click beside the points counts as well
@@ -256,6 +260,7 @@ function start(data) {
     const time = number(data.rate.time_s[shownWindows[step]], 1);
     byId("clock").textContent = `${time} s: ${rateText(shownWindows[step], data)}`;
     slider.setAttribute("aria-valuetext", byId("clock").textContent);
+    drawBar();
     drawMap();
     drawPlace();
     drawVotes();
