@@ -59,6 +59,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.11",
             "selenium>=4.30",
+            "setuptools>=70.1",
         ],
         "tpu": ["jax[tpu]"],
     },

@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from absl import app, logging
+from absl import app, flags, logging
 from jax.experimental import multihost_utils
 
-from pulse3d import config
+from pulse3d import __version__, config
 from pulse3d.errors import InputError
 
 
@@ -167,7 +167,13 @@ def _leave_the_others(error: Exception) -> NoReturn:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
+    if argv[1:] == ["--version"]:
+        print(f"pulse3d {__version__}")
+        sys.exit(0)
     try:
-        return app.parse_flags_with_usage(argv)
-    except SystemExit as exit_:
-        sys.exit(2 if exit_.code else 0)
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error} (see --help)", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit:  # of --help
+        sys.exit(0)

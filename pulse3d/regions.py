@@ -62,6 +62,8 @@ def find_regions(
     parts = label(median, tolerance_bpm=config.region_tolerance_bpm, least=config.region_places)
     evidence: list[list[np.ndarray]] = [[] for _ in parts]
     for shares, none in zip(result.probabilities(), result.no_pulse, strict=True):
+        # what is stored with 16 bits may be 0 there, and what is divided by it without bounds
+        none = np.maximum(none, np.finfo(np.float16).smallest_subnormal)
         whole = np.concatenate([shares, none[..., None]], -1).astype(np.float32)
         for part, collected in zip(parts, evidence, strict=True):
             collected.append(readout.evidence(whole[part][None], config, odds=odds))

@@ -77,6 +77,8 @@ def test_commands_run_from_anywhere(installed, tmp_path, name):
     command = (sys.executable, target / "bin" / f"pulse3d-{name}")
     helped = run(*command, "--help", cwd=tmp_path, path=target)
     assert f"python -m launch.{name}" in helped.stdout
+    assert helped.returncode == 0
+    assert run(*command, "--version", cwd=tmp_path, path=target).stdout == f"pulse3d {pulse3d.__version__}\n"
     assert "--[no]json" in helped.stdout or name != "predict"
     wrong = run(*command, "--vidoe=x", cwd=tmp_path, path=target)
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
