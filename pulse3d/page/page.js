@@ -64,7 +64,10 @@ function start(data) {
     return value === NONE ? null : low + ((high - low) * value) / 254;
   };
   const layers = {
-    rate: { title: "pulse rate", unit: "bpm", digits: 0, value: placeRate, note: "The most likely rate of every place, over the first frame." },
+    rate: {
+      title: "pulse rate", unit: "bpm", digits: 0, value: placeRate,
+      note: "The most likely rate of every place, over the first frame.",
+    },
     confidence: {
       title: "confidence", unit: "(0 to 1)", digits: 2, value: (p) => at(data.confidence, p) / 255,
       note: "How sure every place is of its rate.",
@@ -93,7 +96,7 @@ function start(data) {
   const strong = document.createElement("strong");
   if (summary.pulse_rate_median_bpm === null) {
     strong.textContent = "No pulse found";
-    byId("headline").append(strong, ` in ${summary.windows === 1 ? "the one window" : `any of ${summary.windows} windows`}`);
+    byId("headline").append(strong, summary.windows === 1 ? " in the one window" : ` in any of ${summary.windows} windows`);
   } else {
     const [low, high] = [summary.pulse_rate_low_median_bpm, summary.pulse_rate_high_median_bpm];
     strong.textContent = `${number(summary.pulse_rate_median_bpm, 1)} bpm`;
@@ -206,7 +209,8 @@ function start(data) {
     layout.xaxis.range = [time_s[0] - half, time_s[time_s.length - 1] + half];
     layout.shapes = [cursor(time_s[shownWindows[step]])];
     layout.showlegend = values.length > 0;
-    layout.legend = { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom", itemclick: false, itemdoubleclick: false };
+    layout.legend = { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom",
+      itemclick: false, itemdoubleclick: false };
     layout.margin.t = 28;
     Plotly.newPlot("rate", traces, layout, options);
     byId("rate").addEventListener("click", (event) => {
@@ -219,7 +223,7 @@ function start(data) {
   // The outline of the interval over time, a piece for each run of windows with a pulse: a gap stays a gap.
   function band(half) {
     const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
-    let [x, y] = [[], []];
+    const [x, y] = [[], []];
     let first = 0;
     while (first < time_s.length) {
       if (rate_bpm[first] === null) { first++; continue; }
@@ -228,11 +232,11 @@ function start(data) {
       const alone = end === first + 1;
       const times = alone ? [time_s[first] - half, time_s[first] + half] : time_s.slice(first, end);
       const [low, high] = [low_bpm, high_bpm].map((v) => (alone ? [v[first], v[first]] : v.slice(first, end)));
-      x = x.concat(times, [...times].reverse(), null);
-      y = y.concat(low, high.reverse(), null);
+      x.push([...times, ...times.toReversed(), null]);
+      y.push([...low, ...high.toReversed(), null]);
       first = end;
     }
-    return { x, y };
+    return { x: x.flat(), y: y.flat() };
   }
 
   function nearest(time_s) {
@@ -263,9 +267,12 @@ function start(data) {
     over.yaxis.range = [data.rate_axis_bpm[0] - 4, data.rate_axis_bpm[rates - 1] + 4];
     over.xaxis.range = [times[0] - 1, times[times.length - 1] + 1];
     over.shapes = [cursor(times[step])];
-    Plotly.react("place-rate", [{ x: times, y: times.map((_, i) => consensus(i)), mode: "lines", connectgaps: false,
-      line: { color: "#d55e00", width: 1, dash: "dot" }, hoverinfo: "skip" }, { x: times, y: series, mode: "markers+lines", marker: { size: 5 }, connectgaps: false,
-      line: { color: "#009e73", width: 1 }, hovertemplate: "%{x:.1f} s: %{y:.0f} bpm<extra></extra>" }], over, options);
+    const line = (color, y) => ({ x: times, y, mode: "lines", connectgaps: false, line: { color, width: 1 } });
+    Plotly.react("place-rate", [
+      { ...line("#d55e00", times.map((_, i) => consensus(i))), hoverinfo: "skip" },
+      { ...line("#009e73", series), mode: "markers+lines", marker: { size: 5 },
+        hovertemplate: "%{x:.1f} s: %{y:.0f} bpm<extra></extra>" },
+    ], over, options);
   }
 
   function drawVotes() {
