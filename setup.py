@@ -42,6 +42,7 @@ setup(
             "beartype>=0.21",
             "chex>=0.1.90",
             "h5py>=3.12",
+            "hypothesis>=6",
             "ipykernel>=6.29",
             "mypy>=1.15",
             "nbclient>=0.10",
