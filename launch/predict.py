@@ -45,6 +45,7 @@ FILES = ("rates.csv", "map.npz", "map.png", "companion.png", "overlay.mp4", "sum
 
 def main() -> None:
     started = time.time()
+    stream.check_step(_STEP.value)
     weights = checkpoint.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
     demo = None

@@ -438,7 +438,6 @@ def test_the_programs_give_one_line_exit_code_2_and_no_files(tmp_path):
         (("predict", f"--video={tmp_path / 'text'}\n.mp4", none), r"text\n.mp4: not a readable video"),
         (("predict", paper, *array, f"--out={full}"), f"--out={full}: holds results already (rates.csv)"),
         (("predict", paper, *array, "--step_s=nan", none), "step_s = nan: must be positive"),
-        (("predict", paper, *array, f"--out={tmp_path / 'a.npy'}"), "cannot be written"),
         (("train", f"--workdir={tmp_path / 'a.npy'}", "--preset=paper"), "cannot be written"),
     ]  # fmt: skip
     for (code, lines), (command, message) in zip(launch(*(c for c, _ in cases)), cases, strict=True):
@@ -452,8 +451,8 @@ def test_the_programs_give_one_line_exit_code_2_and_no_files(tmp_path):
 
 
 def test_the_programs_map_what_is_there_and_overwrite_where_asked(tmp_path):
-    frames = np.repeat(np.repeat(noise(90, 10, 12), 4, 1), 4, 2)
-    cut(tmp_path / "a.mkv", 0.8, frames=frames, times_s=np.arange(90) / 30)
+    frames = np.repeat(np.repeat(noise(150, 10, 12), 4, 1), 4, 2)
+    cut(tmp_path / "a.mkv", 0.6, frames=frames, times_s=np.arange(150) / 30)
     out = tmp_path / "out"
     out.mkdir()
     (out / "rates.csv").write_text("old")
@@ -466,5 +465,5 @@ def test_the_programs_map_what_is_there_and_overwrite_where_asked(tmp_path):
     with (out / "rates.csv").open() as file:
         assert list(csv.DictReader(file))
     summary = json.loads((out / "summary.json").read_text())
-    assert 2 < summary["video_seconds_read"] < 2.8
+    assert 2 < summary["video_seconds_read"] < 4
     assert not [name for name in os.listdir(out) if name.startswith(".")]
