@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -95,7 +96,12 @@ class Checkpoints:
             if manager.latest_step() is None or step > manager.latest_step():
                 try:
                     with _quiet():
-                        manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+                        manager.save(
+                            step,
+                            args=ocp.args.StandardSave(state),
+                            metrics=metrics,
+                            custom_metadata={"crc32": _checksum(state)},
+                        )
                 except Exception as error:
                     raise SaveFailed(
                         f"the checkpoint of step {step} could not be saved ({_first_line(error)})"
@@ -149,7 +155,12 @@ class Checkpoints:
             stored = jax.tree.leaves(manager.item_metadata(step))
             if sorted(tuple(x.shape) for x in stored) != sorted(x.shape for x in jax.tree.leaves(abstract)):
                 raise ValueError("its arrays have other shapes")
-            return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            state = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            saved_as = (manager.metadata(step).custom_metadata or {}).get("crc32")
+        # absent in runs of earlier versions
+        if saved_as is not None and saved_as != _checksum(state):
+            raise ValueError("its contents have changed")
+        return state
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -173,6 +184,14 @@ def _quiet() -> Iterator[None]:
     sys.unraisablehook = ignore
     yield
     logger.disabled, sys.unraisablehook = before, hook
+
+
+def _checksum(state: Any) -> int:
+    """A number that tells whether a state, of which every device has a copy, is still the same."""
+    found = 0
+    for leaf in jax.tree.leaves(state):
+        found = zlib.crc32(np.asarray(jnp.asarray(leaf).addressable_data(0)).tobytes(), found)
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -27,7 +27,8 @@ from pulse3d.whole import cannot_write, whole_file
 # what reading a damaged file of arrays or of JSON may raise
 UNREADABLE = (
     OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, OverflowError, MemoryError,
-    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    struct.error,
 )  # fmt: skip
 MAX_JSON_BYTES = 2**24
 MAX_MEMBERS = 10_000
@@ -178,7 +179,8 @@ class Arrays:
         shape, _, dtype = self._headers[name]
         if shape != () or dtype.kind != "U" or dtype.itemsize > MAX_JSON_BYTES:
             raise ValueError(f"{name} is not a text, or too long")
-        return str(self[name])
+        # decoded here, as numpy takes numbers for characters that are none
+        return self[name].astype(dtype.newbyteorder("<")).tobytes().decode("utf-32-le").rstrip("\0")
 
     def entries(self, name: str) -> Iterator[np.ndarray]:
         """The entries of an array along its first axis, one at a time."""
