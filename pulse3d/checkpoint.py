@@ -14,6 +14,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -178,7 +179,7 @@ def _quiet() -> Iterator[None]:
     before, logger.disabled = logger.disabled, True
 
     def ignore(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not re.search("Event loop is closed|TensorStore", str(unraisable.exc_value)):
             hook(unraisable)
 
     sys.unraisablehook = ignore

@@ -204,6 +204,29 @@ def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, toy, how):
     store.close()
 
 
+def test_a_changed_byte_never_goes_unnoticed(tmp_path, toy):
+    state = train.init_state(toy)
+    store_with(tmp_path, state, 1, 2).close()
+    files = [p for p in (tmp_path / "checkpoints" / "latest" / "2").rglob("d/*") if p.is_file()]
+    assert files
+    for path in files:
+        whole = path.read_bytes()
+        for share in (0.3, 0.6, 0.95):
+            data = bytearray(whole)
+            data[int(share * len(data))] ^= 16
+            path.write_bytes(data)
+            store = checkpoint.Checkpoints(tmp_path, "accuracy")
+            found = store.restore_latest(state)
+            assert int(found.step) == (1 if store.damaged else 2)
+            for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(state.params), strict=True):
+                np.testing.assert_array_equal(a, b)
+            store.close()
+            if store.damaged:
+                [aside] = (tmp_path / "checkpoints" / "damaged").iterdir()
+                aside.rename(tmp_path / "checkpoints" / "latest" / "2")
+        path.write_bytes(whole)
+
+
 def test_where_no_checkpoint_can_be_read_all_are_left_as_they_are(tmp_path, toy):
     state = train.init_state(toy)
     store_with(tmp_path, state, 1, 2).close()
