@@ -51,6 +51,7 @@ setup(
             "chex>=0.1.90",
             "flatbuffers>=24",
             "h5py>=3.12",
+            "hypothesis>=6",
             "ipykernel>=6.29",
             "mypy>=1.15",
             "nbclient>=0.10",

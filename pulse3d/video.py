@@ -106,6 +106,8 @@ def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
             raise InputError(f"{path}: no such file or folder")
         if path.is_dir():
             return _open_folder(path, fps)
+        if not path.is_file():
+            raise InputError(f"{path}: a device or a socket; give a file, a folder or a pipe")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file or a folder") from None
     if path.suffix.lower() in (".npy", ".npz"):
@@ -129,7 +131,7 @@ def _from_images(
     if fps is None:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
     _check_fps(fps)
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)) or not all(shape):
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)) or min(shape) < 1:
         raise InputError(f"{name}: shape {shape}; expected (time, height, width) or (time, height, width, 3)")
     if dtype.kind not in "uf":
         raise InputError(f"{name}: type {dtype}; expected unsigned integers or floats of 0...1")
