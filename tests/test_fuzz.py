@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from sandbox import Sandbox
 from test_bad_input import FPS, encode, noise
+from test_hostile_files import result_members, write_zip
 
 from pulse3d import checkpoint, model, stream, video
 from pulse3d.errors import InputError
@@ -84,8 +85,22 @@ def seeds(tmp_path_factory, toy):
     params = model.init_params(jax.random.key(0), toy)
     checkpoint.save_weights(folder / "small.npz", params, toy, {"seed": 1})
     shutil.copy(folder / "small.npz", folder / "member.npz")
+    write_zip(folder / "map.npz", result_members().items())
+    shutil.copy(folder / "map.npz", folder / "member_map.npz")
     of_kind = {"video": [*VIDEOS, "a.npy", "a.npz", "float.npy"], "weights": ["small.npz", "member.npz"]}
+    of_kind |= {"result": ["map.npz", "member_map.npz"]}
     return {kind: [(name, (folder / name).read_bytes()) for name in names] for kind, names in of_kind.items()}
+
+
+def place(path, kind, data):
+    """Writes what a test is to open: a file, or a folder of results."""
+    if kind != "result":
+        path.write_bytes(data)
+        return path
+    path.mkdir(exist_ok=True)
+    (path / "summary.json").write_text("{}")
+    (path / "map.npz").write_bytes(data)
+    return path
 
 
 def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
@@ -93,24 +108,21 @@ def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
     rng, counts, failures = random.Random(seed), collections.Counter(), []
     with Sandbox() as sandbox:
         for name, data in seeds[kind]:
-            (tmp_path / name).write_bytes(data)
-            assert sandbox.open(kind, tmp_path / name) == ("result", ""), name
+            assert sandbox.open(kind, place(tmp_path / name, kind, data)) == ("result", ""), name
         for index in range(cases):
             name, data = seeds[kind][index % len(seeds[kind])]
-            path = tmp_path / f"{index}-{name}"
-            path.write_bytes((mutate_member if name == "member.npz" else mutate)(rng, data))
+            changed = (mutate_member if name.startswith("member") else mutate)(rng, data)
+            path = place(tmp_path / f"changed-{name}", kind, changed)
             outcome, message = sandbox.open(kind, path)
             counts[name, outcome] += 1
             if outcome not in ("result", "refused") or not message.isprintable():
-                failures.append((path, outcome, message))
-            else:
-                path.unlink()
+                failures.append((path.rename(tmp_path / f"failure-{index}-{name}"), outcome, message))
     print(f"\n{cases} mutated {kind}: {dict(sorted(counts.items()))}")
     assert not failures
     return collections.Counter(outcome for (_, outcome), n in counts.items() for _ in range(n))
 
 
-@pytest.mark.parametrize("kind", ["video", "weights"])
+@pytest.mark.parametrize("kind", ["video", "weights", "result"])
 @pytest.mark.parametrize("cases", [66, pytest.param(2000, marks=pytest.mark.long)])
 def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
     counts = count_outcomes(tmp_path, seeds, kind, cases=cases, seed=cases)

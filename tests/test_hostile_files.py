@@ -217,9 +217,8 @@ def test_a_long_video_array_is_read_frame_by_frame(tmp_path, small_sandbox):
     assert small_sandbox.open("frames", tmp_path / "a.npz") == ("result", "")
 
 
-@pytest.fixture
-def results(tmp_path, toy, monkeypatch):
-    """A folder of results, and its arrays by name."""
+def result_members():
+    """The arrays of a map.npz that is as it should be, by name."""
     windows, rows, cols, rates = 3, 2, 2, 4
     arrays = dict.fromkeys(
         ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm"), (windows,)
@@ -229,9 +228,14 @@ def results(tmp_path, toy, monkeypatch):
     )
     arrays |= {"row_px": (rows,), "col_px": (cols,), "rate_axis_bpm": (rates,), "frame": (8, 8, 3)}
     arrays |= {"probability": (windows, rows, cols, rates)}
-    members = {f"{name}.npy": npy(np.zeros(shape, np.float32)) for name, shape in arrays.items()}
+    return {f"{name}.npy": npy(np.zeros(shape, np.float32)) for name, shape in arrays.items()}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder for results, and the arrays for it."""
     (tmp_path / "summary.json").write_text("{}")
-    return tmp_path, members
+    return tmp_path, result_members()
 
 
 RESULTS = {

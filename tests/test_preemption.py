@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import time
 
 import jax
@@ -104,6 +105,22 @@ def test_a_signal_saves_ends_and_changes_nothing(unbroken, tmp_path, number, cod
     assert code == 0, err
     assert f"resuming {tmp_path} after step {step}" in out
     assert_same_end(tmp_path, unbroken)
+
+
+def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        coordinator = f"--coordinator=localhost:{probe.getsockname()[1]}"
+    shared = (*TOY, "--steps=4000", "--distributed", "--processes=2", coordinator)
+    first, second = (start("train", f"--workdir={tmp_path}", *shared, f"--process={i}") for i in range(2))
+    wait_for(tmp_path / "checkpoints" / "latest" / "4", second)
+    second.terminate()
+    (_, err), (_, quiet) = (process.communicate(timeout=240) for process in (first, second))
+    assert (first.returncode, second.returncode) == (143, 143), err
+    step = int(re.search(r"stopped: step (\d+) is saved", err)[1])
+    assert step == max(steps_saved(tmp_path))
+    assert "stopped" not in quiet
+    assert "Traceback" not in err + quiet
 
 
 def test_a_stop_is_between_two_steps(toy):
