@@ -363,6 +363,8 @@ def _frame_rate(container: av.container.InputContainer, name: str, fps: float | 
     if not container.streams.video:
         raise InputError(f"{name}: has no video stream")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise InputError(f"{name}: not a readable video (of a codec that is not known); encode it anew")
     _check_size(stream.codec_context.height, stream.codec_context.width, name)
     if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)) > 0:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")

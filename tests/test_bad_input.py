@@ -98,6 +98,11 @@ def cut(path, share, **options):
     path.write_bytes(data[: int(len(data) * share)])
 
 
+def no_codec(path):
+    encode(path, codec="mjpeg", pix_fmt="yuvj420p")
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"zzzz"))
+
+
 def save(values):
     return lambda path: np.save(path, values)
 
@@ -113,6 +118,7 @@ REFUSED = {
     "empty.mp4": (lambda path: path.write_bytes(b""), "not a readable video"),
     "text.mp4": (lambda path: path.write_text("hello\n" * 1000), "not a readable video"),
     "zeros.mp4": (lambda path: path.write_bytes(bytes(100_000)), "not a readable video"),
+    "codec.avi": (no_codec, "a codec that is not known"),
     "audio.wav": (audio, "not a readable video"),
     "cut.mp4": (lambda path: cut(path, 0.5, codec="mpeg4"), "not a readable video"),
     "cut_soon.mkv": (lambda path: cut(path, 0.2), "damaged.*one window needs 1.6 s"),
