@@ -28,7 +28,7 @@ from pulse3d.result import Result
 MAX_BYTES = 5_000_000  # of the maps, as the page holds them; all of it stays below 8 MB
 MAX_VALUES = 20_000_000  # of probabilities, before they are deflated
 FRAME_WIDTH_PX = 960
-NONE = 255  # stands for a value that is not there
+NONE, NO_RATE = 255, 65535  # stand for values that are not there
 DEVIATION_BPM = 20.0
 SNR_DB = (-15.0, 10.0)
 
@@ -60,7 +60,8 @@ def read_truth(path: Path) -> Truth:
 
 def write_report(result: Result, path: Path, *, truth: Truth | None = None) -> None:
     """Writes the page, at most 8 MB, for a video of any length."""
-    files.write_atomically(path, make_page(result, truth=truth).encode())
+    # a file name may hold bytes that are no text
+    files.write_atomically(path, make_page(result, truth=truth).encode(errors="replace"))
 
 
 def make_page(result: Result, *, truth: Truth | None = None) -> str:
@@ -103,16 +104,17 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
     known = np.isfinite(rate_bpm)
     nearest = abs(result.rate_axis_bpm - np.where(known, rate_bpm, 0)[..., None]).argmin(-1)
     low, high = plots.rate_range(rate_bpm, confidence)
-    most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 1.0
+    most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 0.0
+    most = most or 1.0  # a scale from 0 to 0 is none
     arrays = {
-        "place_rate": np.where(known, nearest, NONE).astype(np.uint8),
+        "place_rate": np.where(known, nearest, NO_RATE).astype("<u2"),
         "confidence": (255 * confidence).round().astype(np.uint8),
         "amplitude": _quantise(amplitude, 0.0, most),
         "snr": _quantise(snr, *SNR_DB),
         "probability": probability,
     }
     header = {
-        "arrays": {name: array.shape for name, array in arrays.items()},
+        "arrays": {name: (array.dtype.itemsize, array.shape) for name, array in arrays.items()},
         "name": Path(result.summary["video"]).name,
         "subtitle": _subtitle(result.summary),
         "note": _note(result, windows, every),
@@ -120,7 +122,7 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
         "frame": _jpeg(result.frame),
         "frame_height_px": result.frame.shape[0],
         "frame_width_px": result.frame.shape[1],
-        "extent_px": result.extent_px,
+        "extent_px": _extent_px(result, every),
         "row_px": result.row_px[::every].tolist(),
         "col_px": result.col_px[::every].tolist(),
         "rate_axis_bpm": result.rate_axis_bpm.tolist(),
@@ -168,8 +170,15 @@ def _note(result: Result, windows: np.ndarray, every: int) -> str:
     if len(windows) < len(result.time_s):
         parts.append(f"maps of {len(windows)} of {len(result.time_s)} windows")
     if every > 1:
-        parts.append(f"every {every}th row and column of places")
+        parts.append(f"one in {every} of the rows and of the columns of places")
     return f"To keep it small, this page has {' and '.join(parts)}; map.npz has all." if parts else ""
+
+
+def _extent_px(result: Result, every: int) -> tuple[float, ...]:
+    """As `Result.extent_px`; of every second, third ... place, which stands for those around it."""
+    half = every * result.summary["stride_px"] / 2
+    rows, cols = result.row_px[::every], result.col_px[::every]
+    return tuple(map(float, (cols[0] - half, cols[-1] + half, rows[-1] + half, rows[0] - half)))
 
 
 def _quantise(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "..."]:

@@ -1,6 +1,9 @@
 """The page: what it holds, and how it behaves in a browser."""
 
+import base64
 import dataclasses
+import gzip
+import json
 import os
 import re
 import shutil
@@ -17,23 +20,33 @@ from pulse3d.result import Result
 AXIS = np.arange(40.0, 201.0, 2.0)
 
 
-def make_result(folder, *, windows=6, rows=4, cols=5, name="me.mp4", pulse=True, noise=False):
-    """Places of 16 px on a frame of 160 x 120 px; place (1, 2) beats at 90 bpm, the others at 70."""
+def make_result(
+    folder, *, windows=6, rows=4, cols=5, name="me.mp4", pulse=True, noise=False, gaps=(), axis=AXIS
+):
+    """Places of 16 px on a frame of 160 x 120 px; place (1, 2) beats at 90 bpm, the others at 70.
+
+    gaps: windows without a pulse.
+    """
     rng = np.random.default_rng(0)
     rate = np.full((windows, rows, cols), 70.0 if pulse else np.nan)
     rate[:, 1, 2] = 90.0 if pulse else np.nan
+    rate[list(gaps)] = np.nan
     confidence = np.where(np.isfinite(rate), 0.6, 0.0)
     with files.NpzStream(folder / "map.npz") as store:
         for window in range(windows):
             near = np.nan_to_num(rate[window])[..., None]
-            shares = np.exp(-0.5 * ((AXIS - near) / 3) ** 2) * pulse
-            shares = rng.dirichlet(np.ones(len(AXIS)), (rows, cols)) if noise else shares / 4
+            shares = np.exp(-0.5 * ((axis - near) / 3) ** 2) * pulse
+            shares = rng.dirichlet(np.ones(len(axis)), (rows, cols)) if noise else shares / 4
             store.append(probability=shares.astype(np.float16))
     reading = np.full(windows, 71.0 if pulse else np.nan)
+    reading[list(gaps)] = np.nan
     summary = {
         "video": name, "frame_width_px": 160, "frame_height_px": 120, "video_duration_s": 16.0,
-        "stride_px": 16, "weights": "default", "window_s": 10.0, "step_s": 1.0, "windows": windows,
-        "windows_with_pulse": windows * pulse, "pulse_rate_median_bpm": 71.0 if pulse else None,
+        "stride_px": 16, "interval": 0.9, "weights": "default", "window_s": 10.0, "step_s": 1.0,
+        "windows": windows, "windows_with_pulse": int(np.isfinite(reading).sum()),
+        "pulse_rate_median_bpm": 71.0 if pulse else None,
+        "pulse_rate_low_median_bpm": 66.0 if pulse else None,
+        "pulse_rate_high_median_bpm": 77.0 if pulse else None,
     }  # fmt: skip
     return Result(
         frame=rng.integers(0, 255, (120, 160, 3)).astype(np.uint8),
@@ -43,23 +56,62 @@ def make_result(folder, *, windows=6, rows=4, cols=5, name="me.mp4", pulse=True,
         rate_bpm=rate, confidence=confidence, no_pulse=1 - confidence,
         amplitude_percent=0.1 + 0 * rate, snr_db=0 * rate - 3,
         row_px=40.0 + 16 * np.arange(rows), col_px=48.0 + 16 * np.arange(cols),
-        rate_axis_bpm=AXIS, summary=summary, folder=folder,
+        rate_axis_bpm=axis, summary=summary, folder=folder,
     )  # fmt: skip
 
 
-def test_page_stays_small_for_a_long_video_and_says_what_it_left_out(tmp_path):
-    found = make_result(tmp_path, windows=900, rows=24, cols=32, noise=True)
-    page = report.make_page(found)
+def header(page):
+    """What the page's block of data says of itself."""
+    block = re.search(r'id="data">([^<]*)<', page)[1]
+    data = gzip.decompress(base64.b64decode(block))
+    return json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
+
+
+def test_two_hours_stay_small_and_the_page_says_what_it_left_out(tmp_path):
+    # noise: nothing compresses worse
+    page = report.make_page(make_result(tmp_path, windows=7200, noise=True))
     assert len(page) < 8_000_000
-    assert "maps of" in report._note(found, np.arange(0, 900, 10), 1)
-    assert report._note(found, np.arange(900), 1) == ""
+    said = header(page)
+    shown = said["windows"]
+    assert 1000 < len(shown) < 7200
+    assert (shown[0], shown[-1]) == (0, 7199)
+    assert np.ptp(np.diff(shown)) <= 1, "evenly spaced"
+    assert f"maps of {len(shown)} of 7200 windows" in said["note"]
+    assert len(said["rate"]["rate_bpm"]) == 7200, "the rate over time is whole"
 
 
-def test_very_many_places_are_thinned(tmp_path):
-    found = make_result(tmp_path, windows=2, rows=220, cols=300)
-    path = tmp_path / "report.html"
-    report.write_report(found, path)
-    assert path.stat().st_size < 8_000_000
+def test_a_short_video_is_whole(tmp_path):
+    said = header(report.make_page(make_result(tmp_path)))
+    assert (said["windows"], said["note"]) == (list(range(6)), "")
+
+
+def test_places_that_stand_for_those_around_them_stay_where_they_are(tmp_path, monkeypatch):
+    found = make_result(tmp_path)
+    monkeypatch.setattr(report, "MAX_VALUES", 10 * 20 * len(AXIS) // 4)
+    said = header(report.make_page(found))
+    assert "one in 2 of the rows" in said["note"]
+    left, right, bottom, top = said["extent_px"]
+    for near, far, centres, whole in (
+        (left, right, "col_px", found.col_px),
+        (top, bottom, "row_px", found.row_px),
+    ):
+        np.testing.assert_allclose(said[centres], whole[::2])
+        edges = np.linspace(near, far, len(said[centres]) + 1)
+        np.testing.assert_allclose((edges[1:] + edges[:-1]) / 2, said[centres])
+
+
+@pytest.mark.parametrize("amplitude", [0.0, np.nan])
+def test_a_scale_has_a_width_whatever_is_on_it(tmp_path, amplitude):
+    found = make_result(tmp_path)
+    found = dataclasses.replace(found, amplitude_percent=np.full_like(found.rate_bpm, amplitude))
+    scale = header(report.make_page(found))["scales"]["amplitude"]
+    assert scale["low"] < scale["high"]
+
+
+def test_a_file_name_that_is_no_text_is_written(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")  # latin-1, read as UTF-8
+    report.write_report(make_result(tmp_path, name=name), tmp_path / "report.html")
+    assert b"<title>caf?.mp4</title>" in (tmp_path / "report.html").read_bytes()
 
 
 def test_page_loads_nothing_and_text_from_outside_is_no_markup(tmp_path):
@@ -68,6 +120,7 @@ def test_page_loads_nothing_and_text_from_outside_is_no_markup(tmp_path):
     tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page)
     assert tags
     assert not [tag for tag in tags if "src=" in tag or "href=" in tag]
+    assert "default-src 'none'" in page, "and the browser holds it to that"
 
 
 def test_failed_page_leaves_nothing(tmp_path):
@@ -124,11 +177,24 @@ def text(browser, name):
     return browser.execute_script(f"return document.getElementById('{name}').textContent")
 
 
-def press(browser, name, key):
-    browser.execute_script(
-        "const target = arguments[0] ? document.getElementById(arguments[0]) : document.body; target.focus();"
-        "target.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[1], bubbles: true}))", name, key
-    )  # fmt: skip
+def press(browser, *names):
+    """Presses keys, as a hand does; returns the focused element's id, or else its value."""
+    from selenium.webdriver import ActionChains, Keys
+
+    ActionChains(browser).send_keys(*(getattr(Keys, name) for name in names)).perform()
+    return browser.execute_script("return document.activeElement.id || document.activeElement.value")
+
+
+def click(browser, name, across, down=0.5):
+    """Clicks on an element, at shares of its width and height, as a hand does."""
+    from selenium.webdriver import ActionChains
+
+    element = browser.find_element("id", name)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    x, y = (
+        round((share - 0.5) * element.size[side]) for share, side in ((across, "width"), (down, "height"))
+    )
+    ActionChains(browser).move_to_element_with_offset(element, x, y).click().perform()
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +222,7 @@ def test_slider_and_play_go_through_the_windows(browser, page):
         "const s = document.getElementById('time'); s.value = 2; s.dispatchEvent(new Event('input'))"
     )
     assert text(browser, "clock").startswith("7.0 s")
-    browser.execute_script("document.getElementById('play').click()")
+    click(browser, "play", 0.5)
     assert text(browser, "play") == "Pause"
     wait(lambda: text(browser, "clock").startswith("10.0 s"))
     wait(lambda: text(browser, "play") == "Play")
@@ -164,13 +230,13 @@ def test_slider_and_play_go_through_the_windows(browser, page):
 
 def test_click_on_a_place_shows_its_rates(browser, page):
     show(browser, page)
-    browser.execute_script("""
-        const canvas = document.getElementById('map'), box = canvas.getBoundingClientRect();
-        const [w, h] = [box.width / 160, box.height / 120];
-        const at = (x, y) => ({clientX: box.left + x * w, clientY: box.top + y * h});
-        canvas.dispatchEvent(new MouseEvent('click', at(80, 56)));
-        canvas.dispatchEvent(new MouseEvent('mousemove', at(80, 56)));
-    """)
+    place_over_time = "return Array.from(document.getElementById('place-rate').data.at(-1).y)"
+    assert browser.execute_script(place_over_time) == [70] * 6
+    # the picture of 160 x 120 px is fitted into the canvas
+    width, height = browser.find_element("id", "map").size.values()
+    scale = min(width / 160, height / 120)
+    click(browser, "map", 0.5, 0.5 + (56 - 60) * scale / height)
+    assert browser.execute_script(place_over_time) == [90] * 6
     assert text(browser, "place-title") == "Place at 80, 56 px: 90 bpm, confidence 0.60"
     assert text(browser, "tip") == "90 bpm"
     shares = browser.execute_script("return Array.from(document.getElementById('spectrum').data[0].y)")
@@ -195,17 +261,68 @@ def test_every_layer_has_its_own_scale_and_paints(browser, page):
 
 def test_keyboard_alone_will_do(browser, page):
     show(browser, page)
-    press(browser, None, "ArrowLeft")
+    press(browser, "ARROW_LEFT")
     assert text(browser, "clock").startswith("9.0 s")
+    assert press(browser, "TAB") == "rate"
+    assert press(browser, "ARROW_RIGHT") == "confidence", "arrows choose among the layers"
+    assert text(browser, "bar-label").startswith("confidence")
+    assert press(browser, "TAB") == "fade"
+    assert press(browser, "TAB") == "stage"
     before = text(browser, "place-title")
-    for key in ("ArrowDown", "ArrowRight"):
-        press(browser, "stage", key)
+    press(browser, "ARROW_UP", "ARROW_LEFT", "ARROW_DOWN", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_DOWN")
     assert text(browser, "place-title") != before
-    assert text(browser, "clock").startswith("9.0 s")
-    press(browser, None, " ")
+    assert text(browser, "clock").startswith("9.0 s"), "arrows move the place"
+    assert press(browser, "TAB") == "play"
+    press(browser, "SPACE")
     assert text(browser, "play") == "Pause"
-    press(browser, None, " ")
+    press(browser, "SPACE")
     assert text(browser, "play") == "Play"
+    assert press(browser, "TAB") == "time"
+    press(browser, "HOME")
+    assert text(browser, "clock").startswith("5.0 s")
+    press(browser, "SPACE")
+    assert text(browser, "play") == "Pause"
+
+
+def test_what_is_in_focus_is_seen(browser, page):
+    show(browser, page)
+    outlined = (
+        "const one = document.activeElement, shown = one.type === 'radio' ? one.nextElementSibling : one;"
+        "return parseFloat(getComputedStyle(shown).outlineWidth)"
+    )
+    for _ in range(5):
+        press(browser, "TAB")
+        assert browser.execute_script(outlined) >= 2
+
+
+def test_click_on_the_rate_over_time_goes_there(browser, page):
+    show(browser, page)
+    click(browser, "rate", 0.1)
+    assert text(browser, "clock").startswith("5.0 s")
+    click(browser, "rate", 0.9, 0.3)
+    assert text(browser, "clock").startswith("10.0 s")
+    assert browser.execute_script("return document.getElementById('rate').layout.shapes[0].x0") == 10
+
+
+def test_rate_over_time_has_gaps_and_a_window_alone_its_interval(browser, tmp_path):
+    report.write_report(make_result(tmp_path, gaps=(0, 2, 5)), tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    interval, rate = browser.execute_script(
+        "return document.getElementById('rate').data.map(t => [t.name, Array.from(t.x), Array.from(t.y)])"
+    )
+    assert interval[0] == "90 % interval"
+    assert interval[1] == [5.5, 6.5, 6.5, 5.5, None, 8, 9, 9, 8, None]
+    assert interval[2] == [66, 66, 77, 77, None, 66, 66, 77, 77, None]
+    assert rate[2] == [None, 71, None, 71, 71, None]
+
+
+def test_rates_may_be_more_than_a_byte_counts(browser, tmp_path):
+    found = make_result(tmp_path, axis=np.arange(40.0, 201.0, 0.25))
+    report.write_report(dataclasses.replace(found, rate_bpm=found.rate_bpm + 100), tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    assert "170 bpm" in text(browser, "place-title")
+    votes = browser.execute_script("return Array.from(document.getElementById('votes').data[0].y)")
+    assert votes[4 * (170 - 40)] == 19
 
 
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
@@ -221,7 +338,8 @@ def test_page_fits_screens_of_every_size(browser, page, width, height):
 def test_page_without_a_pulse_says_so(browser, tmp_path):
     report.write_report(make_result(tmp_path, pulse=False, windows=1), tmp_path / "report.html")
     show(browser, tmp_path / "report.html")
-    assert text(browser, "headline") == "No pulse found"
+    assert text(browser, "headline") == "No pulse found in the one window"
+    assert not browser.find_element("id", "play").is_enabled()
     assert "no pulse" in text(browser, "place-title")
     words = browser.execute_script("return document.body.innerText")
     assert not re.search(r"NaN|undefined|null", words)

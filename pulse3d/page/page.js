@@ -2,7 +2,7 @@
 // Everything here is drawn from one block of data; no text of the video's becomes markup.
 
 const byId = (id) => document.getElementById(id);
-const NONE = 255;
+const [NONE, NO_RATE] = [255, 65535];
 
 async function inflate(id) {
   const bytes = Uint8Array.from(atob(byId(id).textContent.trim()), (c) => c.charCodeAt(0));
@@ -10,20 +10,25 @@ async function inflate(id) {
   return new Response(stream).arrayBuffer();
 }
 
-// The block of data: the length of a JSON header, the header, then the arrays that it lists.
+// The block of data: the length of a JSON header, the header, then the arrays that it lists, of bytes or pairs of them.
 function unpack(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   let offset = 4 + length;
-  for (const [name, shape] of Object.entries(header.arrays)) {
-    const size = shape.reduce((a, b) => a * b, 1);
-    header[name] = new Uint8Array(buffer, offset, size);
-    offset += size;
+  for (const [name, [bytes, shape]] of Object.entries(header.arrays)) {
+    const end = offset + shape.reduce((a, b) => a * b, bytes);
+    header[name] = new (bytes === 1 ? Uint8Array : Uint16Array)(buffer.slice(offset, end));
+    offset = end;
   }
   return header;
 }
 
-const number = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+// A number as text, with a true minus, and none before zero.
+function number(value, digits = 0) {
+  if (value === null || value === undefined) return "–";
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
+}
 
 function rateText(index, data) {
   const rate = data.rate.rate_bpm[index];
@@ -31,8 +36,15 @@ function rateText(index, data) {
   return `${number(rate)} bpm (${number(data.rate.low_bpm[index])} to ${number(data.rate.high_bpm[index])})`;
 }
 
+function inWords(value) {
+  if (value === null) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (Array.isArray(value)) return value.length ? value.join(", ") : "none";
+  return String(value);
+}
+
 function start(data) {
-  const [windows, rows, cols] = data.arrays.place_rate;
+  const [windows, rows, cols] = data.arrays.place_rate[1];
   const places = rows * cols;
   const rates = data.rate_axis_bpm.length;
   const shownWindows = data.windows; // which of all windows have maps here
@@ -42,7 +54,7 @@ function start(data) {
   let timer = null;
 
   const at = (array, place, window = step) => array[window * places + place];
-  const known = (place, window = step) => at(data.place_rate, place, window) !== NONE;
+  const known = (place, window = step) => at(data.place_rate, place, window) !== NO_RATE;
   const placeRate = (place, window = step) =>
     known(place, window) ? data.rate_axis_bpm[at(data.place_rate, place, window)] : null;
   const consensus = (window = step) => data.rate.rate_bpm[shownWindows[window]];
@@ -52,7 +64,7 @@ function start(data) {
     return value === NONE ? null : low + ((high - low) * value) / 254;
   };
   const layers = {
-    rate: { title: "pulse rate", unit: "bpm", digits: 0, value: placeRate, note: "The most likely rate of every place." },
+    rate: { title: "pulse rate", unit: "bpm", digits: 0, value: placeRate, note: "The most likely rate of every place, over the first frame." },
     confidence: {
       title: "confidence", unit: "(0 to 1)", digits: 2, value: (p) => at(data.confidence, p) / 255,
       note: "How sure every place is of its rate.",
@@ -60,7 +72,7 @@ function start(data) {
     deviation: {
       title: "deviation", unit: "bpm", digits: 0,
       value: (p) => (known(p) && consensus() !== null ? placeRate(p) - consensus() : null),
-      note: "The rate of every place minus the pulse rate of this window.",
+      note: "The rate of every place minus the pulse rate of this window. Red: faster, blue: slower.",
     },
     amplitude: {
       title: "amplitude", unit: "% of the mean of green", digits: 2, value: scaled("amplitude"),
@@ -77,19 +89,26 @@ function start(data) {
   byId("name").textContent = data.name;
   byId("subtitle").textContent = data.subtitle;
   const summary = data.summary;
+  const interval = `${number(100 * summary.interval)} % interval`;
+  const strong = document.createElement("strong");
   if (summary.pulse_rate_median_bpm === null) {
-    byId("headline").textContent = "No pulse found";
+    strong.textContent = "No pulse found";
+    byId("headline").append(strong, ` in ${summary.windows === 1 ? "the one window" : `any of ${summary.windows} windows`}`);
   } else {
-    const strong = document.createElement("strong");
+    const [low, high] = [summary.pulse_rate_low_median_bpm, summary.pulse_rate_high_median_bpm];
     strong.textContent = `${number(summary.pulse_rate_median_bpm, 1)} bpm`;
-    byId("headline").append(strong, ` median; in ${summary.windows_with_pulse} of ${summary.windows} windows`);
+    const found = `${summary.windows_with_pulse} of ${summary.windows} windows with a pulse`;
+    byId("headline").append(strong, ` median (${interval} ${number(low)} to ${number(high)}); ${found}`);
   }
 
   // the map
   const canvas = byId("map");
   const context = canvas.getContext("2d");
-  canvas.width = data.frame_width_px;
-  canvas.height = data.frame_height_px;
+  const [width, height] = [data.frame_width_px, data.frame_height_px];
+  // as many pixels for a frame of any size: sharp lines on small ones, no waiting for large ones
+  const zoom = 1280 / Math.max(width, height);
+  [canvas.width, canvas.height] = [Math.round(zoom * width), Math.round(zoom * height)];
+  context.scale(zoom, zoom);
   const small = document.createElement("canvas");
   [small.width, small.height] = [cols, rows];
   const [left, right, bottom, top] = data.extent_px;
@@ -112,12 +131,13 @@ function start(data) {
     }
     small.getContext("2d").putImageData(image, 0, 0);
     context.filter = "grayscale(1) brightness(0.9)";
-    context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+    context.imageSmoothingEnabled = true;
+    context.drawImage(photo, 0, 0, width, height);
     context.filter = "none";
     context.imageSmoothingEnabled = false;
     context.drawImage(small, left, top, right - left, bottom - top);
     const [x, y, w, h] = rectangle(chosen);
-    const line = Math.max(1.5, canvas.width / 320);
+    const line = 4 / zoom;
     context.lineWidth = 2 * line;
     context.strokeStyle = "#000";
     context.strokeRect(x, y, w, h);
@@ -149,60 +169,70 @@ function start(data) {
   const fonts = { family: "system-ui, DejaVu Sans, sans-serif", size: 12, color: "#1c2430" };
   const base = (xTitle, yTitle) => ({
     font: fonts, margin: { l: 52, r: 12, t: 8, b: 38 }, showlegend: false, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-    xaxis: { title: { text: xTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false },
-    yaxis: { title: { text: yTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false },
+    // a finger that moves over a plot scrolls the page
+    dragmode: false,
+    xaxis: { title: { text: xTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false, fixedrange: true },
+    yaxis: { title: { text: yTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false, fixedrange: true },
   });
   const options = { displayModeBar: false, responsive: true };
   const cursor = (x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: "#d55e00", width: 2 } });
 
   function drawRate() {
     const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
-    const band = { x: time_s, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
-    const traces = [];
-    // one band for each run of windows with a pulse: a gap stays a gap
-    let first = 0;
-    while (first < time_s.length) {
-      if (rate_bpm[first] === null) { first++; continue; }
-      let end = first;
-      while (end < time_s.length && rate_bpm[end] !== null) end++;
-      const x = time_s.slice(first, end);
-      traces.push({ ...band, x, y: low_bpm.slice(first, end) });
-      traces.push({ ...band, x, y: high_bpm.slice(first, end), fill: "tonexty", fillcolor: "rgba(0,114,178,0.18)" });
-      first = end;
-    }
+    const half = time_s.length > 1 ? (time_s[1] - time_s[0]) / 2 : 1;
+    const traces = [{ ...band(half), name: interval, mode: "lines", line: { width: 0 }, hoverinfo: "skip",
+      fill: "toself", fillcolor: "rgba(0,114,178,0.18)" }];
     if (data.truth) {
       traces.push({ x: data.truth.time_s, y: data.truth.rate_bpm, name: "truth", mode: "lines",
         line: { color: "#111", width: 2, dash: "dot" }, hovertemplate: "truth %{y:.1f} bpm<extra></extra>" });
     }
-    traces.push({ x: time_s, y: rate_bpm, name: "pulse rate", mode: time_s.length < 3 ? "markers" : "lines+markers",
-      marker: { size: time_s.length < 3 ? 9 : 4 }, line: { color: "#0072b2", width: 2 }, connectgaps: false,
+    const few = time_s.length < 3;
+    traces.push({ x: time_s, y: rate_bpm, name: "pulse rate", mode: few ? "markers" : "lines+markers",
+      // of hours of video the points would be a blot; those without neighbours are in the band
+      marker: { size: few ? 9 : time_s.length < 600 ? 4 : 1 }, line: { color: "#0072b2", width: 2 }, connectgaps: false,
       customdata: low_bpm.map((low, i) => [low, high_bpm[i]]),
       hovertemplate: "%{x:.1f} s: %{y:.1f} bpm (%{customdata[0]:.0f} to %{customdata[1]:.0f})<extra></extra>" });
     const layout = base("time (s), centre of the window", "pulse rate (bpm)");
-    const values = [...rate_bpm, ...low_bpm, ...high_bpm, ...(data.truth ? data.truth.rate_bpm : [])].filter((v) => v !== null);
+    const values = low_bpm.concat(high_bpm, data.truth ? data.truth.rate_bpm : []).filter((v) => v !== null);
     if (values.length) {
-      const [low, high] = [Math.min(...values), Math.max(...values)];
-      const middle = (low + high) / 2, half = Math.max((high - low) / 2 + 3, 20);
-      layout.yaxis.range = [middle - half, middle + half];
+      const [low, high] = [Math.min, Math.max].map((best) => values.reduce((a, b) => best(a, b)));
+      const middle = (low + high) / 2, reach = Math.max((high - low) / 2 + 3, 20);
+      layout.yaxis.range = [middle - reach, middle + reach];
     } else {
       layout.yaxis.range = [40, 120];
       layout.annotations = [{ text: "no pulse found", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5,
         font: { ...fonts, size: 16 } }];
     }
-    const margin = time_s.length > 1 ? (time_s[1] - time_s[0]) / 2 : 1;
-    layout.xaxis.range = [time_s[0] - margin, time_s[time_s.length - 1] + margin];
+    layout.xaxis.range = [time_s[0] - half, time_s[time_s.length - 1] + half];
     layout.shapes = [cursor(time_s[shownWindows[step]])];
-    layout.showlegend = Boolean(data.truth);
-    layout.legend = { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom" };
-    if (data.truth) layout.margin.t = 28;
+    layout.showlegend = values.length > 0;
+    layout.legend = { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom", itemclick: false, itemdoubleclick: false };
+    layout.margin.t = 28;
     Plotly.newPlot("rate", traces, layout, options);
-    byId("rate").on("plotly_click", (event) => goTo(nearest(event.points[0].x)));
-    // a click beside the points counts as well
     byId("rate").addEventListener("click", (event) => {
       const axis = byId("rate")._fullLayout.xaxis;
       const x = axis.p2d(event.clientX - byId("rate").getBoundingClientRect().left - axis._offset);
       if (x >= axis.range[0] && x <= axis.range[1]) goTo(nearest(x));
     });
+  }
+
+  // The outline of the interval over time, a piece for each run of windows with a pulse: a gap stays a gap.
+  function band(half) {
+    const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
+    let [x, y] = [[], []];
+    let first = 0;
+    while (first < time_s.length) {
+      if (rate_bpm[first] === null) { first++; continue; }
+      let end = first;
+      while (end < time_s.length && rate_bpm[end] !== null) end++;
+      const alone = end === first + 1;
+      const times = alone ? [time_s[first] - half, time_s[first] + half] : time_s.slice(first, end);
+      const [low, high] = [low_bpm, high_bpm].map((v) => (alone ? [v[first], v[first]] : v.slice(first, end)));
+      x = x.concat(times, [...times].reverse(), null);
+      y = y.concat(low, high.reverse(), null);
+      first = end;
+    }
+    return { x, y };
   }
 
   function nearest(time_s) {
@@ -233,7 +263,8 @@ function start(data) {
     over.yaxis.range = [data.rate_axis_bpm[0] - 4, data.rate_axis_bpm[rates - 1] + 4];
     over.xaxis.range = [times[0] - 1, times[times.length - 1] + 1];
     over.shapes = [cursor(times[step])];
-    Plotly.react("place-rate", [{ x: times, y: series, mode: "markers+lines", marker: { size: 5 }, connectgaps: false,
+    Plotly.react("place-rate", [{ x: times, y: times.map((_, i) => consensus(i)), mode: "lines", connectgaps: false,
+      line: { color: "#d55e00", width: 1, dash: "dot" }, hoverinfo: "skip" }, { x: times, y: series, mode: "markers+lines", marker: { size: 5 }, connectgaps: false,
       line: { color: "#009e73", width: 1 }, hovertemplate: "%{x:.1f} s: %{y:.0f} bpm<extra></extra>" }], over, options);
   }
 
@@ -241,7 +272,7 @@ function start(data) {
     const votes = new Array(rates).fill(0);
     for (let place = 0; place < places; place++) {
       const index = at(data.place_rate, place);
-      if (index !== NONE) votes[index]++;
+      if (index !== NO_RATE) votes[index]++;
     }
     const layout = base("pulse rate (bpm)", "places");
     layout.bargap = 0;
@@ -253,6 +284,7 @@ function start(data) {
   // moving about
   const slider = byId("time");
   slider.max = windows - 1;
+  slider.disabled = byId("play").disabled = windows === 1;
 
   function goTo(window) {
     step = Math.max(0, Math.min(windows - 1, window));
@@ -287,9 +319,9 @@ function start(data) {
   function placeUnder(event) {
     const box = canvas.getBoundingClientRect();
     // the picture is fitted into the canvas's box
-    const scale = Math.min(box.width / canvas.width, box.height / canvas.height);
-    const x = (event.clientX - box.left - (box.width - scale * canvas.width) / 2) / scale;
-    const y = (event.clientY - box.top - (box.height - scale * canvas.height) / 2) / scale;
+    const scale = Math.min(box.width / width, box.height / height);
+    const x = (event.clientX - box.left - (box.width - scale * width) / 2) / scale;
+    const y = (event.clientY - box.top - (box.height - scale * height) / 2) / scale;
     const col = Math.floor(((x - left) / (right - left)) * cols);
     const row = Math.floor(((y - top) / (bottom - top)) * rows);
     return col < 0 || row < 0 || col >= cols || row >= rows ? null : row * cols + col;
@@ -328,7 +360,7 @@ function start(data) {
         return;
       }
     }
-    if (event.key === " " && target.tagName !== "BUTTON" && target.tagName !== "INPUT") {
+    if (event.key === " " && target.tagName !== "BUTTON" && (target.tagName !== "INPUT" || target === slider)) {
       play(!timer);
       event.preventDefault();
     } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && target.tagName !== "INPUT") {
@@ -349,7 +381,7 @@ function start(data) {
     const row = document.createElement("tr");
     const cells = [document.createElement("th"), document.createElement("td")];
     cells[0].textContent = name.replace(/_(bpm|px|s|fps|percent)$/, " ($1)").replaceAll("_", " ");
-    cells[1].textContent = value === null ? "–" : Array.isArray(value) ? value.join(", ") : String(value);
+    cells[1].textContent = inWords(value);
     row.append(...cells);
     byId("summary").append(row);
   }
