@@ -73,6 +73,7 @@ def main() -> None:
     started = time.time()
     if _QUIET.value and _JSON.value:
         raise InputError("--quiet --json: give one of them")
+    stream.check_step(_STEP.value)
     weights = checkpoint.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
     truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None

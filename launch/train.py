@@ -97,7 +97,8 @@ def main() -> None:
                 if record.stopping:
                     bar.close()
                     kept = f"step {record.step} is saved in {workdir}"
-                    print(f"stopped: {kept}; the same command goes on from there", file=sys.stderr)
+                    if leads:
+                        print(f"stopped: {kept}; the same command goes on from there", file=sys.stderr)
                     sys.exit(128 + stop.number)
         except (train.TrainingDiverged, checkpoint.SaveFailed, OSError) as error:
             last = checkpoints.latest_step()

@@ -6,12 +6,18 @@ config and the provenance. Files are data: nothing in them is ever executed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.resources
 import io
 import itertools
 import json
+import logging
 import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -67,7 +73,9 @@ class Checkpoints:
         def manager(name: str, **options) -> ocp.CheckpointManager:
             settings = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options)
             try:
-                return ocp.CheckpointManager(folder / name, options=settings)
+                return ocp.CheckpointManager(
+                    folder / name, options=settings, item_handlers=ocp.StandardCheckpointHandler()
+                )
             except Exception as error:
                 raise _unreadable(folder / name, error) from None
 
@@ -88,7 +96,13 @@ class Checkpoints:
         for manager in (self._best, self._latest) if metrics else (self._latest,):
             if manager.latest_step() is None or step > manager.latest_step():
                 try:
-                    manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+                    with _quiet():
+                        manager.save(
+                            step,
+                            args=ocp.args.StandardSave(state),
+                            metrics=metrics,
+                            custom_metadata={"crc32": _checksum(state)},
+                        )
                 except Exception as error:
                     raise SaveFailed(
                         f"the checkpoint of step {step} could not be saved ({_first_line(error)})"
@@ -138,18 +152,47 @@ class Checkpoints:
     @staticmethod
     def _restore(manager, step, template):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        stored = manager.item_metadata(step)
-        if stored is not None:
-            found = {jax.tree_util.keystr(k): tuple(v.shape) for k, v in jax.tree.leaves_with_path(stored)}
-            wanted = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree.leaves_with_path(abstract)}
-            if sorted(found.values()) != sorted(wanted.values()):
+        with _quiet():
+            stored = jax.tree.leaves(manager.item_metadata(step))
+            if sorted(tuple(x.shape) for x in stored) != sorted(x.shape for x in jax.tree.leaves(abstract)):
                 raise ValueError("its arrays have other shapes")
-        return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            state = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            saved_as = (manager.metadata(step).custom_metadata or {}).get("crc32")
+        # absent in runs of earlier versions
+        if saved_as is not None and saved_as != _checksum(state):
+            raise ValueError("its contents have changed")
+        return state
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._latest.close()
         self._best.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what orbax and its threads say of an exception beside raising it.
+
+    After an exception it stays quiet, since the threads go on for a while.
+    """
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    before, logger.disabled = logger.disabled, True
+
+    def ignore(unraisable: Any) -> None:
+        if not re.search("Event loop is closed|TensorStore", str(unraisable.exc_value)):
+            hook(unraisable)
+
+    sys.unraisablehook = ignore
+    yield
+    logger.disabled, sys.unraisablehook = before, hook
+
+
+def _checksum(state: Any) -> int:
+    """A number that tells whether a state, of which every device has a copy, is still the same."""
+    found = 0
+    for leaf in jax.tree.leaves(state):
+        found = zlib.crc32(np.asarray(jnp.asarray(leaf).addressable_data(0)).tobytes(), found)
+    return found
 
 
 def _first_line(error: Exception) -> str:
@@ -272,9 +315,9 @@ def _find_weights(name: str) -> Weights:
 def _load_file(path: Path, name: str) -> Weights:
     try:
         with Arrays(path, max_bytes=MAX_BYTES) as archive:
-            if archive.shapes.get("metadata") != ():
+            if "metadata" not in archive.shapes:
                 raise ValueError("it has no metadata")
-            metadata = json.loads(str(archive["metadata"]))
+            metadata = json.loads(archive.text("metadata"))
             if metadata.get("format") != _FORMAT:
                 raise InputError(f"{path}: not a {_FORMAT!r} file; write it anew with launch.train")
             used_as = to_dict(PRESETS.get(metadata["config"].get("preset"), Config()))
@@ -338,6 +381,8 @@ def import_keras(folder: Path) -> Weights:
                 for leaf in ("kernel", "bias")
             }
             _check_shapes({name: dataset.shape for name, dataset in stored.items()}, config, folder)
+            if sum(dataset.nbytes for dataset in stored.values()) > MAX_BYTES:
+                raise ValueError(f"holds more than {MAX_BYTES:,} bytes")
             flat = {name: np.asarray(dataset) for name, dataset in stored.items()}
     except InputError as error:
         raise InputError(f"{folder}: not the original program's network ({error})") from None
@@ -359,6 +404,8 @@ def _inside(file: Any, name: str) -> Any:
         node = node[part]
     if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
         raise ValueError(f"{name} is not in the file")
+    if node.dtype.kind != "f":
+        raise ValueError(f"{name} holds {node.dtype}, not floats")
     return node
 
 

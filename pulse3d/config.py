@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable
@@ -41,11 +42,13 @@ class ClipConfig:
     rates: int = 75
 
     def __post_init__(self):
-        _require(self.fps > 0, "clip.fps", self.fps, "must be positive")
-        _require(self.frames >= 2, "clip.frames", self.frames, "must be at least 2")
-        _require(self.patch_px >= 1, "clip.patch_px", self.patch_px, "must be at least 1")
+        _require(0 < self.fps <= 1000, "clip.fps", self.fps, "must be positive, at most 1000")
         _require(self.channels in (1, 3), "clip.channels", self.channels, "must be 1 or 3")
-        _require(self.rates >= 2, "clip.rates", self.rates, "must be at least 2")
+        for name, least, most in (("frames", 2, 100_000), ("patch_px", 1, 10_000), ("rates", 2, 10_000)):
+            value = getattr(self, name)
+            _require(
+                least <= value <= most, f"clip.{name}", value, f"must be at least {least}, at most {most}"
+            )
         _require(
             0 < self.low_bpm < self.high_bpm < 30 * self.fps,
             "clip.low_bpm, clip.high_bpm",
@@ -249,6 +252,9 @@ class TrainConfig:
     def __post_init__(self):
         for name in ("batch_size", "steps", "eval_every", "eval_clips", "eval_batch_size", "log_every"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be >= 1")
+        for name in ("warmup_steps", "label_sd_bpm", "clip_norm", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
+        _require(0 <= self.average < 1, "train.average", self.average, "must be in [0, 1)")
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive")
         _one_of("train.schedule", self.schedule, ("constant", "cosine"))
         _one_of("train.prng", self.prng, ("philox2x32", "threefry2x32"))
@@ -521,11 +527,18 @@ def _build(kind: Any, values: Any, name: str) -> Any:
                 raise InputError(f"{name}: no setting {key}{_nearest(key, hints)}")
         return kind(**{key: _build(hints[key], value, f"{name}.{key}") for key, value in values.items()})
     if typing.get_origin(kind) is tuple:
-        return tuple(values)
+        if not isinstance(values, (list, tuple)):
+            raise InputError(f"{name} = {values!r}: expected several values")
+        inner = typing.get_args(kind)
+        if inner[-1] is not Ellipsis and len(values) != len(inner):
+            raise InputError(f"{name} = {values!r}: expected {len(inner)} values")
+        return tuple(_build(inner[0], value, name) for value in values)
     if kind is float and isinstance(values, int) and not isinstance(values, bool):
-        return float(values)
+        values = float(values)
     if type(values) is not kind:
         raise InputError(f"{name} = {values!r}: expected {getattr(kind, '__name__', kind)}")
+    if kind is float and not math.isfinite(values):
+        raise InputError(f"{name} = {values}: must be finite")
     return values
 
 

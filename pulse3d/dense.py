@@ -32,6 +32,7 @@ from pulse3d.tiles import (
     join_tiles,
     put_everywhere,
     spread_evenly,
+    tile_starts,
 )
 
 
@@ -187,27 +188,37 @@ def make_mapper(
     grid = grid_shape(frame_shape, patch_px, stride)
     tile_shape = choose_tile(frame_shape, config.map.tile_px)
 
-    run = _spread_program(config, stride, tuple(devices), method)
-    shared = put_everywhere(dense_params(params, tile_shape), devices)
+    (rows, cols), missing = tile_starts(frame_shape, tile_shape, patch_px, stride)
+    corners = np.array([(y, x) for y in rows for x in cols], np.int32)
+
+    run = _spread_program(config, stride, tile_shape, tuple(devices), method)
+    laid_out = put_everywhere(dense_params(params, tile_shape), devices)
 
     def mapper(window: Window) -> Map:
-        window = np.asarray(window, np.float32)
+        filled = np.pad(np.asarray(window, np.float32), [(0, 0), *missing, (0, 0)], mode="edge")
         if config.map.centre == "pixel":
-            window = window - window.mean(0)
-        tiles, counts = cut_tiles(window, tile_shape, patch_px, stride)
-        return join_tiles(np.asarray(run(shared, tiles)), counts, grid)
+            filled -= filled.mean(0)
+        tiles = run((laid_out, put_everywhere(filled, devices)), corners)
+        return join_tiles(tiles, (len(rows), len(cols)), grid)
 
     return mapper
 
 
 @lru_cache(maxsize=8)
 def _spread_program(
-    config: Config, stride: int, devices: tuple[jax.Device, ...], method: str
+    config: Config, stride: int, tile_shape: tuple[int, int], devices: tuple[jax.Device, ...], method: str
 ) -> Callable[[Any, Any], Any]:
-    """The program of all mappers of a config and a stride, kept so that a frame size compiles once."""
+    """The program of all mappers of a config, a stride and tiles, kept so that a frame size compiles once."""
 
-    def program(dense, tiles):
+    def program(shared, corners):
+        dense, window = shared
+        size = (window.shape[0], *tile_shape, window.shape[-1])
+
+        def one(corner):
+            tile = lax.dynamic_slice(window, (0, corner[0], corner[1], 0), size)
+            return map_tile(dense, tile, config, stride_px=stride)
+
         # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
-        return lax.map(lambda tile: map_tile(dense, tile, config, stride_px=stride), tiles, batch_size=6)
+        return lax.map(one, corners, batch_size=4)
 
     return spread_evenly(program, list(devices), method=method)

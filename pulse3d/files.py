@@ -10,6 +10,7 @@ import math
 import shutil
 import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -26,7 +27,8 @@ from pulse3d.whole import cannot_write, whole_file
 # what reading a damaged file of arrays or of JSON may raise
 UNREADABLE = (
     OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, OverflowError, MemoryError,
-    RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    struct.error,
 )  # fmt: skip
 MAX_JSON_BYTES = 2**24
 MAX_MEMBERS = 10_000
@@ -110,15 +112,21 @@ def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | 
     """The arrays of `write_npz`; None where the file is missing, damaged or made by other settings."""
     try:
         with Arrays(path, max_bytes=2**32) as archive:
-            if json.loads(str(archive["made_by"])) != json.loads(json.dumps(made_by)):
+            if json.loads(archive.text("made_by")) != json.loads(json.dumps(made_by)):
                 return None
             return {name: archive[name] for name in archive.shapes if name != "made_by"}
     except UNREADABLE:
         return None
 
 
+def _require_file(path: Path) -> None:
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+        raise ValueError("not a file")
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file says; raises one of UNREADABLE for what is none, or larger than any of ours."""
+    _require_file(path)
     with path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
@@ -134,6 +142,7 @@ class Arrays:
     """
 
     def __init__(self, path: Path, *, max_bytes: int):
+        _require_file(path)
         self._archive = zipfile.ZipFile(path)
         self._left = self._most = max_bytes
         try:
@@ -165,11 +174,19 @@ class Arrays:
         with self._archive.open(member) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
 
+    def text(self, name: str) -> str:
+        """An array that is one text, at most MAX_JSON_BYTES of it."""
+        shape, _, dtype = self._headers[name]
+        if shape != () or dtype.kind != "U" or dtype.itemsize > MAX_JSON_BYTES:
+            raise ValueError(f"{name} is not a text, or too long")
+        # decoded here, as numpy takes numbers for characters that are none
+        return self[name].astype(dtype.newbyteorder("<")).tobytes().decode("utf-32-le").rstrip("\0")
+
     def entries(self, name: str) -> Iterator[np.ndarray]:
         """The entries of an array along its first axis, one at a time."""
         (count, *shape), fortran, dtype = self._headers[name]
-        if fortran:
-            raise ValueError(f"{name} is stored by columns")
+        if fortran or dtype.itemsize * math.prod(shape) > self._most:
+            raise ValueError(f"{name} is stored by columns, or too large")
         with self._archive.open(f"{name}.npy") as member:
             _array_header(member)
             for _ in range(count):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import os
+import time
 from pathlib import Path
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from pulse3d.files import write_atomically
 from pulse3d.train import Record
@@ -23,14 +28,24 @@ _HEADER = (
 
 
 class Logbook:
-    """Appends records; on resuming at `first_step`, drops the rows of steps to be done again."""
+    """Appends records; on resuming at `first_step`, drops the rows of steps to be done again.
+
+    Everything is on disk when `write` returns; it raises OSError where there is no room.
+    """
 
     def __init__(self, workdir: Path, first_step: int):
         self._path = workdir / "metrics.csv"
         kept = [row for row in read_rows(self._path) if int(row["step"]) <= first_step]
         lines = [",".join(_HEADER), *(",".join(row[name] for name in _HEADER) for row in kept)]
         write_atomically(self._path, ("\n".join(lines) + "\n").encode())
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+        board = workdir / "tensorboard"
+        board.mkdir(exist_ok=True)
+        # not a SummaryWriter, whose thread dies on a full disk, which the training would then wait for
+        self._board = EventsWriter(str(board / "events"), f".{os.getpid()}")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # drops what was at later steps
+        self._board.write_event(
+            event_pb2.Event(wall_time=time.time(), step=first_step + 1, session_log=start)
+        )
 
     def write(self, record: Record, clips_per_s: float) -> None:
         """Appends one record."""
@@ -40,13 +55,16 @@ class Logbook:
             cells = (f"{values[name]:.6g}" if name in values else "" for name in _HEADER[1:])
             file.write(",".join([str(record.step), *cells]) + "\n")
         for name, value in values.items():
-            self._board.add_scalar(name, value, record.step)
+            event = event_pb2.Event(wall_time=time.time(), step=record.step, summary=scalar(name, value))
+            self._board.write_event(event)
+        self._board.flush()
 
     def __enter__(self) -> Logbook:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._board.close()
+        with contextlib.suppress(OSError):  # which `write` has raised already
+            self._board.close()
 
     @staticmethod
     def validation_curve(workdir: Path) -> list[dict[str, float]]:

@@ -11,6 +11,7 @@ over squares of them. A map is (row, col, class) probabilities; `Layout` says wh
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pulse3d import dense, model, pyramid, video
 from pulse3d.config import Config
+from pulse3d.errors import InputError
 from pulse3d.tiles import Map, Window, centre_patch, grid_shape
+
+MAX_BYTES = 2**32  # of a window and of its map, each
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,10 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     """The layout for frames (height, width).
 
     stride_px: rounded to whole cells, at least one; default `map.stride_px`. Raises InputError
-    where a frame is smaller than a patch.
+    where a frame is smaller than a patch, and where a window or its map would take more than MAX_BYTES.
     """
+    if stride_px is not None and stride_px < 1:
+        raise InputError(f"stride_px = {stride_px}: must be at least 1")
     wanted, patch = stride_px or config.map.stride_px, config.clip.patch_px
     if not config.map.cells:
         layout = Layout(frame_shape, 1, 0, 0, patch, wanted)
@@ -74,7 +80,11 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
         size = pyramid.cell_size(frame_shape, config.map.cells)
         rows, cols, top, left = pyramid.cell_grid(frame_shape, config.map.cells)
         layout = Layout((rows, cols), size, top, left, patch, max(1, round(wanted / size)))
-    grid_shape(layout.grid, patch, layout.stride)
+    clip, places = config.clip, grid_shape(layout.grid, patch, layout.stride)
+    if 4 * clip.frames * clip.channels * math.prod(layout.grid) > MAX_BYTES:
+        raise InputError(f"{frame_shape[1]}x{frame_shape[0]} px: too large for this network; scale it down")
+    if 4 * clip.classes * math.prod(places) > MAX_BYTES:
+        raise InputError(f"{places[0]}x{places[1]} places: too many for memory; take a larger --stride")
     return layout
 
 

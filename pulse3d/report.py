@@ -102,7 +102,8 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
         for values in (result.rate_bpm, result.confidence, result.amplitude_percent, result.snr_db)
     )
     known = np.isfinite(rate_bpm)
-    nearest = abs(result.rate_axis_bpm - np.where(known, rate_bpm, 0)[..., None]).argmin(-1)
+    # rates of places are rates of the axis: their number is where they would be put in
+    nearest = np.searchsorted(result.rate_axis_bpm, np.where(known, rate_bpm, 0) - 1e-3)
     low, high = plots.rate_range(rate_bpm, confidence)
     most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 0.0
     most = most or 1.0  # a scale from 0 to 0 is none

@@ -213,6 +213,7 @@ def write_map(
     follow: makes windows of (source, frames, weights, step_s, mapper).
     Raises InputError for a source too short for one window, or smaller than a patch.
     """
+    stream.check_step(step_s)
     config = weights.config
     clip, step_s = config.clip, step_s or config.map.step_s
     layout = mapping.make_layout((source.height, source.width), config, stride_px=stride_px)

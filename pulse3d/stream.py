@@ -70,6 +70,7 @@ def map_stream(
     weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
     config = weights.config
     clip, axis = config.clip, config.clip.rate_axis_bpm
+    check_step(step_s)
     step = max(1, round((step_s or config.map.step_s) * clip.fps))
     rising = _rising(frames)
     first = next(rising, None)
@@ -112,6 +113,12 @@ def map_stream(
             snr_db=clearness,
             enough_video=window is not None,
         )
+
+
+def check_step(step_s: float | None) -> None:
+    """Raises InputError for what is no time from a window to the next."""
+    if step_s is not None and not 0 < step_s < np.inf:
+        raise InputError(f"step_s = {step_s}: must be positive, in seconds")
 
 
 class _Watch:

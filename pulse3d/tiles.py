@@ -52,27 +52,36 @@ def centre_patch(patch: Float[Array, "time height width channel"], centre: str) 
     return patch - mean
 
 
+def tile_starts(
+    frame_shape: tuple[int, int], tile_shape: tuple[int, int], patch_px: int, stride_px: int
+) -> tuple[list[list[int]], list[tuple[int, int]]]:
+    """Where equal tiles start so that every patch lies whole in one: rows and columns.
+
+    They overlap by a halo. Second, by how much the frame must be continued (before, after) along both
+    axes to fill the last tiles.
+    """
+    grid = grid_shape(frame_shape, patch_px, stride_px)
+    starts, missing = [], []
+    for length, patches, tile in zip(frame_shape, grid, tile_shape, strict=True):
+        per_tile = (tile - patch_px) // stride_px + 1
+        starts.append([i * per_tile * stride_px for i in range(-(-patches // per_tile))])
+        missing.append((0, max(starts[-1][-1] + tile - length, 0)))
+    return starts, missing
+
+
 def cut_tiles(
     window: Any, tile_shape: tuple[int, int], patch_px: int, stride_px: int, *, xp: Any = np
 ) -> tuple[Any, tuple[int, int]]:
-    """Equal tiles that overlap by a halo, so that every patch lies whole in one of them.
+    """The tiles of a window, row by row: (tile, time, tile height, tile width, channel).
 
-    Returns the tiles (tile, time, tile height, tile width, channel), row by row, and the number of
-    rows and columns of tiles. The frame's last rows and columns are repeated to fill the last tiles.
-    xp: numpy, or jax.numpy where this is part of a program.
+    Second, the number of rows and columns of tiles. The frame's last rows and columns are repeated to fill
+    the last tiles. xp: numpy, or jax.numpy where this is part of a program.
     """
-    grid = grid_shape(window.shape[1:3], patch_px, stride_px)
-    counts, starts = [], []
-    for axis, (patches, tile) in enumerate(zip(grid, tile_shape, strict=True)):
-        per_tile = (tile - patch_px) // stride_px + 1
-        counts.append(-(-patches // per_tile))
-        starts.append([i * per_tile * stride_px for i in range(counts[-1])])
-        missing = starts[-1][-1] + tile - window.shape[1 + axis]
-        padding = [(0, 0)] * 4
-        padding[1 + axis] = (0, max(missing, 0))
-        window = xp.pad(window, padding, mode="edge")
-    tiles = [window[:, y : y + tile_shape[0], x : x + tile_shape[1]] for y in starts[0] for x in starts[1]]
-    return xp.stack(tiles), (counts[0], counts[1])
+    _, height, width, _ = window.shape
+    (rows, cols), missing = tile_starts((height, width), tile_shape, patch_px, stride_px)
+    window = xp.pad(window, [(0, 0), *missing, (0, 0)], mode="edge")
+    tiles = [window[:, y : y + tile_shape[0], x : x + tile_shape[1]] for y in rows for x in cols]
+    return xp.stack(tiles), (len(rows), len(cols))
 
 
 def join_tiles(tiles: Any, counts: tuple[int, int], grid: tuple[int, int]) -> Any:
@@ -108,7 +117,7 @@ def spread(
 def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
     """A tree of arrays with a copy for every device, as `spread_evenly` takes it."""
     if len(devices) == 1:
-        return jax.tree.map(lambda x: jax.device_put(jnp.asarray(x)[None], devices[0]), values)
+        return jax.tree.map(lambda x: jax.device_put(x[None], devices[0]), values)
     mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(
         jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), values),

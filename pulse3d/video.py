@@ -106,6 +106,8 @@ def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
             raise InputError(f"{path}: no such file or folder")
         if path.is_dir():
             return _open_folder(path, fps)
+        if not path.is_file():
+            raise InputError(f"{path}: a device or a socket; give a file, a folder or a pipe")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file or a folder") from None
     if path.suffix.lower() in (".npy", ".npz"):
@@ -129,7 +131,7 @@ def _from_images(
     if fps is None:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
     _check_fps(fps)
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)) or not all(shape):
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)) or min(shape) < 1:
         raise InputError(f"{name}: shape {shape}; expected (time, height, width) or (time, height, width, 3)")
     if dtype.kind not in "uf":
         raise InputError(f"{name}: type {dtype}; expected unsigned integers or floats of 0...1")
@@ -361,6 +363,8 @@ def _frame_rate(container: av.container.InputContainer, name: str, fps: float | 
     if not container.streams.video:
         raise InputError(f"{name}: has no video stream")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise InputError(f"{name}: not a readable video (of a codec that is not known); encode it anew")
     _check_size(stream.codec_context.height, stream.codec_context.width, name)
     if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)) > 0:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")

@@ -67,7 +67,9 @@ def unbroken(tmp_path_factory):
 
 def test_training_writes_everything(unbroken):
     names = {p.name for p in unbroken.iterdir()}
-    assert names == {"config.json", "checkpoints", "metrics.csv", "tensorboard", "curve.png", "weights.npz"}
+    assert names == {
+        ".lock", "config.json", "checkpoints", "metrics.csv", "tensorboard", "curve.png", "weights.npz",
+    }  # fmt: skip
     rows = read_csv(unbroken / "metrics.csv")
     assert [int(r["step"]) for r in rows] == list(range(1, 9))
     assert [r["step"] for r in rows if r["validation_accuracy"]] == ["2", "4", "6", "8"]

@@ -85,3 +85,15 @@ def test_importing_the_package_imports_nothing_else():
         "assert map_stream is stream.map_stream"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_the_licence_of_every_dependency_is_listed():
+    setup = (ROOT / "setup.py").read_text()
+    block = setup[setup.index("install_requires=[") : setup.index("extras_require")]
+    needed = {name.lower() for name in re.findall(r'^ +"([A-Za-z0-9_.-]+)', block, re.MULTILINE)}
+    rows = [line.split("|") for line in (ROOT / ".github" / "LICENSES.md").read_text().splitlines()]
+    listed = {row[1].strip(): row[3].strip() for row in rows if len(row) == 5}
+    assert len(needed) >= 12
+    assert needed <= {name.replace("_", "-") for name in listed}
+    assert all(listed.values())
+    assert "not stated" not in listed.values()

@@ -40,9 +40,8 @@ def predict(bench: Bench, path: Path, name: str, *options: str) -> timing.Usage:
     """Runs `launch.predict` on a video."""
     platform = {"JAX_PLATFORMS": "cpu"} if bench.on_cpu else {}
     command = [sys.executable, "-m", "launch.predict", f"--video={path}", f"--weights={name}"]
-    return timing.measure_command(
-        [*command, f"--out={bench.folder / 'out'}", *options], environment=os.environ | platform
-    )
+    command += [f"--out={bench.folder / 'out'}", "--overwrite", *options]
+    return timing.measure_command(command, environment=os.environ | platform)
 
 
 def predict_row(bench: Bench) -> list[Figure]:

@@ -1,0 +1,75 @@
+"""Confidence means something: of the places that are 80 % sure of their rate, 80 % are right.
+
+Measured with the bundled default weights. Right is a rate within `readout.tolerance_bpm` of the truth; a
+rate where there is no pulse is wrong. The longer measurements print their figures:
+
+    pytest -m long -n 0 -s tests/test_calibration.py
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from pulse3d import checkpoint, generator, mapping, metrics, model, readout, scene, stream, video
+from pulse3d.config import SceneConfig
+
+
+@pytest.fixture(scope="module")
+def synthetic_curve():
+    """A function from a number of clips, of the default's own laws, to the reliability of their rates."""
+    weights = checkpoint.load_weights("default")
+    settings = weights.config
+    axis, tolerance_bpm = settings.clip.rate_axis_bpm, settings.readout.tolerance_bpm
+
+    @jax.jit
+    def answer(key):
+        clips, labels = generator.make_batch(key, settings, size=128)
+        return jax.nn.softmax(model.apply_logits(weights.params, clips, settings)), labels
+
+    def curve(clips):
+        batches = [answer(jax.random.fold_in(jax.random.key(5), index)) for index in range(clips // 128)]
+        probability, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        truth = np.append(axis, np.nan)[labels]
+        row = probability[None]  # a map of one row
+        rates = readout.patch_rates(row, axis)[0]
+        confidence = readout.patch_confidence(row, axis, tolerance_bpm)[0]
+        found = np.isfinite(rates)
+        assert found.mean() > 0.5
+        return metrics.reliability(confidence[found], abs(rates - truth)[found] <= tolerance_bpm)
+
+    return curve
+
+
+def test_a_place_is_as_often_right_as_it_says(synthetic_curve):
+    # of 350 rates in ten bins chance alone makes about 0.04
+    assert synthetic_curve(512).error < 0.08
+
+
+@pytest.mark.long
+def test_a_place_is_as_often_right_as_it_says_to_a_twentieth(synthetic_curve):
+    curve = synthetic_curve(8192)
+    print("synthetic clips", curve)
+    assert curve.error <= 0.05
+
+
+@pytest.mark.long
+def test_the_demo_scene_is_calibrated_where_it_pulsates():
+    weights = checkpoint.load_weights("default")
+    settings, shown = weights.config, SceneConfig()
+    layout = mapping.make_layout((shown.height_px, shown.width_px), settings)
+    tolerance_bpm = settings.readout.tolerance_bpm
+    mapper = mapping.make_mapper(weights.params, settings, layout, devices=jax.devices()[:1])
+    inside, outside = [], []
+    for seed in range(4):
+        made = scene.make_scene(jax.random.key(seed), shown)
+        regions = scene.patch_regions(made.masks, layout)
+        frames = video.from_array(made.frames, fps=shown.fps).frames()
+        truth = np.append(made.rates_bpm, (np.nan, np.nan))[regions]
+        for window in stream.map_stream(frames, weights, mapper=mapper):
+            near = abs(window.rate_bpm - truth) <= tolerance_bpm
+            found = np.isfinite(window.rate_bpm)
+            inside.append((window.confidence[found & (regions >= 0)], near[found & (regions >= 0)]))
+            outside.append(found[regions == -1].mean())
+    curve = metrics.reliability(*(np.concatenate(parts) for parts in zip(*inside, strict=True)))
+    print("demo scenes, inside the ellipses", curve, "background with a rate", np.mean(outside))
+    assert curve.error <= 0.15
