@@ -25,8 +25,8 @@ ONE = jax.devices()[:1]
 
 @pytest.fixture(scope="module")
 def frames():
-    """Twelve seconds of one ellipse, 30 fps, 60 x 90 px."""
-    shown = SceneConfig(height_px=60, width_px=90, duration_s=12.0, rates_bpm=(72.0,))
+    """Twelve seconds of one ellipse, 30 fps, 48 x 48 px."""
+    shown = SceneConfig(height_px=48, width_px=48, duration_s=12.0, rates_bpm=(72.0,))
     return scene.make_scene(jax.random.key(0), shown).frames
 
 
@@ -39,7 +39,7 @@ def cells_float64(frames, layout, config):
     return cells[..., 1:2] if config.clip.channels == 1 else cells
 
 
-@pytest.mark.parametrize("name", ["default", "paper"])
+@pytest.mark.parametrize("name", ["default", pytest.param("paper", marks=pytest.mark.long)])
 def test_float32_agrees_with_float64_on_the_whole_path(name, frames, monkeypatch):
     """Pixels to rates, by the fast path in float32 and by the definition in float64."""
     weights = checkpoint.load_weights(name)
