@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.resources
 import io
 import itertools
@@ -66,7 +67,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike, metric: str):
-        folder = Path(workdir).absolute() / "checkpoints"
+        self._folder = folder = Path(workdir).absolute() / "checkpoints"
         _refuse_links(folder)
         self.damaged: list[str] = []
 
@@ -77,12 +78,18 @@ class Checkpoints:
                     folder / name, options=settings, item_handlers=ocp.StandardCheckpointHandler()
                 )
             except Exception as error:
-                raise _unreadable(folder / name, error) from None
+                raise _unreadable(folder / name, error) from error
 
         self._latest = manager("latest", max_to_keep=2)
-        self._best = manager(
-            "best", max_to_keep=1, best_fn=lambda m: m[metric], best_mode="min" if metric == "loss" else "max"
-        )
+        mode = "min" if metric == "loss" else "max"
+        best = functools.partial(manager, "best", max_to_keep=1, best_fn=lambda m: m[metric], best_mode=mode)
+        try:
+            self._best = best()
+        except InputError as error:
+            if jax.process_count() > 1 or self.latest_step() is None:
+                raise
+            self._put_aside(folder / "best", error)
+            self._best = best()
 
     def latest_step(self) -> int | None:
         """The number of updates of the last checkpoint; None if there is none."""
@@ -124,30 +131,33 @@ class Checkpoints:
                     break
             else:
                 for failed, error in failures:
-                    self._put_aside(self._latest, failed, error)
+                    self._put_aside(self._folder / "latest" / str(failed), error)
+                if failures:
+                    self._latest.reload()
                 return state
-        raise _unreadable(Path(self._latest.directory) / str(steps[0]), failures[0][1])
+        raise _unreadable(self._folder / "latest" / str(steps[0]), failures[0][1])
 
     def restore_best(self, template: Any) -> tuple[int, Any]:
-        """(step, state) of the best state saved; of the latest, where that cannot be read."""
+        """(step, state) of the best state saved; of the latest, where that is damaged."""
         step = self._best.best_step()
-        try:
-            return step, self._restore(self._best, step, template)
-        except Exception as error:
-            if jax.process_count() > 1 or step is None:
-                raise _unreadable(Path(self._best.directory), error) from None
-            self._put_aside(self._best, step, error)
+        if step is not None:
+            try:
+                return step, self._restore(self._best, step, template)
+            except Exception as error:
+                folder = self._folder / "best" / str(step)
+                if jax.process_count() > 1:
+                    raise _unreadable(folder, error) from None
+                self._put_aside(folder, error)
+                self._best.reload()
         return self._latest.latest_step(), self.restore_latest(template)
 
-    def _put_aside(self, manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
-        folder = Path(manager.directory)
-        aside = folder.parent / "damaged"
+    def _put_aside(self, path: Path, error: Exception) -> None:
+        aside, name = self._folder / "damaged", "-".join(path.relative_to(self._folder).parts)
         aside.mkdir(exist_ok=True)
-        names = (aside / f"{folder.name}-{step}-{number}" for number in itertools.count())
-        new = next(path for path in names if not path.exists())
-        (folder / str(step)).rename(new)
-        manager.reload()
-        self.damaged.append(f"{folder / str(step)}: damaged ({_first_line(error)}); put aside in {new}")
+        names = (aside / f"{name}-{number}" for number in itertools.count())
+        new = next(candidate for candidate in names if not candidate.exists())
+        path.rename(new)
+        self.damaged.append(f"{path}: damaged ({_first_line(error.__cause__ or error)}); put aside in {new}")
 
     @staticmethod
     def _restore(manager, step, template):
@@ -195,7 +205,7 @@ def _checksum(state: Any) -> int:
     return found
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

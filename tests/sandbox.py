@@ -72,6 +72,8 @@ def _open(kind, path):
 
     if kind == "weights":
         return checkpoint.load_weights(str(path))
+    if kind == "checkpoints":
+        return _resume(path)
     if kind == "result":
         found = result.Result.load(path)
         return [found, *(entry.sum() for entry in found.probabilities())]
@@ -93,6 +95,37 @@ def _open(kind, path):
     raise ValueError(kind)
 
 
+def states():
+    """The states of two checkpoints, for `train.run` of the toy problem."""
+    import jax
+
+    from pulse3d import train
+
+    first = train.init_state(_toy())
+    return [jax.tree.map(lambda leaf, add=step: leaf + add, first) for step in (1, 2)]
+
+
+def _resume(workdir):
+    """Restores as a trainer does; raises AssertionError where it comes to a state that was never saved."""
+    import jax
+
+    from pulse3d import checkpoint
+
+    saved = states()
+    store = checkpoint.Checkpoints(workdir, "accuracy")
+    if store.latest_step() is None:
+        raise AssertionError("training would begin anew")
+    for state in (store.restore_latest(saved[0]), store.restore_best(saved[0])[1]):
+        leaves = jax.tree.leaves(state)
+        if not any(
+            all(np.array_equal(a, b) for a, b in zip(leaves, jax.tree.leaves(other), strict=True))
+            for other in saved
+        ):
+            raise AssertionError("a state that was never saved")
+    store.close()
+    return [line for line in store.damaged if not line.isprintable()]
+
+
 def _toy():
     from pulse3d import config
 
@@ -108,7 +141,7 @@ def main(memory_mb, cpu_s):
 
     with contextlib.suppress(ImportError):
         import h5py  # noqa: F401
-    from pulse3d import checkpoint, errors, result, stream  # noqa: F401
+    from pulse3d import checkpoint, errors, result, stream, train  # noqa: F401
 
     checkpoint.load_weights("paper")  # so that all that is loaded once is there
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
-from sandbox import Sandbox
+from sandbox import Sandbox, states
 from test_bad_input import FPS, encode, noise
 from test_hostile_files import result_members, write_zip
 
@@ -87,13 +87,29 @@ def seeds(tmp_path_factory, toy):
     shutil.copy(folder / "small.npz", folder / "member.npz")
     write_zip(folder / "map.npz", result_members().items())
     shutil.copy(folder / "map.npz", folder / "member_map.npz")
+    write_checkpoints(folder / "member_run.zip")
     of_kind = {"video": [*VIDEOS, "a.npy", "a.npz", "float.npy"], "weights": ["small.npz", "member.npz"]}
-    of_kind |= {"result": ["map.npz", "member_map.npz"]}
+    of_kind |= {"result": ["map.npz", "member_map.npz"], "checkpoints": ["member_run.zip"]}
     return {kind: [(name, (folder / name).read_bytes()) for name in names] for kind, names in of_kind.items()}
 
 
+def write_checkpoints(path):
+    """All files of a training run's checkpoints in one archive."""
+    workdir = path.with_suffix("")
+    store = checkpoint.Checkpoints(workdir, "accuracy")
+    for step, state in enumerate(states(), 1):
+        store.save(step, state, {"accuracy": step / 10})
+    store.close()
+    write_zip(path, ((str(p.relative_to(workdir)), p.read_bytes()) for p in workdir.rglob("*") if p.is_file()))
+
+
 def place(path, kind, data):
-    """Writes what a test is to open: a file, or a folder of results."""
+    """Writes what a test is to open: a file, or a folder of results or of a training run."""
+    if kind == "checkpoints":
+        shutil.rmtree(path, ignore_errors=True)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            archive.extractall(path)
+        return path
     if kind != "result":
         path.write_bytes(data)
         return path
@@ -122,8 +138,8 @@ def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
     return collections.Counter(outcome for (_, outcome), n in counts.items() for _ in range(n))
 
 
-@pytest.mark.parametrize("kind", ["video", "weights", "result"])
-@pytest.mark.parametrize("cases", [66, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["video", "weights", "result", "checkpoints"])
+@pytest.mark.parametrize("cases", [30, pytest.param(2000, marks=pytest.mark.long)])
 def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
     counts = count_outcomes(tmp_path, seeds, kind, cases=cases, seed=cases)
     assert set(counts) == {"result", "refused"}

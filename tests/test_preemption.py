@@ -65,6 +65,7 @@ def kill_and_resume(workdir, unbroken, *, kills, rng):
                 not in_a_save or is_saving(workdir)
             ):  # fmt: skip
                 process.kill()
+            time.sleep(0.002)
         _, err = process.communicate()
         if process.returncode == -signal.SIGKILL:
             killed += 1
@@ -263,6 +264,20 @@ def test_a_damaged_best_checkpoint_leaves_the_latest(tmp_path, toy):
     step, best = store.restore_best(state)
     assert (step, int(best.step)) == (2, 2)
     assert "best/2: damaged" in store.damaged[0]
+
+
+def test_damaged_scores_of_the_best_checkpoint_leave_the_latest(tmp_path, toy):
+    state = train.init_state(toy)
+    store_with(tmp_path, state, 1, 2).close()
+    damage(tmp_path / "checkpoints" / "best" / "2" / "metrics", "flipped")
+    store = checkpoint.Checkpoints(tmp_path, "accuracy")
+    [line] = store.damaged
+    assert "checkpoints/best: damaged" in line
+    assert int(store.restore_latest(state).step) == 2
+    assert store.restore_best(state)[0] == 2
+    store.save(3, state, {"accuracy": 0.1})
+    assert store.restore_best(state)[0] == 3
+    store.close()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"train": 3}'])
