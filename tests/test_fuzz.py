@@ -100,7 +100,8 @@ def write_checkpoints(path):
     for step, state in enumerate(states(), 1):
         store.save(step, state, {"accuracy": step / 10})
     store.close()
-    write_zip(path, ((str(p.relative_to(workdir)), p.read_bytes()) for p in workdir.rglob("*") if p.is_file()))
+    files = [file for file in workdir.rglob("*") if file.is_file()]
+    write_zip(path, ((str(file.relative_to(workdir)), file.read_bytes()) for file in files))
 
 
 def place(path, kind, data):
