@@ -32,6 +32,7 @@ from pulse3d import files, timing
 from pulse3d.errors import InputError
 
 _OUT = flags.DEFINE_string("out", "pulse3d_out/benchmark", "Output folder.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces figures that are in --out already.")
 _ROWS = flags.DEFINE_list("rows", None, "Which rows; default: all that this machine can have.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Repetitions of every measurement.", lower_bound=1)
 _DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "Where it runs; default: as JAX chooses.")
@@ -59,7 +60,10 @@ def main() -> None:
     for row in rows:
         if row not in ROWS:
             raise InputError(f"--rows={row}: no such row; there are {', '.join(ROWS)}")
-    out = files.make_folder(Path(_OUT.value))
+    out = Path(_OUT.value)
+    if not _OVERWRITE.value:
+        files.refuse_to_overwrite(out, ("benchmark.json", "table.md"))
+    files.make_folder(out)
     result: dict[str, Any] = {
         "machine": timing.describe_machine(bench.devices[0]) | {"devices": len(bench.devices)},
         "repeats": bench.repeats,

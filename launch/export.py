@@ -18,6 +18,7 @@ _WEIGHTS = flags.DEFINE_string("weights", "default", "As launch.predict takes it
 _FRAME = flags.DEFINE_string("frame", "640x480", "Width and height of the video's frames in px.")
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "The file; default: WEIGHTS_FRAME.jaxexport here.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces a file that is there already.")
 
 
 def main() -> None:
@@ -26,6 +27,8 @@ def main() -> None:
         raise InputError(f"--frame={_FRAME.value}: expected WIDTHxHEIGHT in px, as in 640x480")
     weights = checkpoint.load_weights(_WEIGHTS.value)
     out = Path(_OUT.value or f"{weights.name}_{_FRAME.value}.jaxexport")
+    if not _OVERWRITE.value:
+        files.refuse_to_overwrite(out.parent, (out.name, f"{out.name}.json"))
     files.make_folder(out.parent)
     about = interchange.export_network(weights, (int(size[2]), int(size[1])), out, stride_px=_STRIDE.value)
     print(f"{about['input']}\n-> {about['output']}")

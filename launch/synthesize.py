@@ -20,12 +20,16 @@ _OUT = flags.DEFINE_string("out", "pulse3d_out/samples", "Output folder.")
 _PRESET = flags.DEFINE_string("preset", config.DEFAULT_PRESET, f"One of {', '.join(config.PRESETS)}.")
 _CLIPS = flags.DEFINE_integer("clips", 12, "Number of clips.", lower_bound=1, upper_bound=10_000)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the random generator.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces clips that are in --out already.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting: --set generator.quantise_no_pulse=true.")
 
 
 def main() -> None:
     settings = config.override(config.get_preset(_PRESET.value), _SET.value)
-    out = files.make_folder(Path(_OUT.value))
+    out = Path(_OUT.value)
+    if not _OVERWRITE.value:
+        files.refuse_to_overwrite(out, ("clips.npz", "clips.png"))
+    files.make_folder(out)
     keys = jax.random.split(jax.random.key(_SEED.value), _CLIPS.value)
     clips, label = jax.jit(jax.vmap(lambda key: generator.make_clip(key, settings)))(keys)
     rate_bpm = np.append(settings.clip.rate_axis_bpm, np.nan)[label]

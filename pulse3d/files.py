@@ -51,7 +51,7 @@ def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
     """Raises InputError where a folder already holds a file of one of these names."""
     if found := [name for name in names if (folder / name).exists()]:
         raise InputError(
-            f"--out={folder}: holds results already ({', '.join(found)}); choose another folder, or give"
+            f"--out={folder}: holds results already ({', '.join(found)}); choose another place, or give"
             " --overwrite"
         )
 

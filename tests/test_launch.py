@@ -232,6 +232,21 @@ def test_synthesize_writes_the_generators_clips(tmp_path):
     assert iio.imread(tmp_path / "clips.png").shape[0] > 100
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("synthesize", "clips.npz"), ("benchmark", "benchmark.json"), ("export", "default_640x480.jaxexport")],
+)
+def test_what_is_there_is_kept(tmp_path, module, name):
+    (tmp_path / name).write_bytes(b"before")
+    arguments = [] if module == "export" else [f"--out={tmp_path}"]
+    code, _, err = run(module, *arguments, cwd=tmp_path)
+    assert code == 2
+    [line] = err.strip().splitlines()
+    assert line.startswith("error: --out=")
+    assert f"holds results already ({name}); choose another place, or give --overwrite" in line
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {name: b"before"}
+
+
 def test_too_short_or_small_a_video_leaves_no_results(tmp_path):
     np.save(tmp_path / "short.npy", np.zeros((30, 40, 40), np.uint8))
     np.save(tmp_path / "small.npy", np.zeros((90, 10, 40), np.uint8))
