@@ -317,7 +317,8 @@ def _find_weights(name: str) -> Weights:
         )
     if not path.exists():
         raise InputError(
-            f"--weights={name}: no such file; name a file, a folder, or {' or '.join(('default', *PRESETS))}"
+            f"--weights={name}: no such file; name a file, a folder, or"
+            f" {' or '.join(sorted({'default', *PRESETS}))}"
         )
     return _load_file(path, path.stem)
 

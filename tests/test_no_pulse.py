@@ -24,9 +24,9 @@ TEXTURE_PX = (1, 3, 8)
 
 @pytest.fixture(scope="module")
 def read_video():
-    """A function from frames (height, width, 3) at 30 fps to two arrays, a value per window.
+    """A function from frames (height, width, 3) at 30 fps to three arrays, a value per window.
 
-    The rate in bpm, nan for no pulse, and the largest amplitude on the frame in percent.
+    The rate in bpm, nan for no pulse; its confidence; and the largest amplitude on the frame in percent.
     """
     weights = checkpoint.load_weights("default")
     settings = weights.config
@@ -47,8 +47,8 @@ def read_video():
             step_s=2.0,
             window_s=settings.clip.duration_s,
         )
-        rates = np.array([reading.rate_bpm for reading in found])
-        return rates, np.array([window.amplitude_percent.max() for window in windows])
+        rates, _, _, confidence = np.array(found).T
+        return rates, confidence, np.array([window.amplitude_percent.max() for window in windows])
 
     return read
 
@@ -129,7 +129,7 @@ PULSELESS = [still, moving_camera, flicker, black, saturated]
 
 
 def test_a_pulse_is_answered_and_the_same_still_picture_is_not(read_video):
-    rates, amplitude_percent = read_video(scene.make_scene(jax.random.key(0), SKIN).frames)
+    rates, _, amplitude_percent = read_video(scene.make_scene(jax.random.key(0), SKIN).frames)
     np.testing.assert_allclose(rates, 72, atol=3)
     assert amplitude_percent.max() < 3
     without = scene.make_scene(jax.random.key(0), replace(SKIN, amplitude=1e-9))
@@ -139,7 +139,7 @@ def test_a_pulse_is_answered_and_the_same_still_picture_is_not(read_video):
 @pytest.mark.parametrize("make", PULSELESS)
 def test_no_pulse_is_made_up(read_video, make):
     # one video of each; a few are answered, as `test_rate_of_false_pulses` measures
-    rates, amplitude_percent = read_video(make(np.random.default_rng(1)))
+    rates, _, amplitude_percent = read_video(make(np.random.default_rng(1)))
     assert len(rates) == 2
     assert np.isnan(rates).all()
     assert np.isnan(amplitude_percent).all()
@@ -148,7 +148,7 @@ def test_no_pulse_is_made_up(read_video, make):
 def test_a_brightness_wave_is_answered_and_its_amplitude_tells_it_from_skin(read_video):
     # Patches show neither faces nor skin, so what waves at a pulse's rate is answered, whatever it is;
     # `amplitude_percent` says how strongly, and skin stays below some percent.
-    rates, amplitude_percent = read_video(animation(np.random.default_rng(0), depth=0.1))
+    rates, _, amplitude_percent = read_video(animation(np.random.default_rng(0), depth=0.1))
     np.testing.assert_allclose(rates, 90, atol=1)
     np.testing.assert_allclose(amplitude_percent, 10, atol=0.5)
 
@@ -161,10 +161,13 @@ def test_rate_of_false_pulses(read_video, make, coded, tmp_path):
         made = make(np.random.default_rng(seed))
         return compressed(made, tmp_path / "video.mp4") if coded else made
 
-    rates = np.array([read_video(frames(seed))[0] for seed in range(1, 41)])
+    rates, confidence, _ = np.array([read_video(frames(seed)) for seed in range(1, 41)]).swapaxes(0, 1)
     answered = np.isfinite(rates)
     name = make.__name__ + ", x264" * coded
-    print(f"{name}: {answered.sum()} of {rates.size} windows, {answered.any(1).sum()} of 40 videos")
+    print(
+        f"{name}: {answered.sum()} of {rates.size} windows, {answered.any(1).sum()} of 40 videos,"
+        f" confidence up to {confidence.max():.2f}"
+    )
     if make is animation:  # at its rate, or now and then at twice that
         assert abs(rates[answered][:, None] - [90, 180]).min(1).max() < 3
     else:  # the bundled weights' known shares: moving camera 1 in 10, still 1 in 20, others none
