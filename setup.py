@@ -36,7 +36,7 @@ setup(
         "pillow>=10.1",
         "plotly>=6",
         "scipy>=1.14",
-        "tensorboardX>=2.6",
+        "tensorboardX>=2.6.2.2",
         "tqdm>=4.66",
     ],
     extras_require={
