@@ -74,11 +74,14 @@ class Checkpoints:
         def manager(name: str, **options) -> ocp.CheckpointManager:
             settings = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options)
             try:
-                return ocp.CheckpointManager(
+                found = ocp.CheckpointManager(
                     folder / name, options=settings, item_handlers=ocp.StandardCheckpointHandler()
                 )
+                if (step := found.best_step()) is not None and found.metrics(step) is not None:
+                    float(found.metrics(step)[metric])
             except Exception as error:
                 raise _unreadable(folder / name, error) from error
+            return found
 
         self._latest = manager("latest", max_to_keep=2)
         mode = "min" if metric == "loss" else "max"

@@ -134,7 +134,7 @@ def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
             counts[name, outcome] += 1
             if outcome not in ("result", "refused") or not message.isprintable():
                 failures.append((path.rename(tmp_path / f"failure-{index}-{name}"), outcome, message))
-    print(f"\n{cases} mutated {kind}: {dict(sorted(counts.items()))}")
+    print(f"\n{cases} mutated {kind}: {dict(sorted(counts.items()))}", *failures, sep="\n")
     assert not failures
     return collections.Counter(outcome for (_, outcome), n in counts.items() for _ in range(n))
 

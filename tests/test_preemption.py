@@ -266,10 +266,14 @@ def test_a_damaged_best_checkpoint_leaves_the_latest(tmp_path, toy):
     assert "best/2: damaged" in store.damaged[0]
 
 
-def test_damaged_scores_of_the_best_checkpoint_leave_the_latest(tmp_path, toy):
+@pytest.mark.parametrize(
+    "scores",
+    [b"\xff", b"", b"{", b"3", b"[]", b"{}", b'{"a": 1}', b'{"accuracy": null}', b'{"accuracy": "x"}'],
+)
+def test_damaged_scores_of_the_best_checkpoint_leave_the_latest(tmp_path, toy, scores):
     state = train.init_state(toy)
     store_with(tmp_path, state, 1, 2).close()
-    damage(tmp_path / "checkpoints" / "best" / "2" / "metrics", "flipped")
+    (tmp_path / "checkpoints" / "best" / "2" / "metrics" / "metrics").write_bytes(scores)
     store = checkpoint.Checkpoints(tmp_path, "accuracy")
     [line] = store.damaged
     assert "checkpoints/best: damaged" in line
