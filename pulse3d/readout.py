@@ -5,6 +5,7 @@ A map is (row, col, class) probabilities, the last class being "no pulse"; rates
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -123,11 +124,10 @@ def readings(
     *,
     step_s: float,
     window_s: float,
-    causal: bool = False,
 ) -> list[Reading]:
     """One reading per window from the evidence of all: of `alone`, for the method "tracked" of `track`."""
     if config.method == "tracked":
-        probability = track(evidence, rate_axis_bpm, config, step_s=step_s, window_s=window_s, causal=causal)
+        probability = track(evidence, rate_axis_bpm, config, step_s=step_s, window_s=window_s)
     else:
         probability = alone(evidence)
     return [read(window, rate_axis_bpm, config) for window in probability]
@@ -161,26 +161,34 @@ def alone(evidence: Float[np.ndarray, "*window rate"]) -> Float[np.ndarray, "*wi
 
 
 class Follower:
-    """Reads windows one by one as they come, as `readings` with `causal` does all at once."""
+    """Reads windows one by one as they come: each as `readings` of all windows so far reads the last."""
 
     def __init__(self, rate_axis_bpm: Axis, config: ReadoutConfig, *, step_s: float, window_s: float):
         self._axis, self._config = rate_axis_bpm, config
         self._change = _transition(rate_axis_bpm, config, step_s)
-        self._weights = iter(_weights(2, config, step_s, window_s, causal=True))
-        self._weight = 1.0
+        self._steps = _steps(step_s, window_s)
+        self._count = 0
+        # the windows that share video with later ones, whose weights change, and the state before them
+        self._recent: deque[Float[np.ndarray, "class"]] = deque()
         self._ahead = _prior(len(rate_axis_bpm), config)
 
     def __call__(self, evidence: Float[np.ndarray, "rate"]) -> Reading:
         """The reading of the next window."""
-        probability = alone(evidence)
-        # the first window brings its whole length, each later one a step
-        self._weight = next(self._weights, self._weight)
-        if self._config.method == "tracked":
-            state = _observed(evidence, self._config) ** self._weight * self._ahead
+        if self._config.method != "tracked":
+            return read(alone(evidence), self._axis, self._config)
+        self._count += 1
+        self._recent.append(_observed(evidence, self._config))
+        # weights are the same for any number of windows beyond this
+        weights = _weights(min(self._count, 2 * self._steps), self._steps, self._config)[-len(self._recent) :]
+        aheads = [self._ahead]
+        for seen, weight in zip(self._recent, weights, strict=True):
+            state = seen**weight * aheads[-1]
             state /= state.sum()
-            self._ahead = self._change @ state
-            probability = state if evidence.any() else probability
-        return read(probability, self._axis, self._config)
+            aheads.append(self._change @ state)
+        if len(self._recent) == self._steps:
+            self._recent.popleft()
+            self._ahead = aheads[1]
+        return read(state if evidence.any() else alone(evidence), self._axis, self._config)
 
 
 def track(
@@ -190,7 +198,6 @@ def track(
     *,
     step_s: float,
     window_s: float,
-    causal: bool = False,
 ) -> Float[np.ndarray, "window class"]:
     """Every window's probability over rates and, last, "no pulse", given all windows: forward-backward.
 
@@ -210,12 +217,11 @@ def track(
     once (step / window in the midst of a video, 1 for a single window; a window is taken as a whole
     number of steps); times `track_weight`, at most 1. A window of zeros has no pulse.
 
-    step_s, window_s: from a window to the next, and the length of each. causal: look only back,
-    as a stream must (b = 1).
+    step_s, window_s: from a window to the next, and the length of each.
     Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
     change = _transition(rate_axis_bpm, config, step_s)
-    weights = _weights(len(evidence), config, step_s, window_s, causal=causal)
+    weights = _weights(len(evidence), _steps(step_s, window_s), config)
     observed = _observed(evidence, config) ** weights[:, None]
     tracked = np.zeros(observed.shape)
     ahead = _prior(len(rate_axis_bpm), config)
@@ -224,7 +230,7 @@ def track(
         tracked[window] = state / state.sum()
         ahead = change @ tracked[window]
     behind = np.ones(observed.shape[1])
-    for window in range(0 if causal else len(observed) - 1, 0, -1):
+    for window in range(len(observed) - 1, 0, -1):
         behind = change.T @ (observed[window] * behind)
         behind /= behind.sum()
         tracked[window - 1] *= behind
@@ -248,17 +254,16 @@ def _transition(axis: Axis, config: ReadoutConfig, step_s: float) -> Float[np.nd
     return change
 
 
-def _weights(
-    windows: int, config: ReadoutConfig, step_s: float, window_s: float, *, causal: bool
-) -> Float[np.ndarray, "window"]:
-    """How much every window counts in tracking; causal: by the seconds that no window before has seen."""
-    steps = max(1, round(window_s / step_s))
-    if causal:
-        weights = np.where(np.arange(windows) == 0, 1.0, 1 / steps)
-    else:
-        # in units of a step: how many windows see it, then the mean over every window's steps
-        seen = np.convolve(np.ones(windows), np.ones(steps))
-        weights = np.convolve(1 / seen, np.ones(steps) / steps, mode="valid")
+def _steps(step_s: float, window_s: float) -> int:
+    """The length of a window as a number of steps."""
+    return max(1, round(window_s / step_s))
+
+
+def _weights(windows: int, steps: int, config: ReadoutConfig) -> Float[np.ndarray, "window"]:
+    """How much every window of so many steps counts in tracking."""
+    # how many windows see each step, then the mean over every window's steps
+    seen = np.convolve(np.ones(windows), np.ones(steps))
+    weights = np.convolve(1 / seen, np.ones(steps) / steps, mode="valid")
     return np.minimum(config.track_weight * weights, 1.0)
 
 

@@ -90,9 +90,8 @@ FEW = np.linspace(60, 80, 4)  # rates of a problem that is small enough to sum o
 TRACKED = ReadoutConfig(method="tracked", no_pulse_prior=0.5)
 
 
-@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("prior", "power"), [(0.0, 0.5), (0.4, 0.0), (0.4, 0.5)])
-def test_tracking_equals_the_sum_over_all_paths(causal, prior, power):
+def test_tracking_equals_the_sum_over_all_paths(prior, power):
     settings = ReadoutConfig(
         track_bpm=5.0,
         track_floor=0.2,
@@ -108,23 +107,20 @@ def test_tracking_equals_the_sum_over_all_paths(causal, prior, power):
     switch = 0.2 if prior else 0
     stay = (1 - switch) * walk / walk.sum(0)
     change = np.block([[stay, np.full((4, 1), switch / 4)], [np.full((1, 4), switch), 1 - switch]])
-    # each half of a window counts 1 / the number of windows that see it (causal: saw it first)
-    weights = np.array([1, 0.5, 0.5, 0.5, 0.5] if causal else [0.75, 0.5, 0.5, 0.5, 0.75])
+    # each half of a window counts 1 / the number of windows that see it
+    weights = np.array([0.75, 0.5, 0.5, 0.5, 0.75])
     strength = (evidence.max(1, keepdims=True) / 3) ** power
     rates = strength * (evidence / evidence.mean(1, keepdims=True) + 0.2) / 1.2
     seen = np.concatenate([rates, np.ones((5, 1))], 1) ** weights[:, None]
 
-    def expected(window, windows):
-        totals = np.zeros(5)
-        for path in itertools.product(range(5), repeat=windows):
-            first = prior if path[0] == 4 else (1 - prior) / 4
-            steps = [change[b, a] for a, b in itertools.pairwise(path)]
-            totals[path[window]] += first * np.prod(steps) * np.prod(seen[range(windows), path])
-        return totals / totals.sum()
+    expected = np.zeros((5, 5))
+    for path in itertools.product(range(5), repeat=5):
+        first = prior if path[0] == 4 else (1 - prior) / 4
+        steps = [change[b, a] for a, b in itertools.pairwise(path)]
+        expected[range(5), path] += first * np.prod(steps) * np.prod(seen[range(5), path])
 
-    tracked = readout.track(evidence, FEW, settings, step_s=2.0, window_s=4.0, causal=causal)
-    for window in range(5):
-        np.testing.assert_allclose(tracked[window], expected(window, window + 1 if causal else 5))
+    tracked = readout.track(evidence, FEW, settings, step_s=2.0, window_s=4.0)
+    np.testing.assert_allclose(tracked, expected / expected.sum(1, keepdims=True))
 
 
 @pytest.mark.parametrize("strength", [0.1, 1.0, 9.0])
@@ -223,18 +219,21 @@ def test_evidence_is_zero_where_nothing_speaks_for_a_pulse():
 
 
 @pytest.mark.parametrize("method", ["votes", "tracked"])
-def test_follower_equals_the_causal_readings(method):
+@pytest.mark.parametrize("window_s", [0.6, 2.0, 4.0, 20.0])
+def test_follower_reads_as_the_last_of_all_windows_so_far(method, window_s):
     settings = replace(TRACKED, method=method, evidence_scale=0.1, evidence_power=1.0)
-    evidence = 5 * np.random.default_rng(0).dirichlet(np.full(75, 0.1), size=8)
+    evidence = 5 * np.random.default_rng(0).dirichlet(np.full(75, 0.1), size=13)
     evidence[[2, 4]] = 0
-    together = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0, causal=True)
-    follow = readout.Follower(AXIS, settings, step_s=1.0, window_s=4.0)
-    for index, (window, expected) in enumerate(zip(evidence, together, strict=True)):
-        np.testing.assert_allclose(follow(window), expected)
+    times = {"step_s": 1.0, "window_s": window_s}
+    follow, found = readout.Follower(AXIS, settings, **times), []
+    for index, window in enumerate(evidence):
+        found.append(follow(window))
+        expected = readout.readings(evidence[: index + 1], AXIS, settings, **times)[-1]
+        np.testing.assert_allclose(found[-1], expected, rtol=1e-6)
         assert np.isnan(expected.rate_bpm) or index not in (2, 4)
-    assert np.isfinite([reading.rate_bpm for reading in together]).any()
-    whole = readout.readings(evidence, AXIS, settings, step_s=1.0, window_s=4.0)
-    assert np.allclose(whole, together, equal_nan=True) == (method == "votes")
+    assert np.isfinite(found)[:, 0].any()
+    whole = readout.readings(evidence, AXIS, settings, **times)
+    assert np.allclose(whole, found, equal_nan=True) == (method == "votes")
 
 
 @pytest.mark.parametrize("method", ["votes", "tracked"])
