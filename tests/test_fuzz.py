@@ -143,7 +143,9 @@ def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
 @pytest.mark.parametrize("cases", [30, pytest.param(2000, marks=pytest.mark.long)])
 def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
     counts = count_outcomes(tmp_path, seeds, kind, cases=cases, seed=cases)
-    assert set(counts) == {"result", "refused"}
+    # of damaged checkpoints the one before is used, so that hardly any folder is refused
+    assert set(counts) - {"refused"} == {"result"}
+    assert kind == "checkpoints" or counts["refused"]
     assert sum(counts.values()) == cases
 
 
