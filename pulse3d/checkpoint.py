@@ -77,8 +77,8 @@ class Checkpoints:
                 found = ocp.CheckpointManager(
                     folder / name, options=settings, item_handlers=ocp.StandardCheckpointHandler()
                 )
-                if (step := found.best_step()) is not None and found.metrics(step) is not None:
-                    float(found.metrics(step)[metric])
+                if name == "best" and found.all_steps():
+                    float(found.metrics(found.best_step())[metric])  # read only later, otherwise
             except Exception as error:
                 raise _unreadable(folder / name, error) from error
             return found

@@ -180,15 +180,11 @@ class Follower:
         self._recent.append(_observed(evidence, self._config))
         # weights are the same for any number of windows beyond this
         weights = _weights(min(self._count, 2 * self._steps), self._steps, self._config)[-len(self._recent) :]
-        aheads = [self._ahead]
-        for seen, weight in zip(self._recent, weights, strict=True):
-            state = seen**weight * aheads[-1]
-            state /= state.sum()
-            aheads.append(self._change @ state)
+        states = _forward(np.stack(self._recent) ** weights[:, None], self._ahead, self._change)
         if len(self._recent) == self._steps:
             self._recent.popleft()
-            self._ahead = aheads[1]
-        return read(state if evidence.any() else alone(evidence), self._axis, self._config)
+            self._ahead = self._change @ states[0]
+        return read(states[-1] if evidence.any() else alone(evidence), self._axis, self._config)
 
 
 def track(
@@ -223,12 +219,7 @@ def track(
     change = _transition(rate_axis_bpm, config, step_s)
     weights = _weights(len(evidence), _steps(step_s, window_s), config)
     observed = _observed(evidence, config) ** weights[:, None]
-    tracked = np.zeros(observed.shape)
-    ahead = _prior(len(rate_axis_bpm), config)
-    for window, seen in enumerate(observed):
-        state = seen * ahead
-        tracked[window] = state / state.sum()
-        ahead = change @ tracked[window]
+    tracked = _forward(observed, _prior(len(rate_axis_bpm), config), change)
     behind = np.ones(observed.shape[1])
     for window in range(len(observed) - 1, 0, -1):
         behind = change.T @ (observed[window] * behind)
@@ -236,6 +227,20 @@ def track(
         tracked[window - 1] *= behind
     tracked /= tracked.sum(-1, keepdims=True)
     return np.where(evidence.any(-1, keepdims=True), tracked, alone(evidence))
+
+
+def _forward(
+    observed: Float[np.ndarray, "window class"],
+    ahead: Float[np.ndarray, "class"],
+    change: Float[np.ndarray, "class class"],
+) -> Float[np.ndarray, "window class"]:
+    """The probability of every class in every window, given those before it; ahead: before the first."""
+    states = np.zeros(observed.shape)
+    for window, seen in enumerate(observed):
+        state = seen * ahead
+        states[window] = state / state.sum()
+        ahead = change @ states[window]
+    return states
 
 
 def _prior(rates: int, config: ReadoutConfig) -> Float[np.ndarray, "class"]:

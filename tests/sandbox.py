@@ -79,7 +79,8 @@ def _open(kind, path):
     if kind == "weights":
         return checkpoint.load_weights(str(path))
     if kind == "checkpoints":
-        return _resume(path)
+        _resume(path)
+        return None
     if kind == "result":
         found = result.Result.load(path)
         return [found, *(entry.sum() for entry in found.probabilities())]
@@ -112,7 +113,10 @@ def states():
 
 
 def _resume(workdir):
-    """Restores as a trainer does; raises AssertionError where it comes to a state that was never saved."""
+    """Restores as a trainer does; raises AssertionError where it comes to a state that was never saved.
+
+    Or where it begins anew, or says what is damaged in more than a line of text.
+    """
     import jax
 
     from pulse3d import checkpoint
@@ -129,7 +133,8 @@ def _resume(workdir):
         ):
             raise AssertionError("a state that was never saved")
     store.close()
-    return [line for line in store.damaged if not line.isprintable()]
+    if not all(line.isprintable() for line in store.damaged):
+        raise AssertionError(f"more than a line of text each: {store.damaged}")
 
 
 def _toy():
