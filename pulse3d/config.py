@@ -171,6 +171,62 @@ class SkinConfig:
 
 
 @dataclass(frozen=True)
+class ScenesConfig:
+    """The laws of the default scenes: regions that live or do not, in motion, light and a video codec.
+
+    Levels are root mean squares of relative changes of colour: 0.01 is 1 %. Pairs are bounds of
+    a log-uniform law. See `pulse3d/scenes.py`.
+
+    frames: length of a scene. windows: how many of it are read; full_share: share of these that are as long
+    as the clip, others are `shortest_s` or longer. pulse_share: share of scenes in which something is alive.
+    beyond_bpm: how far beyond the axis rates are drawn; there they belong to its ends.
+    pulse: of a pulse in the mean of its colours. pulse_colour: relative strength in red, green, blue;
+    each is multiplied by a log-normal factor of SD colour_spread. pulse_spread: SD of the log of the
+    pulse's strength from cell to cell, of a smooth and of a rough field.
+    light: of each of four changes of brightness, grey or as of gloss, of SD light_spread around
+    these. flicker: of a change from frame to frame, in flicker_share of the scenes.
+    texture: of each displacement. edge: of the edges of regions, which move with them.
+    wander: of each of four chromatic changes.
+    local: of what every cell does for itself. sensor: of the noise of cells and frames.
+    calm_share: share of scenes in which light and texture are weaker, by a factor within `calm`
+    (local: by its square root). wild_share: share in which these and wander are stronger, by `wild`.
+    strong_share: share of pulses as in a finger on the lens, within `strong`. black_share: share of scenes
+    with black channels, and of those with saturated ones.
+    codec_share: share of scenes that went through a codec, with steps of `codec_step`.
+    """
+
+    frames: int = 225
+    windows: int = 2
+    full_share: float = 0.7
+    shortest_s: float = 4.0
+    pulse_share: float = 0.75
+    beyond_bpm: float = 7.0
+    pulse: tuple[float, float] = (0.0006, 0.006)
+    pulse_colour: tuple[float, float, float] = (0.33, 0.77, 0.53)
+    colour_spread: float = 0.2
+    pulse_spread: float = 0.3
+    light: tuple[float, float] = (0.0001, 0.02)
+    light_spread: float = 0.12
+    flicker_share: float = 0.12
+    flicker: tuple[float, float] = (0.003, 0.6)
+    texture: tuple[float, float] = (0.0001, 0.03)
+    texture_spread: float = 0.4
+    edge: tuple[float, float] = (0.0003, 0.1)
+    wander: tuple[float, float] = (0.00005, 0.004)
+    local: tuple[float, float] = (0.0003, 0.015)
+    sensor: tuple[float, float] = (0.0001, 0.002)
+    calm_share: float = 0.5
+    calm: tuple[float, float] = (0.02, 1.0)
+    wild_share: float = 0.15
+    wild: tuple[float, float] = (1.0, 60.0)
+    strong_share: float = 0.12
+    strong: tuple[float, float] = (0.003, 0.1)
+    black_share: float = 0.06
+    codec_share: float = 0.7
+    codec_step: tuple[float, float] = (0.0004, 0.012)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One 3-D convolution, max-pooling, one hidden layer (Bousefsaf et al. 2019)."""
 
@@ -211,6 +267,36 @@ class SpectralConfig:
 
     def __post_init__(self):
         for name in ("first_taps", "taps", "rate_taps"):
+            _require(getattr(self, name) % 2 == 1, f"model.{name}", getattr(self, name), "must be odd")
+
+
+@dataclass(frozen=True)
+class CellNetConfig:
+    """The default network (`cellnet`).
+
+    memory_s: a cell's colour is read relative to its mean over so many seconds before.
+    first_filters, filters, signals: channels after the first convolution, after the others, and of what is
+    Fourier transformed. first_taps, taps, space_taps, rate_taps: lengths of the kernels over time (first; then
+    dilated by 2 and 4), over rows and columns, and over the rates. reaches: of the neighbourhoods, in cells.
+    hidden, attention_hidden: sizes of the heads. gain: of the input. freeze: only the head is trained.
+    """
+
+    memory_s: float = 5.0
+    first_filters: int = 16
+    filters: int = 24
+    signals: int = 8
+    first_taps: int = 9
+    taps: int = 7
+    space_taps: int = 3
+    rate_taps: int = 5
+    reaches: tuple[int, ...] = (2, 4, 8)
+    hidden: int = 24
+    attention_hidden: int = 16
+    gain: float = 100.0
+    freeze: bool = False
+
+    def __post_init__(self):
+        for name in ("first_taps", "taps", "space_taps", "rate_taps"):
             _require(getattr(self, name) % 2 == 1, f"model.{name}", getattr(self, name), "must be odd")
 
 
@@ -379,8 +465,8 @@ class Config:
 
     preset: str = "paper"
     clip: ClipConfig = field(default_factory=ClipConfig)
-    generator: GeneratorConfig | SkinConfig = field(default_factory=GeneratorConfig)
-    model: ModelConfig | SpectralConfig = field(default_factory=ModelConfig)
+    generator: GeneratorConfig | SkinConfig | ScenesConfig = field(default_factory=GeneratorConfig)
+    model: ModelConfig | SpectralConfig | CellNetConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     map: MapConfig = field(default_factory=MapConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
@@ -396,13 +482,13 @@ class Config:
                 self.model.kernel,
                 f"leaves nothing to pool in a clip of {self.clip.frames} frames of {patch} px",
             )
-        else:
+        elif isinstance(self.model, SpectralConfig):
             _require(
                 self.model.space_taps <= patch, "model.space_taps", self.model.space_taps, "exceeds the patch"
             )
         cells, network = bool(self.map.cells), type(self.model).__name__
         _require(
-            cells == isinstance(self.model, SpectralConfig),
+            cells == isinstance(self.model, (SpectralConfig, CellNetConfig)),
             "map.cells",
             self.map.cells,
             f"does not suit {network}",
@@ -551,6 +637,29 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 PRESETS: dict[str, Config] = {
     "paper": Config(preset="paper"),
+    "cells": Config(
+        preset="cells",
+        clip=ClipConfig(fps=15.0, frames=150, patch_px=16, channels=3, low_bpm=35.0, high_bpm=210.0, rates=71),
+        generator=ScenesConfig(),
+        model=CellNetConfig(),
+        train=TrainConfig(
+            batch_size=128,
+            steps=5_000,
+            learning_rate=3e-3,
+            schedule="cosine",
+            warmup_steps=200,
+            eval_every=500,
+            eval_clips=512,
+            eval_batch_size=64,
+            keep_best="loss",
+            label_sd_bpm=2.0,
+            clip_norm=1.0,
+            weight_decay=1e-4,
+            average=0.998,
+        ),
+        map=MapConfig(centre="relative", cells=30, average_frames=2, stride_px=1),
+        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=1.0),
+    ),
     "default": Config(
         preset="default",
         clip=ClipConfig(fps=15.0, frames=150, patch_px=4, channels=3, low_bpm=40.0, high_bpm=200.0, rates=81),

@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from pulse3d import skin, waveform
-from pulse3d.config import Config, GeneratorConfig, SkinConfig, expect
+from pulse3d import scenes, skin, waveform
+from pulse3d.config import Config, GeneratorConfig, ScenesConfig, SkinConfig, expect
 
 
 class ClipParameters(NamedTuple):
@@ -126,17 +127,34 @@ def make_clip(
 
 def make_batch(
     key: PRNGKeyArray, config: Config, *, size: int
-) -> tuple[Float[Array, "batch time height width channel"], Int[Array, "batch"]]:
-    """`size` clips with classes as balanced as that size allows.
+) -> tuple[tuple[Array, ...], Float[Array, "batch *place class"]]:
+    """What the network of the config takes of `size` fresh clips, and what it should answer.
 
-    The labels run through the rates and `no_pulse_clips` times "no pulse" in turn, from a place
-    drawn at random, so every rate is equally likely and no two rates' counts differ by more than one.
+    The answers are probabilities of classes; where they are zeros, nothing is asked. Clips have classes as
+    balanced as their number allows: labels run through the rates and `no_pulse_clips` times "no pulse" in
+    turn, from a place drawn at random, so no two rates' counts differ by more than one.
     """
     first_key, clips_key = jax.random.split(key)
+    keys = jax.random.split(clips_key, size)
+    if isinstance(config.generator, ScenesConfig):
+        with jax.default_matmul_precision("highest"):
+            return jax.vmap(lambda k: scenes.make_example(k, config))(keys)
     turn = config.clip.rates + config.generator.no_pulse_clips
     # first of the turn: U{0, ..., turn - 1}
     first = jax.random.randint(first_key, (), 0, turn)
     labels = jnp.minimum((first + jnp.arange(size)) % turn, config.clip.rates)
-    return jax.vmap(lambda k, label: make_clip(k, config, label=label))(
-        jax.random.split(clips_key, size), labels
-    )
+    clips, labels = jax.vmap(lambda k, label: make_clip(k, config, label=label))(keys, labels)
+    return (clips,), jnp.asarray(label_targets(config))[labels]
+
+
+def label_targets(config: Config) -> Float[np.ndarray, "class target"]:
+    """The probabilities that the network should give, for every label.
+
+    A rate's neighbours share by a normal law of SD `label_sd_bpm`; "no pulse" is certain.
+    """
+    axis, spread = config.clip.rate_axis_bpm, config.train.label_sd_bpm
+    targets = np.eye(config.clip.classes, dtype=np.float32)
+    if spread > 0:
+        shared = np.exp(-0.5 * ((axis[:, None] - axis) / spread) ** 2)
+        targets[:-1, :-1] = shared / shared.sum(1, keepdims=True)
+    return targets

@@ -16,8 +16,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from pulse3d import convolution
-from pulse3d.config import ClipConfig, Config, ModelConfig, SpectralConfig
+from pulse3d import cellnet, convolution
+from pulse3d.config import CellNetConfig, ClipConfig, Config, ModelConfig, SpectralConfig
+from pulse3d.layers import Neighbourhood, RateConvolution
 
 Params = dict[str, Any]
 
@@ -163,51 +164,6 @@ class SpectralNet(nn.Module):
         return jnp.concatenate([rate, no_pulse], -1)
 
 
-class Neighbourhood(nn.Module):
-    """A convolution over time (zeros outside), or over rows and columns (without padding).
-
-    Its kernel is (taps x square x square x features in, features out).
-    """
-
-    features: int
-    taps: int = 1
-    square: int = 1
-    dilation: int = 1
-    compute: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch time row col channel"], *, train: bool = False) -> Array:
-        """The convolution and a bias: (batch, time, row - square + 1, col - square + 1, feature)."""
-        shape = (self.taps * self.square**2 * x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        # On a CPU the matrix product has twice as fast gradients, the convolution is half as fast again
-        # without them, but not for few channels.
-        sizes = {"taps": self.taps, "square": self.square, "dilation": self.dilation}
-        if train or x.shape[-1] < 8:
-            return convolution.neighbours_product(x, kernel, compute=self.compute, **sizes) + bias
-        return convolution.neighbours_convolution(x, kernel, **sizes) + bias
-
-
-class RateConvolution(nn.Module):
-    """A convolution along the rates, zeros beyond; its kernel is (taps x features in, features out)."""
-
-    features: int
-    taps: int
-    compute: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch rate feature"]) -> Float[Array, "batch rate feature_out"]:
-        """The convolution and a bias."""
-        shape = (self.taps * x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        spatial = kernel.reshape(self.taps, x.shape[-1], self.features)
-        layout = ("NWC", "WIO", "NWC")
-        options = {"dimension_numbers": layout, "compute": self.compute}
-        return convolution.convolve(x, spatial, (1,), "SAME", **options) + bias
-
-
 def fourier_basis(clip: ClipConfig) -> Float[np.ndarray, "time view part rate"]:
     """Cosines and sines for every rate f, in five views: f, 2f and f/2 over the clip, f over each half.
 
@@ -232,8 +188,12 @@ def _summary(features: jax.Array) -> jax.Array:
     return jnp.concatenate([features.mean(1), features.max(1)], -1)
 
 
-def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet | SpectralNet:
+def make_model(
+    config: Config, *, compute: DTypeLike = jnp.float32
+) -> PulseNet | SpectralNet | cellnet.CellNet:
     """The network of a config; compute: the type in which it multiplies."""
+    if isinstance(config.model, CellNetConfig):
+        return cellnet.CellNet(config.model, config.clip, compute)
     if isinstance(config.model, SpectralConfig):
         return SpectralNet(config.model, config.clip, compute)
     return PulseNet(config.model, config.clip.classes, compute)
@@ -241,16 +201,16 @@ def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet 
 
 def init_params(key: jax.Array, config: Config) -> Params:
     """Fresh parameters."""
-    clip = jnp.zeros((1, *clip_shape(config.clip)))
+    inputs: tuple = (jnp.zeros((1, *clip_shape(config.clip))),)
+    if isinstance(config.model, CellNetConfig):
+        inputs = (*inputs, jnp.ones((1, 1, config.clip.frames)), jnp.ones((1, 1)))
     # jitted, the network itself is not run
-    return jax.jit(make_model(config).init)(key, clip)["params"]
+    return jax.jit(make_model(config).init)(key, *inputs)["params"]
 
 
-def apply_logits(
-    params: Params, clips: Float[Array, "batch time height width channel"], config: Config
-) -> Float[Array, "batch classes"]:
-    """The logits of a batch of clips, at inference."""
-    logits = make_model(config).apply({"params": params}, clips)
+def apply_logits(params: Params, inputs: tuple, config: Config) -> Float[Array, "batch *place class"]:
+    """The logits of a batch at inference; inputs: what the network takes, as of `generator.make_batch`."""
+    logits = make_model(config).apply({"params": params}, *inputs)
     return jnp.asarray(logits)
 
 

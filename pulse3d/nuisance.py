@@ -112,6 +112,19 @@ def fields(key: PRNGKeyArray, count: int, *, cells: int) -> Fields:
     return mixed / (jnp.sqrt((mixed**2).mean((1, 2), keepdims=True)) + 1e-9)
 
 
+def smooth_fields(key: PRNGKeyArray, count: int, *, cells: int, finest: float = 1.0) -> Fields:
+    """Smooth random weights of cells, each with details of a size of its own, `finest` to 8 cells; RMS 1."""
+    size_key, noise_key = jax.random.split(key)
+    size = log_uniform(size_key, finest, 8.0, (count, 1, 1))
+    length = 2 * cells
+    row, col = np.fft.fftfreq(length)[:, None], np.fft.rfftfreq(length)
+    smoothing = jnp.exp(-2 * (np.pi * size / 2) ** 2 * (row**2 + col**2))
+    noise = jnp.fft.rfft2(jax.random.normal(noise_key, (count, length, length)))
+    # cut out of a larger periodic field, so that opposite edges do not meet
+    smooth = jnp.fft.irfft2(noise * smoothing, (length, length))[:, :cells, :cells]
+    return smooth / (jnp.sqrt((smooth**2).mean((1, 2), keepdims=True)) + 1e-9)
+
+
 def codec(
     key: PRNGKeyArray, cells: Float[Array, "time row col 3"], *, step: tuple[float, float]
 ) -> Float[Array, "time row col 3"]:

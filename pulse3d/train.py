@@ -22,7 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from pulse3d import generator, model
-from pulse3d.config import Config, TrainConfig
+from pulse3d.config import Config, ScenesConfig, TrainConfig
 from pulse3d.errors import InputError
 
 Metrics = dict[str, Any]
@@ -97,39 +97,27 @@ def step_key(config: TrainConfig, step: Int[Array, ""]) -> jax.Array:
     return jax.random.fold_in(jax.random.key(config.seed, impl=config.prng), step)
 
 
-def label_targets(config: Config) -> Float[np.ndarray, "class target"]:
-    """The probabilities that the network should give, for every label.
-
-    A rate's neighbours share by a normal law of SD `label_sd_bpm`; "no pulse" is certain.
-    """
-    axis, spread = config.clip.rate_axis_bpm, config.train.label_sd_bpm
-    targets = np.eye(config.clip.classes, dtype=np.float32)
-    if spread > 0:
-        shared = np.exp(-0.5 * ((axis[:, None] - axis) / spread) ** 2)
-        targets[:-1, :-1] = shared / shared.sum(1, keepdims=True)
-    return targets
-
-
 def cross_entropy(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"], config: Config
-) -> Float[Array, "batch"]:
-    """The cross-entropy of every clip of a batch (nats) with `label_targets`."""
-    return optax.softmax_cross_entropy(logits, jnp.asarray(label_targets(config))[labels])
+    logits: Float[Array, "*place class"], targets: Float[Array, "*place class"]
+) -> Float[Array, "*place"]:
+    """The cross-entropy with the targets (nats); 0 where these are zeros: there nothing is asked."""
+    return optax.softmax_cross_entropy(logits, targets)
 
 
 def loss_fn(
-    params: Any,
-    dropout_key: jax.Array,
-    clips: Float[Array, "batch time height width channel"],
-    labels: Int[Array, "batch"],
-    config: Config,
-) -> tuple[Float[Array, ""], Float[Array, "batch classes"]]:
+    params: Any, dropout_key: jax.Array, inputs: tuple, targets: Float[Array, "*place class"], config: Config
+) -> tuple[Float[Array, ""], Float[Array, "*place class"]]:
     """Mean cross-entropy of a batch (nats), and its logits; multiplies in `train.compute`."""
     logits = model.make_model(config, compute=config.train.compute).apply(
-        {"params": params}, clips, train=True, rngs={"dropout": dropout_key}
+        {"params": params}, *inputs, train=True, rngs={"dropout": dropout_key}
     )
     logits = jnp.asarray(logits)
-    return cross_entropy(logits, labels, config).mean(), logits
+    return cross_entropy(logits, targets).sum() / _asked(targets).sum(), logits
+
+
+def _asked(targets: Float[Array, "*place class"]) -> Float[Array, "*place"]:
+    """1 where something is asked, else 0."""
+    return targets.any(-1).astype(jnp.float32)
 
 
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
@@ -149,17 +137,17 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
 
     def train_step(state: TrainState) -> tuple[TrainState, Metrics]:
         batch_key, dropout_key = jax.random.split(step_key(config.train, state.step))
-        clips, labels = jax.lax.with_sharding_constraint(
+        inputs, targets = jax.lax.with_sharding_constraint(
             generator.make_batch(batch_key, config, size=config.train.batch_size), split
         )
         (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, dropout_key, clips, labels, config
+            state.params, dropout_key, inputs, targets, config
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {
             "loss": loss,
-            "accuracy": jnp.mean(logits.argmax(-1) == labels),
+            "accuracy": jnp.average(logits.argmax(-1) == targets.argmax(-1), weights=_asked(targets)),
             "gradient_norm": optax.tree.norm(gradients),
         }
         keep = config.train.average
@@ -171,7 +159,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
     return jax.jit(train_step, donate_argnums=0, out_shardings=whole)
 
 
-def within_one_class(predicted: Int[Array, "batch"], labels: Int[Array, "batch"], rates: int) -> jax.Array:
+def within_one_class(predicted: Int[Array, "*place"], labels: Int[Array, "*place"], rates: int) -> jax.Array:
     """Whether a prediction is the label or, both being rates, a neighbour on the rate axis."""
     both_rates = (predicted < rates) & (labels < rates)
     return (predicted == labels) | (both_rates & (abs(predicted - labels) <= 1))
@@ -192,24 +180,28 @@ def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Met
     @partial(jax.jit, out_shardings=whole)
     def evaluate_batch(params, seed, batch):
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), batch)
-        clips, labels = jax.lax.with_sharding_constraint(
+        inputs, targets = jax.lax.with_sharding_constraint(
             generator.make_batch(key, config, size=filled), split
         )
-        logits = model.apply_logits(params, clips, config)
-        predicted = logits.argmax(-1)
-        return {
-            "loss": cross_entropy(logits, labels, config),
+        logits = model.apply_logits(params, inputs, config)
+        predicted, labels, asked = logits.argmax(-1), targets.argmax(-1), _asked(targets)
+        found = {
+            "loss": cross_entropy(logits, targets),
             "accuracy": predicted == labels,
             "within_one_class": within_one_class(predicted, labels, config.clip.rates),
         }
+        # sums over the places of every clip
+        places = tuple(range(1, asked.ndim))
+        return {"asked": asked.sum(places)} | {k: (v * asked).sum(places) for k, v in found.items()}
 
     def evaluate(params: Any, *, seed: int = 1) -> Metrics:
         batches = -(-config.train.eval_clips // size)
         results = [jax.device_get(evaluate_batch(params, seed, i)) for i in range(batches)]
-        return {
-            name: float(np.concatenate([r[name][:size] for r in results])[: config.train.eval_clips].mean())
+        totals = {
+            name: float(np.concatenate([r[name][:size] for r in results])[: config.train.eval_clips].sum())
             for name in results[0]
         }
+        return {name: total / totals["asked"] for name, total in totals.items() if name != "asked"}
 
     return evaluate
 
@@ -220,7 +212,7 @@ def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: 
     Over `clips` clips without a pulse the mean log likelihood ratio of every rate becomes 0
     (`readout.likelihood` has the ratio). Returns networks without such a bias as they are.
     """
-    if "rate_bias" not in params:
+    if "rate_bias" not in params or isinstance(config.generator, ScenesConfig):
         return params
     size = min(clips, config.train.eval_batch_size)
 
@@ -229,7 +221,7 @@ def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: 
         clips, _ = jax.vmap(lambda k, label: generator.make_clip(k, config, label=label))(
             jax.random.split(key, size), labels
         )
-        logits = model.apply_logits(params, clips, config)
+        logits = model.apply_logits(params, (clips,), config)
         return (logits[:, :-1] - logits[:, -1:]).mean(0)
 
     root = jax.random.key(seed, impl="threefry2x32")

@@ -1,0 +1,251 @@
+"""The default network: it reads every cell of a video, once, and every window of it from what it has read.
+
+Three steps. `signals` turns the video into a few signals per cell and frame: convolutions over time and
+over neighbouring cells that know nothing of windows, so a video goes through them once. `spectra` Fourier
+transforms them under a window. `logits` compares each cell's complex spectrum with sums over growing
+neighbourhoods, in which signals in phase add up and others cancel, and gives each cell a logit for every
+pulse rate and, last, for "no pulse".
+
+A video is (time, row, col, channel), relative changes of colour (0.01 is 1 %) as of `relative_changes`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from pulse3d import convolution
+from pulse3d.config import CellNetConfig, ClipConfig, Config, expect
+from pulse3d.layers import Neighbourhood, RateConvolution
+
+STILL = 1e-6  # relative changes of colour below this are none: a picture that stands, or a black one
+DARK = 0.03  # of white: darker colours are mostly noise, and are divided by this instead
+VIEWS = (1.0, 2.0, 0.5)  # multiples of a rate at which its spectrum is looked at
+
+
+class Signals(NamedTuple):
+    """What is known of every cell in every frame, whatever window it is read in.
+
+    wave: the signals that are Fourier transformed. feature: what they were made of. change: the largest
+    change of colour.
+    """
+
+    wave: Float[Array, "*batch time row col signal"]
+    feature: Float[Array, "*batch time row col feature"]
+    change: Float[Array, "*batch time row col 1"]
+
+
+class Spectra(NamedTuple):
+    """What is known of every cell in a window. wave: cosine and sine parts at every rate, in three `VIEWS`.
+
+    mean, variance: of the features under the window's taper. change: the largest. seconds: the window's length.
+    """
+
+    wave: Float[Array, "*batch row col signal view part rate"]
+    mean: Float[Array, "*batch row col feature"]
+    variance: Float[Array, "*batch row col feature"]
+    change: Float[Array, "*batch row col 1"]
+    seconds: Float[Array, "*batch"]
+
+
+class CellNet(nn.Module):
+    """A factorised 3-D convolutional network whose head reads spectra of growing neighbourhoods.
+
+    compute: the type in which it multiplies; parameters, sums and activations are float32.
+    """
+
+    config: CellNetConfig
+    clip: ClipConfig
+    compute: DTypeLike = jnp.float32
+
+    def setup(self):
+        """The layers."""
+        sizes = self.config
+        dense = partial(nn.Dense, dot_general=partial(convolution.product, compute=self.compute))
+        near = partial(Neighbourhood, compute=self.compute)
+        self.first = near(sizes.first_filters, taps=sizes.first_taps)
+        self.space = near(sizes.filters, square=sizes.space_taps)
+        self.middle = near(sizes.filters, taps=sizes.taps, dilation=2)
+        self.last = near(sizes.filters, taps=sizes.taps, dilation=4)
+        self.signal = dense(sizes.signals)
+        self.attention_hidden = dense(sizes.attention_hidden)
+        self.attention = dense(sizes.signals)
+        self.seen = dense(sizes.hidden)
+        self.rates_first = RateConvolution(sizes.hidden, sizes.rate_taps, self.compute)
+        self.rates_second = RateConvolution(sizes.hidden, sizes.rate_taps, self.compute)
+        self.context = dense(sizes.hidden)
+        self.rate = dense(1)
+        self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (self.clip.rates,))
+        self.no_pulse_hidden = dense(sizes.hidden)
+        self.no_pulse = dense(1)
+
+    def __call__(
+        self,
+        video: Float[Array, "batch time row col channel"],
+        tapers: Float[Array, "batch window time"],
+        seconds: Float[Array, "batch window"],
+        *,
+        train: bool = False,
+    ) -> Float[Array, "batch window row col class"]:
+        """Logits of every cell in windows of a video; tapers: weights of its frames, seconds: lengths."""
+        signals = self.signals(video, train=train and not self.config.freeze)
+        spectra = jax.vmap(self.spectra, in_axes=(None, 1, 1), out_axes=1)(signals, tapers, seconds)
+        merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), spectra)
+        return self.logits(merged).reshape(*tapers.shape[:2], *video.shape[2:4], -1)
+
+    def signals(self, video: Float[Array, "batch time row col channel"], *, train: bool = False) -> Signals:
+        """The signals of a video; before its first and after its last frame nothing changes.
+
+        Cells at the frame's edge are continued beyond it. train: gradients are wanted.
+        """
+        edge = self.config.space_taps // 2
+        around = [(0, 0), (0, 0), (edge, edge), (edge, edge), (0, 0)]
+        padded = jnp.pad(self.config.gain * video, around, mode="edge")
+        features = nn.gelu(self.first(padded, train=train))
+        features = nn.gelu(self.space(features, train=train))
+        features += nn.gelu(self.middle(features, train=train))
+        features += nn.gelu(self.last(features, train=train))
+        return Signals(self.signal(features), features, abs(video).max(-1, keepdims=True))
+
+    def spectra(
+        self, signals: Signals, taper: Float[Array, "batch time"], seconds: Float[Array, "batch"]
+    ) -> Spectra:
+        """The spectra of signals under a taper whose sum is 1."""
+        basis = jnp.asarray(fourier_basis(self.clip, taper.shape[-1]))
+        under = signals.wave * taper[:, :, None, None, None]
+        wave = convolution.product(under, basis, (((1,), (0,)), ((), ())), compute=self.compute)
+        mean = jnp.einsum("bt,bt...->b...", taper, signals.feature)
+        square = jnp.einsum("bt,bt...->b...", taper, signals.feature**2)
+        inside = (taper > 0)[:, :, None, None, None]
+        return Spectra(wave, mean, square - mean**2, (signals.change * inside).max(1), seconds)
+
+    def logits(self, spectra: Spectra) -> Float[Array, "batch row col class"]:
+        """Logits of every cell. Where nothing moves at all, that is "no pulse", whatever the layers say."""
+        level = 0.5 * jnp.log(jnp.maximum(spectra.variance, 0) + 1e-4)
+        hidden = nn.gelu(self.attention_hidden(jnp.concatenate([spectra.mean, level], -1)))
+        # how much a cell counts among its neighbours: never nothing, never all
+        weight = jnp.exp(jnp.clip(self.attention(hidden), -12, 12))
+        hidden, weight, wave = jax.lax.stop_gradient((hidden, weight, spectra.wave)) if self.config.freeze else (hidden, weight, spectra.wave)
+        joined = compare(wave, weight, reaches=self.config.reaches)
+        batch, rows, cols, rates, _ = joined.shape
+
+        def along(layer, x):
+            return layer(x.reshape(-1, rates, x.shape[-1])).reshape(batch, rows, cols, rates, -1)
+
+        seconds = jnp.broadcast_to(spectra.seconds[:, None, None, None], (batch, rows, cols, 1))
+        relative = jnp.log(weight) - jnp.log(weighted_mean(weight, None, self.config.reaches[-1]))
+        told = jnp.concatenate([hidden, jnp.log(seconds / 10), relative], -1)
+        features = nn.gelu(self.seen(joined))
+        features += nn.gelu(along(self.rates_first, features))
+        flat = features.reshape(batch, rows, cols, -1)
+        near = weighted_mean(flat, None, self.config.reaches[0]).reshape(features.shape)
+        context = self.context(jnp.concatenate([_summary(features), _summary(near), told], -1))
+        both = jnp.concatenate([features, near], -1)
+        features = nn.gelu(along(self.rates_second, both) + context[..., None, :])
+        rate = self.rate(features)[..., 0] + self.rate_bias
+        asked = jnp.concatenate([_summary(features), context], -1)
+        no_pulse = self.no_pulse(nn.gelu(self.no_pulse_hidden(asked)))
+        rate = jnp.where(spectra.change > STILL, rate, no_pulse + np.log(STILL))
+        return jnp.concatenate([rate, no_pulse], -1)
+
+
+def compare(
+    wave: Float[Array, "batch row col signal view part rate"],
+    weight: Float[Array, "batch row col signal"],
+    *,
+    reaches: tuple[int, ...],
+) -> Float[Array, "batch row col rate feature"]:
+    """What the spectrum of every cell, and of neighbourhoods of growing reach, says of every rate.
+
+    The powers at a rate, twice and half of it; for neighbourhoods also how coherent their cells are, and how
+    far they are in phase with the next smaller one.
+    """
+    power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
+    wave = wave * jax.lax.rsqrt(power + 1e-9)[..., None, None, None]
+    apart = (wave[..., 0, :, :] ** 2).sum(-2)
+    batch, rows, cols, signals, _, _, rates = wave.shape
+    sums = [wave, *(weighted_mean(wave, weight, reach) for reach in reaches)]
+    seen = []
+    for index, whole in enumerate(sums):
+        power = (whole**2).sum(-2)
+        level = power[..., 0, :]
+        scaled = power / (level.mean(-1)[..., None, None] + 1e-6)
+        seen.append(jnp.log(scaled + 1e-2).reshape(batch, rows, cols, -1, rates))
+        if index:
+            alone = weighted_mean(apart, weight, reaches[index - 1])
+            within = sums[index - 1][..., 0, :, :]
+            dot = (within * whole[..., 0, :, :]).sum(-2)
+            size = jnp.sqrt((within**2).sum(-2) * level + 1e-12)
+            seen += [level / (alone + 1e-6), dot / size]
+    return jnp.concatenate(seen, -2).swapaxes(-1, -2)
+
+
+def weighted_mean(
+    values: Float[Array, "batch row col ..."], weight: Array | None, reach: int
+) -> Float[Array, "batch row col ..."]:
+    """The weighted mean of every cell's neighbourhood; weight: (batch, row, col, signal), None: all alike."""
+    rows, cols = (jnp.asarray(neighbourhood(n, reach)) for n in values.shape[1:3])
+
+    def total(x):
+        x = jnp.einsum("ij,bj...->bi...", rows, x)
+        return jnp.einsum("ij,brj...->bri...", cols, x)
+
+    if weight is None:
+        weight = jnp.ones((*values.shape[:3], *(1,) * (values.ndim - 3)), values.dtype)
+    spread = weight.reshape(*weight.shape, *(1,) * (values.ndim - weight.ndim))
+    return total(values * spread) / total(weight).reshape(spread.shape)
+
+
+def _summary(features: jax.Array) -> jax.Array:
+    return jnp.concatenate([features.mean(-2), features.max(-2)], -1)
+
+
+def neighbourhood(cells: int, reach: int) -> Float[np.ndarray, "cell cell"]:
+    """Weights of cells along one axis around each: a raised cosine that is 0 at `reach` cells away."""
+    away = abs(np.arange(cells)[:, None] - np.arange(cells))
+    return np.where(away < reach, 0.5 + 0.5 * np.cos(np.pi * away / reach), 0).astype(np.float32)
+
+
+@lru_cache
+def fourier_basis(clip: ClipConfig, frames: int) -> Float[np.ndarray, "time view part rate"]:
+    """Cosines and sines of every rate, in three `VIEWS`; those of half the frame rate and more are zeros."""
+    time_s = (np.arange(frames) - (frames - 1) / 2) / clip.fps
+    rates = clip.rate_axis_bpm * np.array(VIEWS)[:, None]
+    angle = 2 * np.pi / 60 * time_s[:, None, None] * rates
+    basis = np.stack([np.cos(angle), np.sin(angle)], 2) * (rates < 30 * clip.fps)[:, None]
+    return basis.astype(np.float32)
+
+
+def hann(start: Any, length: Any, frames: int) -> Float[Array, "time"]:
+    """A Hann taper of `length` frames from frame `start` on, among so many frames; its sum is 1."""
+    place = (jnp.arange(frames) - start + 0.5) / length
+    return jnp.where((place > 0) & (place < 1), (1 - jnp.cos(2 * jnp.pi * place)) / length, 0.0)
+
+
+def memory_frames(config: Config) -> int:
+    """The frames whose mean `relative_changes` divides by."""
+    return round(expect(config.model, CellNetConfig).memory_s * config.clip.fps)
+
+
+def relative_changes(
+    cells: Float[Array, "time row col channel"], *, memory: int
+) -> Float[Array, "time row col channel"]:
+    """Every cell's change relative to the mean of its last `memory` frames, within -1...1.
+
+    (x(t) - m(t)) / max(m(t), 0.03), where m(t) is the mean of frames t - memory + 1 ... t, in the
+    first frames of the first `memory`. It looks back only, and knows nothing of windows.
+    """
+    ends = np.maximum(np.arange(1, len(cells) + 1), min(memory, len(cells)))[:, None]
+    frame = np.arange(len(cells))
+    remembered = (frame < ends) & (frame >= ends - memory)
+    # a sum over frames is a product with a matrix here: cumulative sums are slow on every backend
+    weights = jnp.asarray(remembered / remembered.sum(1, keepdims=True), jnp.float32)
+    mean = jnp.einsum("ts,shwc->thwc", weights, cells, precision="highest")
+    return jnp.clip((cells - mean) / jnp.maximum(mean, DARK), -1, 1)
