@@ -180,23 +180,20 @@ def make_baseline(name: str, *, toolbox: bool) -> Source:
 
 
 def make_network(name: str, *, toolbox: bool) -> Source:
-    """A network's maps; the network is compiled once for every size of frames."""
+    """A network's maps."""
     step_s = _STEP.value
     weights = checkpoint.load_weights(name)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
     clip, stride_px = weights.config.clip, _STRIDE.value
     evaluation.require_windows(clip, window_s=clip.duration_s if toolbox else _WINDOW.value, step_s=step_s)
-    mapper = functools.cache(
-        lambda shape: mapping.make_mapper(
-            weights.params,
-            weights.config,
-            mapping.make_layout(shape, weights.config, stride_px=stride_px),
-        )
-    )
+
+    def compute(source: video.Video) -> evaluation.Evidence:
+        shape = (source.height, source.width)
+        mapper = mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px)
+        return evaluation.network_evidence(source, mapper, step_s=step_s)
+
     return Source(
-        lambda source: evaluation.network_evidence(
-            source, weights, mapper((source.height, source.width)), step_s=step_s
-        ),
+        compute,
         {
             "step_s": step_s,
             "weights": evaluation.fingerprint(weights),

@@ -73,9 +73,9 @@ def main() -> None:
     started = time.time()
     if _QUIET.value and _JSON.value:
         raise InputError("--quiet --json: give one of them")
-    stream.check_step(_STEP.value)
     weights = checkpoint.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
+    step_s = stream.whole_step(_STEP.value, weights.config)
     truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
     demo = None
     if _VIDEO.value is None:
@@ -84,7 +84,9 @@ def main() -> None:
         source = video.from_array(demo.frames, fps=made_as.fps, name="demo")
     else:
         source = video.open_video(_VIDEO.value, fps=_FPS.value)
-    layout = mapping.make_layout((source.height, source.width), weights.config, stride_px=_STRIDE.value)
+    mapper = mapping.make_mapper(
+        weights.params, weights.config, (source.height, source.width), stride_px=_STRIDE.value
+    )
     name = Path(source.name).resolve().stem or "video"
     out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / name))
     # the demo's own folder holds nothing of the user's
@@ -93,9 +95,9 @@ def main() -> None:
     found = result.write_map(
         out,
         source,
-        weights,
-        stride_px=_STRIDE.value,
-        step_s=_STEP.value,
+        mapper,
+        weights=weights.name,
+        step_s=step_s,
         follow=follow_live if source.live else follow_file,
     )
     for stale in set(OUTPUTS) - set(result.FILES):  # of the results that these replace
@@ -105,7 +107,7 @@ def main() -> None:
         found,
         settings.readout,
         odds=settings.generator.no_pulse_clips,
-        step_s=found.summary["step_s"],
+        step_s=step_s,
         window_s=settings.clip.duration_s,
     )
     files.write_csv(out / "regions.csv", regions.HEADER, regions.table(found, parts))
@@ -121,7 +123,7 @@ def main() -> None:
     elif not _QUIET.value:
         say(out, found.summary)
         if demo:
-            compare(demo, scene.patch_regions(demo.masks, layout), found.rate_bpm)
+            compare(demo, scene.patch_regions(demo.masks, mapper.layout), found.rate_bpm)
 
 
 def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
@@ -130,22 +132,22 @@ def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
     return tqdm.tqdm(items, total=total or None, unit=unit, desc=what, disable=hidden)
 
 
-def follow_file(source, frames, weights, step_s, mapper) -> Iterator[stream.WindowResult]:
+def follow_file(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
     """The windows of a video, with a bar."""
-    windows = result.follow(source, frames, weights, step_s, mapper)
-    expected = max(0, int((source.duration_s - weights.config.clip.duration_s) / step_s) + 1)
+    windows = result.follow(source, frames, mapper, step_s=step_s)
+    expected = max(0, int((source.duration_s - mapper.config.clip.duration_s) / step_s) + 1)
     yield from bar(windows, expected, "window", "mapping")
 
 
-def follow_live(source, frames, weights, step_s, mapper) -> Iterator[stream.WindowResult]:
+def follow_live(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
     """The windows of a live source until it ends, breaks off or Ctrl-C; prints what each reads."""
     if not (_QUIET.value or _JSON.value):
         print(f"reading {source.name}; Ctrl-C ends it", flush=True)
     with common.stop_on_interrupt() as stop:
         frames = video.read_ahead(frames, stop, ahead=video.frames_ahead(source, 64))
         try:
-            for window in stream.map_stream(frames, weights, step_s=step_s, mapper=mapper):
-                say_now(window, weights.config.clip.duration_s)
+            for window in stream.map_windows(frames, mapper, step_s=step_s):
+                say_now(window, mapper.config.clip.duration_s)
                 yield window
         except InputError as error:
             print(f"warning: {error}; what came before it is kept", file=sys.stderr)

@@ -29,9 +29,16 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from pulse3d import model
-from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, ModelConfig, differences, from_dict, to_dict
+from pulse3d.config import DEFAULT_PRESET, PRESETS, Config, differences, from_dict, to_dict
 from pulse3d.errors import InputError
-from pulse3d.files import UNREADABLE, Arrays, read_json, write_atomically
+from pulse3d.files import (
+    Arrays,
+    UnreadableError,
+    foreign_errors,
+    parse_json,
+    read_json,
+    write_atomically,
+)
 from pulse3d.whole import cannot_write
 
 try:
@@ -257,7 +264,7 @@ def prepare_workdir(workdir: Path, config: Config, *, write: bool = True) -> Non
     if path.exists():
         try:
             saved = from_dict(read_json(path))
-        except UNREADABLE as error:
+        except (InputError, UnreadableError) as error:
             raise InputError(
                 f"{path}: not the settings of a run ({error}); choose another --workdir, or delete it to go"
                 " on with the settings of this command"
@@ -330,21 +337,24 @@ def _load_file(path: Path, name: str) -> Weights:
     try:
         with Arrays(path, max_bytes=MAX_BYTES) as archive:
             if "metadata" not in archive.shapes:
-                raise ValueError("it has no metadata")
-            metadata = json.loads(archive.text("metadata"))
-            if metadata.get("format") != _FORMAT:
-                raise InputError(f"{path}: not a {_FORMAT!r} file; write it anew with launch.train")
-            used_as = to_dict(PRESETS.get(metadata["config"].get("preset"), Config()))
-            config = from_dict(metadata["config"] | {name: used_as[name] for name in ("map", "readout")})
-            provenance = metadata["provenance"]
+                raise UnreadableError("it has no metadata")
+            config, provenance = _read_metadata(parse_json(archive.text("metadata")))
             shapes = {key: shape for key, shape in archive.shapes.items() if key != "metadata"}
             _check_shapes(shapes, config, path)
             flat = {key: archive[key] for key in shapes}
-    except InputError:
-        raise
-    except UNREADABLE as error:
+    except UnreadableError as error:
         raise InputError(f"{path}: not a weights file ({error}); write it anew with launch.train") from None
     return Weights(_checked_params(flat, config, path), config, provenance, name)
+
+
+def _read_metadata(metadata: Any) -> tuple[Config, dict[str, Any]]:
+    """Config and provenance; raises UnreadableError where it is not what `save_weights` writes."""
+    parts = metadata if isinstance(metadata, dict) else {}
+    trained_as, provenance = parts.get("config"), parts.get("provenance")
+    if parts.get("format") != _FORMAT or not isinstance(trained_as, dict) or not isinstance(provenance, dict):
+        raise UnreadableError(f"its metadata are not of the format {_FORMAT!r}")
+    used_as = to_dict(PRESETS.get(str(trained_as.get("preset")), Config()))
+    return from_dict(trained_as | {name: used_as[name] for name in ("map", "readout")}), provenance
 
 
 def import_keras(folder: Path) -> Weights:
@@ -360,7 +370,33 @@ def import_keras(folder: Path) -> Weights:
             f"{folder}: reading Keras weights needs h5py; pip install 'pulse3d[keras]'"
         ) from None
     try:
-        layers = read_json(folder / KERAS_MODEL)["config"]["layers"]
+        config, names = _read_keras_layers(read_json(folder / KERAS_MODEL))
+        with foreign_errors():
+            file = h5py.File(folder / KERAS_WEIGHTS)
+        with file:
+            with foreign_errors():
+                stored = {
+                    f"{ours}/{leaf}": _inside(file, f"{theirs}/{theirs}/{leaf}:0")
+                    for ours, theirs in names.items()
+                    for leaf in ("kernel", "bias")
+                }
+            _check_shapes({name: dataset.shape for name, dataset in stored.items()}, config, folder)
+            if sum(dataset.nbytes for dataset in stored.values()) > MAX_BYTES:
+                raise UnreadableError(f"holds more than {MAX_BYTES:,} bytes")
+            with foreign_errors():
+                flat = {name: np.asarray(dataset) for name, dataset in stored.items()}
+    except (InputError, UnreadableError) as error:
+        raise InputError(f"{folder}: not the original program's network ({error})") from None
+    return Weights(
+        _checked_params(flat, config, folder), config, {"source": "Keras import"}, folder.resolve().name
+    )
+
+
+def _read_keras_layers(text: Any) -> tuple[Config, dict[str, str]]:
+    """The config of the original program's network, and its names of the layers by ours."""
+    paper = to_dict(PRESETS["paper"])
+    try:
+        layers = text["config"]["layers"]
         by_class = {layer["class_name"]: layer["config"] for layer in layers}
         dense = [layer["config"] for layer in layers if layer["class_name"] == "Dense"]
         _, frames, patch, _, channels = next(
@@ -368,58 +404,34 @@ def import_keras(folder: Path) -> Weights:
         )
         conv, pool = by_class["Conv3D"], by_class["MaxPooling3D"]
         rates = dense[-1]["units"] - 1
-        paper = PRESETS["paper"]
-        config = dataclasses.replace(
-            paper,
-            clip=dataclasses.replace(
-                paper.clip,
-                frames=frames,
-                patch_px=patch,
-                channels=channels,
-                rates=rates,
-                high_bpm=paper.clip.low_bpm + 2.5 * (rates - 1),
-            ),
-            model=ModelConfig(
-                filters=conv["filters"],
-                kernel=tuple(conv["kernel_size"]),
-                pool=pool["pool_size"][0],
-                hidden=dense[0]["units"],
-            ),
-        )
+        high_bpm = paper["clip"]["low_bpm"] + 2.5 * (rates - 1)
+        clip = {
+            "frames": frames, "patch_px": patch, "channels": channels, "rates": rates, "high_bpm": high_bpm,
+        }  # fmt: skip
+        network = {
+            "filters": conv["filters"], "kernel": conv["kernel_size"], "pool": pool["pool_size"][0],
+            "hidden": dense[0]["units"],
+        }  # fmt: skip
         names = {"convolution": conv["name"], "hidden": dense[0]["name"], "classes": dense[1]["name"]}
-        config = from_dict(to_dict(config))  # which checks what the file says
-        with h5py.File(folder / KERAS_WEIGHTS) as file:
-            stored = {
-                f"{ours}/{leaf}": _inside(file, f"{theirs}/{theirs}/{leaf}:0")
-                for ours, theirs in names.items()
-                for leaf in ("kernel", "bias")
-            }
-            _check_shapes({name: dataset.shape for name, dataset in stored.items()}, config, folder)
-            if sum(dataset.nbytes for dataset in stored.values()) > MAX_BYTES:
-                raise ValueError(f"holds more than {MAX_BYTES:,} bytes")
-            flat = {name: np.asarray(dataset) for name, dataset in stored.items()}
-    except InputError as error:
-        raise InputError(f"{folder}: not the original program's network ({error})") from None
-    except (*UNREADABLE, IndexError, StopIteration) as error:
-        raise InputError(f"{folder}: not the original program's network ({error})") from None
-    return Weights(
-        _checked_params(flat, config, folder), config, {"source": "Keras import"}, folder.resolve().name
-    )
+    except (LookupError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
+        raise UnreadableError(f"{KERAS_MODEL} has other layers: {error!r}") from None
+    changed = {"clip": paper["clip"] | clip, "model": paper["model"] | network}
+    return from_dict(paper | changed), names
 
 
 def _inside(file: Any, name: str) -> Any:
-    """A dataset of an HDF5 file; raises ValueError where it, or what it holds, is elsewhere."""
+    """A dataset of an HDF5 file; raises UnreadableError where it, or what it holds, is elsewhere."""
     import h5py
 
     node, parts = file, name.split("/")
     for part in parts:
-        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is a link")
+        if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            raise UnreadableError(f"{name} is missing, or a link")
         node = node[part]
     if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
-        raise ValueError(f"{name} is not in the file")
+        raise UnreadableError(f"{name} is not in the file")
     if node.dtype.kind != "f":
-        raise ValueError(f"{name} holds {node.dtype}, not floats")
+        raise UnreadableError(f"{name} holds {node.dtype}, not floats")
     return node
 
 

@@ -620,7 +620,7 @@ def _build(kind: Any, values: Any, name: str) -> Any:
             raise InputError(f"{name} = {values!r}: expected {len(inner)} values")
         return tuple(_build(inner[0], value, name) for value in values)
     if kind is float and isinstance(values, int) and not isinstance(values, bool):
-        values = float(values)
+        values = float(values) if abs(values) < 2**63 else math.inf
     if type(values) is not kind:
         raise InputError(f"{name} = {values!r}: expected {getattr(kind, '__name__', kind)}")
     if kind is float and not math.isfinite(values):

@@ -35,7 +35,8 @@ from pulse3d.checkpoint import Weights
 from pulse3d.config import ClipConfig, ReadoutConfig, to_dict
 from pulse3d.datasets import NO_PULSE, Recording
 from pulse3d.errors import InputError
-from pulse3d.tiles import Map, Window
+from pulse3d.mapping import Mapper
+from pulse3d.tiles import Map
 from pulse3d.video import Frame, Video
 
 Windows = Float[np.ndarray, "window"]
@@ -157,28 +158,26 @@ def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: floa
     return _evidence(rows, [], clip, step_s, traces, started)
 
 
-def network_evidence(
-    video: Video, weights: Weights, mapper: Callable[[Window], Map], *, step_s: float
-) -> Evidence:
+def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence:
     """A network's maps over windows of its own length.
 
-    mapper: `mapping.make_mapper` of these weights for frames of this size. Raises InputError for
-    a video that cannot be read, or is shorter than one window.
+    mapper: for frames of the video's size. Raises InputError for a video that cannot be read, or is
+    shorter than one window.
     """
     started = time.perf_counter()
-    clip, last_s = weights.config.clip, [0.0]
+    config, last_s = mapper.config, [0.0]
 
     def frames() -> Iterator[Frame]:
         for frame in video.frames():
             last_s[0] = frame.time_s
             yield frame
 
-    results = stream.map_stream(frames(), weights, step_s=step_s, start_s=0.0, mapper=mapper)
-    axis = clip.rate_axis_bpm
-    pool = partial(readout.pool, config=weights.config.readout, odds=weights.config.generator.no_pulse_clips)
+    results = stream.map_windows(frames(), mapper, step_s=step_s, start_s=0.0)
+    axis = config.clip.rate_axis_bpm
+    pool = partial(readout.pool, config=config.readout, odds=config.generator.no_pulse_clips)
     rows = [_summarise_map(result.time_s, result.probability, axis, pool) for result in results]
     read = Traces(np.zeros((0, 3)), last_s[0], 0.0)
-    return _evidence(rows, [], clip, step_s, read, started)
+    return _evidence(rows, [], config.clip, step_s, read, started)
 
 
 def baseline_clip(window_s: float) -> ClipConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -24,15 +25,28 @@ from pulse3d.errors import InputError
 from pulse3d.readout import Reading
 from pulse3d.whole import cannot_write, whole_file
 
-# what reading a damaged file of arrays or of JSON may raise
-UNREADABLE = (
-    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, OverflowError, MemoryError,
-    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-    struct.error,
+# what zipfile, numpy and json raise for damaged files
+_FOREIGN = (
+    OSError, ValueError, KeyError, IndexError, EOFError, AttributeError, TypeError, OverflowError,
+    MemoryError, RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError, struct.error,
 )  # fmt: skip
 MAX_JSON_BYTES = 2**24
 MAX_MEMBERS = 10_000
 RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
+
+
+class UnreadableError(Exception):
+    """A file is missing, damaged, or not what it should be; the message says why, but not which file."""
+
+
+@contextlib.contextmanager
+def foreign_errors() -> Iterator[None]:
+    """Makes an UnreadableError of what other libraries raise; to be put around calls of theirs alone."""
+    try:
+        yield
+    except _FOREIGN as error:
+        raise UnreadableError(str(error) or type(error).__name__) from None
 
 
 def make_folder(path: Path) -> Path:
@@ -112,44 +126,51 @@ def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | 
     """The arrays of `write_npz`; None where the file is missing, damaged or made by other settings."""
     try:
         with Arrays(path, max_bytes=2**32) as archive:
-            if json.loads(archive.text("made_by")) != json.loads(json.dumps(made_by)):
+            if parse_json(archive.text("made_by")) != json.loads(json.dumps(made_by)):
                 return None
             return {name: archive[name] for name in archive.shapes if name != "made_by"}
-    except UNREADABLE:
+    except UnreadableError:
         return None
 
 
 def _require_file(path: Path) -> None:
     if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
-        raise ValueError("not a file")
+        raise UnreadableError("not a file")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says; raises one of UNREADABLE for what is none, or larger than any of ours."""
+    """What a JSON file says; raises UnreadableError for what is none, or larger than any of ours."""
     _require_file(path)
-    with path.open("rb") as file:
+    with foreign_errors(), path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
-        raise ValueError("too large")
-    return json.loads(data)
+        raise UnreadableError("too large")
+    return parse_json(data)
+
+
+def parse_json(data: str | bytes) -> Any:
+    """What a JSON text says; raises UnreadableError for what is none."""
+    with foreign_errors():
+        return json.loads(data)
 
 
 class Arrays:
     """The arrays of a .npz file, none of which is read before it is known how large it is.
 
-    Use as a context. shapes: of all arrays by name, from their headers. Raises one of UNREADABLE for a
-    file that is damaged or claims more than it holds, and where more than `max_bytes` are read of it.
+    Use as a context. shapes: of all arrays by name, from their headers. Raises UnreadableError for a
+    file that is damaged or claims more than it holds, for an array that it has not, and where more than
+    `max_bytes` are read of it.
     """
 
     def __init__(self, path: Path, *, max_bytes: int):
         _require_file(path)
-        self._archive = zipfile.ZipFile(path)
+        with foreign_errors():
+            self._archive = zipfile.ZipFile(path)
         self._left = self._most = max_bytes
         try:
-            members = self._archive.infolist()
-            names = [member.filename for member in members]
+            names = [member.filename for member in self._archive.infolist()]
             if len(set(names)) != len(names) or len(names) > MAX_MEMBERS:
-                raise ValueError("holds a name twice, or too many")
+                raise UnreadableError("holds a name twice, or too many")
             self._headers = {name.removesuffix(".npy"): self._read_header(name) for name in names}
         except BaseException:
             self._archive.close()
@@ -157,40 +178,56 @@ class Arrays:
         self.shapes = {name: shape for name, (shape, _, _) in self._headers.items()}
 
     def _read_header(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-        with self._archive.open(name) as member:
+        with foreign_errors(), self._archive.open(name) as member:
             shape, fortran, dtype = _array_header(member)
             size = self._archive.getinfo(name).file_size - member.tell()
         if dtype.hasobject or dtype.kind not in "biufU":
-            raise ValueError(f"{name} holds {dtype}, not numbers or a text")
+            raise UnreadableError(f"{name} holds {dtype}, not numbers or a text")
         if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) != size:
-            raise ValueError(f"{name} holds {size} bytes, not {shape} of {dtype}")
+            raise UnreadableError(f"{name} holds {size} bytes, not {shape} of {dtype}")
         return shape, fortran, dtype
 
+    def _header(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+        if name not in self._headers:
+            raise UnreadableError(f"holds no {name}")
+        return self._headers[name]
+
     def __getitem__(self, name: str) -> np.ndarray:
-        member = self._archive.getinfo(f"{name}.npy")
+        self._header(name)
+        with foreign_errors():
+            member = self._archive.getinfo(f"{name}.npy")
         self._left -= member.file_size
         if self._left < 0:
-            raise ValueError(f"holds more than {self._most:,} bytes")
-        with self._archive.open(member) as file:
+            raise UnreadableError(f"holds more than {self._most:,} bytes")
+        with foreign_errors(), self._archive.open(member) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
 
     def text(self, name: str) -> str:
         """An array that is one text, at most MAX_JSON_BYTES of it."""
-        shape, _, dtype = self._headers[name]
+        shape, _, dtype = self._header(name)
         if shape != () or dtype.kind != "U" or dtype.itemsize > MAX_JSON_BYTES:
-            raise ValueError(f"{name} is not a text, or too long")
+            raise UnreadableError(f"{name} is not a text, or too long")
         # decoded here, as numpy takes numbers for characters that are none
-        return self[name].astype(dtype.newbyteorder("<")).tobytes().decode("utf-32-le").rstrip("\0")
+        data = self[name].astype(dtype.newbyteorder("<")).tobytes()
+        with foreign_errors():
+            return data.decode("utf-32-le").rstrip("\0")
 
     def entries(self, name: str) -> Iterator[np.ndarray]:
         """The entries of an array along its first axis, one at a time."""
-        (count, *shape), fortran, dtype = self._headers[name]
-        if fortran or dtype.itemsize * math.prod(shape) > self._most:
-            raise ValueError(f"{name} is stored by columns, or too large")
-        with self._archive.open(f"{name}.npy") as member:
-            _array_header(member)
+        whole, fortran, dtype = self._header(name)
+        count, shape = (*whole, 0)[0], whole[1:]
+        size = dtype.itemsize * math.prod(shape)
+        if not whole or fortran or size > self._most:
+            raise UnreadableError(f"{name} is no series, stored by columns, or too large")
+        with foreign_errors():
+            member = self._archive.open(f"{name}.npy")
+        with member:
+            with foreign_errors():
+                _array_header(member)
             for _ in range(count):
-                yield np.frombuffer(member.read(dtype.itemsize * math.prod(shape)), dtype).reshape(shape)
+                with foreign_errors():
+                    entry = np.frombuffer(member.read(size), dtype).reshape(shape)
+                yield entry
 
     def __enter__(self) -> Arrays:
         return self

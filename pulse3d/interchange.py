@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import scipy.io
 
-from pulse3d import dense, files, mapping, pyramid
+from pulse3d import files, mapping
 from pulse3d.checkpoint import Weights
 from pulse3d.errors import InputError
 from pulse3d.result import Result
@@ -56,22 +56,17 @@ def export_network(
     if importlib.util.find_spec("flatbuffers") is None:
         raise InputError(f"{path}: writing it needs flatbuffers; pip install 'pulse3d[export]'")
     config = weights.config
-    clip, layout = config.clip, mapping.make_layout(frame_shape, config, stride_px=stride_px)
-    map_window = pyramid.map_window if config.map.cells else dense.map_window
-
-    def program(window):
-        return map_window(weights.params, window, config, stride=layout.stride)
-
-    shape = (clip.frames, *layout.grid, clip.channels)
-    exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(
-        jax.ShapeDtypeStruct(shape, np.float32)
+    mapper = mapping.make_mapper(weights.params, config, frame_shape, stride_px=stride_px)
+    clip, layout = config.clip, mapper.layout
+    exported = jax.export.export(jax.jit(mapper.program), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct(mapper.window_shape, np.float32)
     )
     row_px, col_px = layout.centres_px()
     channels = "red, green and blue" if clip.channels == 3 else "green"
     about = {
         "load": "jax.export.deserialize(bytearray(open(path, 'rb').read())).call(window)",
         "input": f"float32 (time, row, col, channel), {channels} as a share of white, 0 to 1",
-        "input_shape": shape,
+        "input_shape": mapper.window_shape,
         "output": "float32 (row, col, class): probability of each of rate_axis_bpm and, last, of no pulse",
         "output_shape": exported.out_avals[0].shape,
         "frames_per_second": clip.fps,

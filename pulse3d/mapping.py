@@ -1,9 +1,9 @@
 """The pulse-rate map of a window of video: one probability vector per patch.
 
 `map_by_definition` cuts every patch and runs the network on each: slow, obvious, the truth.
-`make_mapper` gives the same numbers much faster, because neighbouring patches share most of their
-work (`dense` for the paper's network, `pyramid` for the default one), and spreads it over the local
-devices.
+The `Mapper` of `make_mapper` gives the same numbers much faster, because neighbouring patches share most
+of their work (`dense` for the paper's network, `pyramid` for the default one), and spreads it over the
+local devices. It is made once for a video and handed on: it alone knows where the patches are.
 
 A window is float32 (time, height, width, channel), white being 1, in cells: pixels, or averages
 over squares of them. A map is (row, col, class) probabilities; `Layout` says where its patches are.
@@ -27,6 +27,8 @@ from pulse3d.config import Config
 from pulse3d.errors import InputError
 from pulse3d.tiles import Map, Window, centre_patch, grid_shape
 
+Cells = Float[np.ndarray, "row col channel"]
+
 MAX_BYTES = 2**32  # of a window and of its map, each
 
 
@@ -34,16 +36,22 @@ MAX_BYTES = 2**32  # of a window and of its map, each
 class Layout:
     """How frames of one size become cells, and where the patches of a map are.
 
-    grid: rows and columns of cells of `cell_px` pixels; top, left: pixels before the first.
-    patch, stride: in cells.
+    frame: height and width in pixels. grid: rows and columns of cells of `cell_px` pixels; top, left:
+    pixels before the first. patch, stride: in cells.
     """
 
+    frame: tuple[int, int]
     grid: tuple[int, int]
     cell_px: int
     top: int
     left: int
     patch: int
     stride: int
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Rows and columns of the map; raises InputError where a frame is smaller than a patch."""
+        return grid_shape(self.grid, self.patch, self.stride)
 
     @property
     def stride_px(self) -> int:
@@ -57,12 +65,37 @@ class Layout:
 
     def centres_px(self) -> tuple[np.ndarray, np.ndarray]:
         """Pixel coordinates (row_px, col_px) of the patch centres along each axis."""
-        rows, cols = grid_shape(self.grid, self.patch, self.stride)
+        rows, cols = self.places
         half = (self.patch_px - 1) / 2
         return (
             self.top + np.arange(rows) * self.stride_px + half,
             self.left + np.arange(cols) * self.stride_px + half,
         )
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """All that maps the frames of one video, or of one size, by one network.
+
+    config: the network's. layout: where the cells and the places of the map are. read: an image
+    (height, width, 3) to its cells, float32 of 0...1. call: a window of cells to its map, on all devices.
+    program: the same as one traceable program, for one device.
+    """
+
+    config: Config
+    layout: Layout
+    read: Callable[[np.ndarray], Cells]
+    call: Callable[[Window], Map]
+    program: Callable[[Array], Array]
+
+    def __call__(self, window: Window) -> Map:
+        """The map of a window of cells."""
+        return self.call(window)
+
+    @property
+    def window_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a window of cells: (time, row, col, channel)."""
+        return (self.config.clip.frames, *self.layout.grid, self.config.clip.channels)
 
 
 def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int | None = None) -> Layout:
@@ -75,12 +108,12 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
         raise InputError(f"stride_px = {stride_px}: must be at least 1")
     wanted, patch = stride_px or config.map.stride_px, config.clip.patch_px
     if not config.map.cells:
-        layout = Layout(frame_shape, 1, 0, 0, patch, wanted)
+        layout = Layout(frame_shape, frame_shape, 1, 0, 0, patch, wanted)
     else:
         size = pyramid.cell_size(frame_shape, config.map.cells)
         rows, cols, top, left = pyramid.cell_grid(frame_shape, config.map.cells)
-        layout = Layout((rows, cols), size, top, left, patch, max(1, round(wanted / size)))
-    clip, places = config.clip, grid_shape(layout.grid, patch, layout.stride)
+        layout = Layout(frame_shape, (rows, cols), size, top, left, patch, max(1, round(wanted / size)))
+    clip, places = config.clip, layout.places
     if 4 * clip.frames * clip.channels * math.prod(layout.grid) > MAX_BYTES:
         raise InputError(f"{frame_shape[1]}x{frame_shape[0]} px: too large for this network; scale it down")
     if 4 * clip.classes * math.prod(places) > MAX_BYTES:
@@ -88,11 +121,8 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     return layout
 
 
-def make_reader(frame_shape: tuple[int, int], config: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from an image (height, width, 3) to what the network reads of it, float32 of 0...1.
-
-    That is (rows, columns, channels) of cells, as the layout has them.
-    """
+def make_reader(frame_shape: tuple[int, int], config: Config) -> Callable[[np.ndarray], Cells]:
+    """A function from an image (height, width, 3) to the cells that the network reads of it."""
     if not config.map.cells:
         return lambda image: video.to_unit(image, config.clip.channels)
     average = pyramid.make_averager(frame_shape, config.map.cells)
@@ -154,18 +184,33 @@ def map_by_definition(
 def make_mapper(
     params: model.Params,
     config: Config,
-    layout: Layout,
+    frame_shape: tuple[int, int],
     *,
+    stride_px: int | None = None,
     devices: list[jax.Device] | None = None,
     method: str = "pmap",
-) -> Callable[[Window], Map]:
-    """A function from a window of cells to its map, equal to `map_by_definition` without shuffling.
+) -> Mapper:
+    """The mapper of frames (height, width); its maps equal `map_by_definition` without shuffling.
 
-    devices: all local ones by default. method: as `tiles.spread` takes it.
+    stride_px: as of `make_layout`, which says what is refused. devices: all local ones by default.
+    method: as `tiles.spread` takes it.
     """
-    devices = jax.local_devices() if devices is None else devices
-    make = pyramid.make_mapper if config.map.cells else dense.make_mapper
-    return make(params, config, layout.grid, stride=layout.stride, devices=devices, method=method)
+    layout = make_layout(frame_shape, config, stride_px=stride_px)
+    network = pyramid if config.map.cells else dense
+    return Mapper(
+        config,
+        layout,
+        make_reader(frame_shape, config),
+        network.make_mapper(
+            params,
+            config,
+            layout.grid,
+            stride=layout.stride,
+            devices=jax.local_devices() if devices is None else devices,
+            method=method,
+        ),
+        lambda window: network.map_window(params, window, config, stride=layout.stride),
+    )
 
 
 def sliding_windows(

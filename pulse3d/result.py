@@ -27,7 +27,7 @@ from jaxtyping import Float, Shaped
 from pulse3d import __version__, checkpoint, files, mapping, readout, stream, video
 from pulse3d.checkpoint import Weights
 from pulse3d.errors import InputError
-from pulse3d.tiles import Map, Window
+from pulse3d.mapping import Mapper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,6 @@ FILES = ("rates.csv", "map.npz", "summary.json")
 
 MAX_BYTES = 2**32  # of the arrays of a map.npz that are read whole; `probability` is not
 
-Mapper = Callable[[Window], Map]
 Frames = Iterable[video.Frame]
 
 
@@ -77,17 +76,8 @@ class Result:
         """Reads an output folder of `launch.predict` or `save`; raises InputError where it is none."""
         folder = Path(folder)
         try:
-            summary = files.read_json(folder / "summary.json")
-            arrays = [f.name for f in fields(cls) if f.name not in ("summary", "folder")]
-            with files.Arrays(folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-                _check_shapes(maps.shapes)
-                loaded = {name: maps[name] for name in arrays}
-            if not isinstance(summary, dict) or any(
-                array.dtype.kind not in "uf" for array in loaded.values()
-            ):
-                raise ValueError("a summary of settings and arrays of numbers are expected")
-            return cls(**loaded, summary=summary, folder=folder)
-        except files.UNREADABLE as error:
+            return cls(summary=_read_summary(folder), **_read_arrays(folder), folder=folder)
+        except files.UnreadableError as error:
             raise _no_results(folder, error) from None
 
     def save(self, folder: str | os.PathLike) -> Path:
@@ -102,10 +92,8 @@ class Result:
         try:
             with files.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
                 yield from maps.entries("probability")
-        except files.UNREADABLE as error:
-            raise InputError(
-                f"{self.folder}: not a folder of results ({error}); map the video again"
-            ) from None
+        except files.UnreadableError as error:
+            raise _no_results(self.folder, error) from None
 
     def plot(self) -> Figure:
         """The figure of map.png: frame, rate map, confidence, and the rate over time."""
@@ -143,8 +131,31 @@ def _no_results(folder: Path, error: Exception) -> InputError:
     return InputError(f"{folder}: not a folder of results ({error}); map the video again")
 
 
-def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raises ValueError where the arrays of a map.npz are not of one video."""
+def _read_summary(folder: Path) -> dict[str, Any]:
+    """The values of summary.json; raises UnreadableError."""
+    summary = files.read_json(folder / "summary.json")
+    if not isinstance(summary, dict):
+        raise files.UnreadableError("summary.json holds no settings")
+    return summary
+
+
+def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a result, from map.npz; raises UnreadableError where they are not those of one video."""
+    names = [field.name for field in fields(Result) if field.name not in ("summary", "folder")]
+    with files.Arrays(folder / "map.npz", max_bytes=MAX_BYTES) as maps:
+        _check_shapes(maps.shapes, [*names, "probability"])
+        arrays = {name: maps[name] for name in names}
+    if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "uf"]:
+        raise files.UnreadableError(f"{wrong[0]} holds {arrays[wrong[0]].dtype}, not numbers")
+    return arrays
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:
+    """Raises UnreadableError where arrays are missing, or not of one video."""
+    if missing := [name for name in names if name not in shapes]:
+        raise files.UnreadableError(f"map.npz holds no {missing[0]}")
+    if len(shapes["rate_bpm"]) != 3:
+        raise files.UnreadableError(f"rate_bpm has shape {shapes['rate_bpm']}, expected (window, row, col)")
     windows, rows, cols = shapes["rate_bpm"]
     per_window = ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm")
     per_place = ("confidence", "no_pulse", "amplitude_percent", "snr_db")
@@ -154,7 +165,7 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
     expected |= {"rate_axis_bpm": shapes["probability"][-1:]}
     expected |= {"probability": (windows, rows, cols, *expected["rate_axis_bpm"])}
     if wrong := [name for name, shape in expected.items() if shapes[name] != shape]:
-        raise ValueError(f"{wrong[0]} has shape {shapes[wrong[0]]}, expected {expected[wrong[0]]}")
+        raise files.UnreadableError(f"{wrong[0]} has shape {shapes[wrong[0]]}, expected {expected[wrong[0]]}")
 
 
 def map_video(
@@ -179,9 +190,12 @@ def map_video(
         opened = video.from_array(source, fps=fps)
     else:
         opened = video.open_video(source, fps=fps)
+    mapper = mapping.make_mapper(
+        weights.params, weights.config, (opened.height, opened.width), stride_px=stride_px
+    )
     folder = Path(tempfile.mkdtemp(prefix="pulse3d_"))
     try:
-        result = write_map(folder, opened, weights, stride_px=stride_px, step_s=step_s)
+        result = write_map(folder, opened, mapper, weights=weights.name, step_s=step_s)
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -190,36 +204,34 @@ def map_video(
 
 
 def follow(
-    source: video.Video, frames: Frames, weights: Weights, step_s: float, mapper: Mapper
+    source: video.Video, frames: Frames, mapper: Mapper, *, step_s: float
 ) -> Iterator[stream.WindowResult]:
     """The windows of a source, decoded by a thread of its own."""
     # two at a time on one device; several devices talk to each other, which two threads would mix up
     ahead = 1 if jax.local_device_count() == 1 else 0
     frames = video.read_ahead(frames, ahead=video.frames_ahead(source, 8))
-    return stream.map_stream(frames, weights, step_s=step_s, mapper=mapper, ahead=ahead)
+    return stream.map_windows(frames, mapper, step_s=step_s, ahead=ahead)
 
 
 def write_map(
     folder: Path,
     source: video.Video,
-    weights: Weights,
+    mapper: Mapper,
     *,
-    stride_px: int | None = None,
+    weights: str,
     step_s: float | None = None,
     follow: Callable[..., Iterator[stream.WindowResult]] = follow,
 ) -> Result:
     """Maps a source into a folder: map.npz, rates.csv and summary.json.
 
-    follow: makes windows of (source, frames, weights, step_s, mapper).
-    Raises InputError for a source too short for one window, or smaller than a patch.
+    mapper: for frames of the source's size. weights: their name. step_s: as of `stream.map_windows`.
+    follow: makes windows of (source, frames, mapper, step_s=...).
+    Raises InputError for a source too short for one window.
     """
-    stream.check_step(step_s)
-    config = weights.config
-    clip, step_s = config.clip, step_s or config.map.step_s
-    layout = mapping.make_layout((source.height, source.width), config, stride_px=stride_px)
-    mapper = mapping.make_mapper(weights.params, config, layout)
+    config, clip = mapper.config, mapper.config.clip
+    step_s = stream.whole_step(step_s, config)
     if source.live:  # compiles before the camera starts, which would not wait
-        mapper(np.zeros((clip.frames, *layout.grid, clip.channels), np.float32))
+        mapper(np.zeros(mapper.window_shape, np.float32))
     times, evidence, votes = [], [], []
     lost: list[str] = []
     blind, read_s = 0, 0.0
@@ -235,7 +247,7 @@ def write_map(
         first = next(frames, None)
         if first is None:
             raise InputError(lost[0] if lost else f"{source.name}: has no frames")
-        for window in follow(source, chain([first], frames), weights, step_s, mapper):
+        for window in follow(source, chain([first], frames), mapper, step_s=step_s):
             blind += not window.enough_video
             store.append(
                 probability=window.probability[..., :-1].astype(np.float16),
@@ -256,7 +268,7 @@ def write_map(
             np.stack(evidence), clip.rate_axis_bpm, config.readout, step_s=step_s, window_s=clip.duration_s
         )
         rate_bpm, low_bpm, high_bpm, confidence = np.array(read).T
-        row_px, col_px = layout.centres_px()
+        row_px, col_px = mapper.layout.centres_px()
         store.put(
             frame=first.image,
             time_s=np.array(times),
@@ -269,21 +281,20 @@ def write_map(
             col_px=col_px,
             rate_axis_bpm=clip.rate_axis_bpm,
             fps=clip.fps,
-            weights=weights.name,
+            weights=weights,
         )
     files.write_rates(folder / "rates.csv", [files.rates_row(t, r) for t, r in zip(times, read, strict=True)])
     if source.live:
         source = replace(source, duration_s=times[-1] + clip.duration_s / 2)
-    files.write_json(folder / "summary.json", {})
-    made = Result.load(folder)
-    summary = summarise(made, source, weights, layout, step_s)
+    made = Result(**_read_arrays(folder), summary={}, folder=folder)
+    summary = summarise(made, source, mapper, weights=weights, step_s=step_s)
     summary |= {"video_seconds_read": round(read_s, 3), "windows_without_enough_video": blind, "lost": lost}
     files.write_json(folder / "summary.json", summary)
     return replace(made, summary=summary)
 
 
 def summarise(
-    result: Result, source: video.Video, weights: Weights, layout: mapping.Layout, step_s: float
+    result: Result, source: video.Video, mapper: Mapper, *, weights: str, step_s: float
 ) -> dict[str, Any]:
     """What summary.json says, units in the keys."""
 
@@ -306,13 +317,13 @@ def summarise(
         "pulse_rate_equation_8_median_bpm": median(result.equation_8_bpm),
         "confidence_median": median(result.pulse_confidence),
         "share_of_frame_with_pulse": round(float(np.isfinite(result.rate_bpm).mean()), 4),
-        "weights": weights.name,
-        "window_s": weights.config.clip.duration_s,
-        "step_s": step_s,
-        "stride_px": layout.stride_px,
-        "patch_px": layout.patch_px,
-        "centre": weights.config.map.centre,
-        "interval": weights.config.readout.interval,
+        "weights": weights,
+        "window_s": mapper.config.clip.duration_s,
+        "step_s": round(step_s, 4),
+        "stride_px": mapper.layout.stride_px,
+        "patch_px": mapper.layout.patch_px,
+        "centre": mapper.config.map.centre,
+        "interval": mapper.config.readout.interval,
         "pulse3d": __version__,
         "jax": jax.__version__,
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import NamedTuple
@@ -16,7 +16,8 @@ from pulse3d import amplitude, checkpoint, mapping, readout, video
 from pulse3d.checkpoint import Weights
 from pulse3d.config import Config
 from pulse3d.errors import InputError
-from pulse3d.tiles import Map, Window, grid_shape
+from pulse3d.mapping import Mapper
+from pulse3d.tiles import Map, Window
 
 
 class WindowResult(NamedTuple):
@@ -49,7 +50,6 @@ def map_stream(
     step_s: float | None = None,
     start_s: float | None = None,
     devices: list[jax.Device] | None = None,
-    mapper: Callable[[Window], Map] | None = None,
     ahead: int = 0,
 ) -> Iterator[WindowResult]:
     """Maps each window of the network's length, every `step_s` seconds, as soon as it is whole.
@@ -59,41 +59,57 @@ def map_stream(
 
     frames: (time in s, image), as of `video.Video`, at any rate (resampled to the network's); those
     whose time does not rise are left out. Images: (height, width[, 3]) of one size, uint8 or float of
-    0...1. weights: or their name, as of `checkpoint.load_weights`. stride_px, step_s: by default
-    the config's. start_s: where the first window starts; by default at the first frame. mapper: by
-    default `mapping.make_mapper` over all local devices. ahead: so many windows more are mapped at the
-    same time, which keeps a CPU busier, for sources that do not wait for time to pass. Looks only back, and
-    memory does not grow. A window with a gap in its time stamps is not interpolated over: it has no pulse.
-    Raises InputError for other images, for frames smaller than a patch, and for time stamps that jump by
-    more than `video.MAX_JUMP_S`.
+    0...1. weights: or their name, as of `checkpoint.load_weights`. stride_px, devices: as of
+    `mapping.make_mapper`; the others as of `map_windows`.
     """
     weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
-    config = weights.config
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        return
+    shape = video.as_rgb(np.asarray(first[1]), "frames").shape[:2]
+    mapper = mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px, devices=devices)
+    yield from map_windows(chain([first], frames), mapper, step_s=step_s, start_s=start_s, ahead=ahead)
+
+
+def map_windows(
+    frames: Iterable[tuple[float, np.ndarray]],
+    mapper: Mapper,
+    *,
+    step_s: float | None = None,
+    start_s: float | None = None,
+    ahead: int = 0,
+) -> Iterator[WindowResult]:
+    """Maps each window of frames of the mapper's size, as of `map_stream`.
+
+    step_s: by default the config's; rounded to whole frames of the network's. start_s: where the first
+    window starts; by default at the first frame. ahead: so many windows more are mapped at the same time,
+    which keeps a CPU busier, for sources that do not wait for time to pass. Looks only back, and memory does
+    not grow. A window with a gap in its time stamps is not interpolated over: it has no pulse. Raises
+    InputError for other images, and for time stamps that jump by more than `video.MAX_JUMP_S`.
+    """
+    config, layout = mapper.config, mapper.layout
     clip, axis = config.clip, config.clip.rate_axis_bpm
-    check_step(step_s)
-    step = max(1, round((step_s or config.map.step_s) * clip.fps))
-    rising = _rising(frames)
+    step_s = whole_step(step_s, config)
+    step = round(step_s * clip.fps)
+    rising = _rising(frames, layout.frame)
     first = next(rising, None)
     if first is None:
         return
     start_s = first.time_s if start_s is None else start_s
-    frame_shape = first.image.shape[:2]
-    layout = mapping.make_layout(frame_shape, config, stride_px=stride_px)
-    if mapper is None:
-        mapper = mapping.make_mapper(weights.params, config, layout, devices=devices)
-    read = mapping.make_reader(frame_shape, config)
     watch = _Watch(config)
-    cells = watch(video.Frame(time_s - start_s, read(image)) for time_s, image in chain([first], rising))
+    cells = watch(
+        video.Frame(time_s - start_s, mapper.read(image)) for time_s, image in chain([first], rising)
+    )
     images = (f.image for f in video.resample(cells, clip.fps, average=config.map.average_frames))
-    follow = readout.Follower(axis, config.readout, step_s=step / clip.fps, window_s=clip.duration_s)
+    follow = readout.Follower(axis, config.readout, step_s=step_s, window_s=clip.duration_s)
     windows = (
         (index, window if watch.saw(index / clip.fps) else None)
         for index, window in mapping.sliding_windows(images, clip.frames, step)
     )
-    grid = grid_shape(layout.grid, layout.patch, layout.stride)
-    nothing = np.zeros((*grid, clip.classes), np.float32)
+    nothing = np.zeros((*layout.places, clip.classes), np.float32)
     nothing[..., -1] = 1
-    unknown = np.full(grid, np.nan, np.float32)
+    unknown = np.full(layout.places, np.nan, np.float32)
     for index, window, probability in _map_each(windows, mapper, nothing, ahead=ahead):
         evidence = readout.evidence(probability, config.readout, odds=config.generator.no_pulse_clips)
         reading = follow(evidence)
@@ -115,10 +131,15 @@ def map_stream(
         )
 
 
-def check_step(step_s: float | None) -> None:
-    """Raises InputError for what is no time from a window to the next."""
-    if step_s is not None and not 0 < step_s < np.inf:
+def whole_step(step_s: float | None, config: Config) -> float:
+    """Seconds from a window to the next, as whole frames of the network's; by default `map.step_s`.
+
+    Raises InputError for what is no time.
+    """
+    step_s = config.map.step_s if step_s is None else step_s
+    if not 0 < step_s < np.inf:
         raise InputError(f"step_s = {step_s}: must be positive, in seconds")
+    return max(1, round(step_s * config.clip.fps)) / config.clip.fps
 
 
 class _Watch:
@@ -151,7 +172,7 @@ class _Watch:
 
 def _map_each(
     windows: Iterable[tuple[int, Window | None]],
-    mapper: Callable[[Window], Map],
+    mapper: Mapper,
     nothing: Map,
     *,
     ahead: int,
@@ -171,13 +192,12 @@ def _map_each(
             yield index, window, mapped.result() if mapped else nothing
 
 
-def _rising(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[video.Frame]:
+def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) -> Iterator[video.Frame]:
     """The frames whose time stamps rise, as RGB; raises InputError where size or clock jump."""
-    shape, last_s = None, -np.inf
+    last_s = -np.inf
     for time_s, image in frames:
         rgb = video.as_rgb(np.asarray(image), "frames")
-        shape = shape or rgb.shape
-        if rgb.shape != shape:
+        if rgb.shape[:2] != shape:
             raise InputError(
                 f"frames: {rgb.shape[1]}x{rgb.shape[0]} px at {time_s:.2f} s, before it {shape[1]}x{shape[0]}"
             )

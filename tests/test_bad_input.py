@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import replace
 from PIL import Image
+from sandbox import uniform_mapper
 from test_launch import start
 from test_preemption import files_up_to
 
 from pulse3d import config, mapping, result, stream, video
-from pulse3d.checkpoint import Weights
 from pulse3d.errors import DamagedError, InputError
 
 FPS, COUNT, HEIGHT, WIDTH = 15.0, 60, 24, 32
@@ -46,14 +46,8 @@ def encode(path, frames=None, *, times_s=None, codec="ffv1", pix_fmt="yuv420p", 
 
 
 @pytest.fixture
-def map_into(tmp_path, toy, monkeypatch):
+def map_into(tmp_path, toy):
     """A function that maps a path or a source with a network that answers everywhere alike."""
-
-    def make_mapper(params, config, layout, **_):
-        rows, cols = mapping.grid_shape(layout.grid, layout.patch, layout.stride)
-        return lambda window: np.full((rows, cols, config.clip.classes), 1 / config.clip.classes, np.float32)
-
-    monkeypatch.setattr(mapping, "make_mapper", make_mapper)
 
     def run(source, *, fps=None, settings=toy, **options):
         out = tmp_path / "out"
@@ -61,7 +55,8 @@ def map_into(tmp_path, toy, monkeypatch):
         if not isinstance(source, video.Video):
             source = video.open_video(source, fps=fps)
         try:
-            return result.write_map(out, source, Weights({}, settings, {}, "toy"), step_s=0.2, **options)
+            mapper = uniform_mapper(settings, (source.height, source.width))
+            return result.write_map(out, source, mapper, weights="toy", step_s=0.2, **options)
         except InputError:
             assert list(out.iterdir()) == [], "nothing is left half written"
             raise
@@ -220,12 +215,9 @@ def test_packets_that_cannot_be_decoded_are_passed_over(tmp_path):
 
 
 def windows_of(times_s, toy, *, seen=None, **settings):
-    def mapper(window):
-        return np.full((1, 1, 5), 0.2, np.float32)
-
-    weights = Weights({}, replace(toy, map=settings) if settings else toy, {}, "toy")
+    mapper = uniform_mapper(replace(toy, map=settings) if settings else toy, (8, 8))
     frames = [(time_s, np.zeros((8, 8), np.uint8)) for time_s in times_s]
-    return list(stream.map_stream(frames, weights, step_s=0.2, mapper=mapper))
+    return list(stream.map_windows(frames, mapper, step_s=0.2))
 
 
 def test_a_window_with_a_gap_has_no_pulse(toy):
@@ -254,12 +246,8 @@ def test_a_window_with_too_few_frames_has_no_pulse(toy):
 
 def test_a_video_that_begins_late_has_no_pulse_before(toy):
     frames = [(3 + index / FPS, np.zeros((8, 8), np.uint8)) for index in range(45)]
-    windows = list(
-        stream.map_stream(
-            frames, Weights({}, toy, {}, "toy"), start_s=0.0, step_s=0.2,
-            mapper=lambda window: np.full((1, 1, 5), 0.2, np.float32),
-        )
-    )  # fmt: skip
+    mapper = uniform_mapper(toy, (8, 8))
+    windows = list(stream.map_windows(frames, mapper, start_s=0.0, step_s=0.2))
     for window in windows:
         start_s = window.time_s - 0.8
         assert window.enough_video or start_s < 3 - 1e-6
@@ -411,10 +399,10 @@ def test_settings_out_of_range_get_one_line(assignment):
 
 
 @pytest.mark.parametrize("step_s", [0.0, -1.0, np.nan, np.inf])
-def test_steps_that_are_none_are_refused(toy, map_into, step_s):
-    weights = Weights({}, toy, {}, "toy")
+def test_steps_that_are_none_are_refused(toy, step_s):
+    frames = [(0.0, np.zeros((8, 8), np.uint8))]
     with pytest.raises(InputError, match="step_s"):
-        next(stream.map_stream([(0.0, np.zeros((8, 8), np.uint8))], weights, step_s=step_s))
+        next(stream.map_windows(frames, uniform_mapper(toy, (8, 8)), step_s=step_s))
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, map_into):

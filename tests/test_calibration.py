@@ -56,16 +56,17 @@ def test_a_place_is_as_often_right_as_it_says_to_a_twentieth(synthetic_curve):
 def test_the_demo_scene_is_calibrated_where_it_pulsates():
     weights = checkpoint.load_weights("default")
     settings, shown = weights.config, SceneConfig()
-    layout = mapping.make_layout((shown.height_px, shown.width_px), settings)
     tolerance_bpm = settings.readout.tolerance_bpm
-    mapper = mapping.make_mapper(weights.params, settings, layout, devices=jax.devices()[:1])
+    mapper = mapping.make_mapper(
+        weights.params, settings, (shown.height_px, shown.width_px), devices=jax.devices()[:1]
+    )
     inside, outside = [], []
     for seed in range(4):
         made = scene.make_scene(jax.random.key(seed), shown)
-        regions = scene.patch_regions(made.masks, layout)
+        regions = scene.patch_regions(made.masks, mapper.layout)
         frames = video.from_array(made.frames, fps=shown.fps).frames()
         truth = np.append(made.rates_bpm, (np.nan, np.nan))[regions]
-        for window in stream.map_stream(frames, weights, mapper=mapper):
+        for window in stream.map_windows(frames, mapper):
             near = abs(window.rate_bpm - truth) <= tolerance_bpm
             found = np.isfinite(window.rate_bpm)
             inside.append((window.confidence[found & (regions >= 0)], near[found & (regions >= 0)]))

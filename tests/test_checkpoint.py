@@ -107,7 +107,7 @@ def test_bundled_weights_score_what_they_claim():
         (lambda path, toy, params: np.savez(path, a=np.zeros(3)), "not a weights file"),
         (
             lambda path, toy, params: np.savez(path, metadata=np.array('{"format": 3}')),
-            "not a 'pulse3d weights 1'",
+            "not of the format 'pulse3d weights 1'",
         ),
         (
             lambda path, toy, params: checkpoint.save_weights(

@@ -267,10 +267,9 @@ def test_too_short_a_recording_is_refused():
 
 def test_network_evidence_is_what_its_maps_say(toy):
     params = model.init_params(jax.random.key(0), toy)
-    weights = checkpoint.Weights(params, toy, {}, "toy")
     opened = make_recording(72.0, seconds=4.0, fps=15.0).open_video()
-    mapper = mapping.make_mapper(params, toy, mapping.make_layout((16, 24), toy))
-    evidence = evaluation.network_evidence(opened, weights, mapper, step_s=1.0)
+    mapper = mapping.make_mapper(params, toy, (16, 24))
+    evidence = evaluation.network_evidence(opened, mapper, step_s=1.0)
     np.testing.assert_allclose(evidence.time_s, [0.8, 1.8, 2.8])
     assert (evidence.window_s, evidence.fps) == (1.6, 15.0)
     assert evidence.end_s == pytest.approx(59 / 15)

@@ -4,7 +4,7 @@ A short, seeded version runs by default, thousands under `pytest -m long -s`, wh
 """
 
 import collections
-import functools
+import dataclasses
 import io
 import random
 import shutil
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
-from sandbox import Sandbox, states
+from sandbox import Sandbox, states, uniform_mapper
 from test_bad_input import FPS, encode, noise
 from test_hostile_files import result_members, write_zip
 
@@ -149,11 +149,6 @@ def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
     assert sum(counts.values()) == cases
 
 
-@functools.cache
-def weights(toy):
-    return checkpoint.Weights({}, toy, {}, "toy")
-
-
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @hypothesis.given(data=st.data())
 def test_arrays_of_any_shape_type_and_value_give_a_result_or_one_line(toy, data):
@@ -171,14 +166,16 @@ def test_arrays_of_any_shape_type_and_value_give_a_result_or_one_line(toy, data)
     elements = {"min_value": 0.0, "max_value": 1.0} if unit else None
     array = data.draw(arrays_of.arrays(np.dtype(dtype), shape, elements=elements))
 
-    def mapper(window):
-        assert np.isfinite(window).all()
-        return np.full((1, 1, toy.clip.classes), 0.2, np.float32)
-
     def use():
         source = video.from_array(array, fps=FPS)
         assert all(frame.image.shape == (*array.shape[1:3], 3) for frame in source.frames())
-        return list(stream.map_stream(source.frames(), weights(toy), stride_px=99, mapper=mapper))
+        mapper = uniform_mapper(toy, array.shape[1:3], stride_px=99)
+
+        def call(window):
+            assert np.isfinite(window).all()
+            return mapper(window)
+
+        return list(stream.map_windows(source.frames(), dataclasses.replace(mapper, call=call)))
 
     inside = array.dtype.kind == "u" or (array.dtype.kind == "f" and ((array >= 0) & (array <= 1)).all())
     video_like = array.ndim in (3, 4) and array.shape[3:] in ((), (1,), (3,)) and array.size

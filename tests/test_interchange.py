@@ -49,8 +49,7 @@ def test_exported_network_runs_without_this_package(kind, frame, tmp_path, reque
         "assert not {'pulse3d', 'flax'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    layout = mapping.make_layout(frame, settings, stride_px=3)
-    mapper = mapping.make_mapper(weights.params, settings, layout, devices=jax.devices()[:1])
+    mapper = mapping.make_mapper(weights.params, settings, frame, stride_px=3, devices=jax.devices()[:1])
     found = np.load(tmp_path / "map.npy")
     assert (
         found.shape

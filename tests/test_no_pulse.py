@@ -30,16 +30,14 @@ def read_video():
     """
     weights = checkpoint.load_weights("default")
     settings = weights.config
-    mapper = mapping.make_mapper(
-        weights.params, settings, mapping.make_layout(SHAPE, settings), devices=jax.devices()[:1]
-    )
+    mapper = mapping.make_mapper(weights.params, settings, SHAPE, devices=jax.devices()[:1])
 
     def read(frames):
         pairs = (
             (index / SKIN.fps, np.clip(np.round(frame), 0, 255).astype(np.uint8))
             for index, frame in enumerate(frames)
         )
-        windows = list(stream.map_stream(pairs, weights, step_s=2.0, mapper=mapper))
+        windows = list(stream.map_windows(pairs, mapper, step_s=2.0))
         found = readout.readings(
             np.stack([window.evidence for window in windows]),
             settings.clip.rate_axis_bpm,

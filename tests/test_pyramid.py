@@ -136,6 +136,7 @@ def test_fast_map_equals_the_definition(toy_skin, params, grid, stride, count, m
     window = random_window(toy_skin, grid)
     expected = mapping.map_by_definition(params, window, toy_skin, stride=stride)
     assert np.ptp(expected, axis=(0, 1)).max() > 0.01
-    layout = mapping.Layout(grid, 1, 0, 0, toy_skin.clip.patch_px, stride)
-    mapper = mapping.make_mapper(params, toy_skin, layout, devices=jax.devices()[:count], method=method)
+    mapper = mapping.make_mapper(
+        params, toy_skin, grid, stride_px=stride, devices=jax.devices()[:count], method=method
+    )
     np.testing.assert_allclose(mapper(window), expected, atol=1e-5)

@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from sandbox import uniform_mapper
 
 import pulse3d
 from pulse3d import checkpoint, files, model, readout, result, stream, video
@@ -111,14 +112,16 @@ def test_a_result_needs_no_pictures():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_failed_map_leaves_nothing(weights, frames, tmp_path):
+def test_a_failed_map_leaves_nothing(toy, frames, tmp_path):
     def broken():
         yield from (video.Frame(i / 15, image) for i, image in enumerate(frames[:40]))
         raise RuntimeError
 
     source = video.Video("broken", 14, 20, 15.0, 4.0, broken)
     with pytest.raises(RuntimeError):
-        result.write_map(files.make_folder(tmp_path), source, weights, step_s=0.4)
+        result.write_map(
+            files.make_folder(tmp_path), source, uniform_mapper(toy, (14, 20)), weights="toy", step_s=0.4
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -48,7 +48,7 @@ def test_camera_noise_is_the_same_everywhere(made):
 def test_patch_regions_tell_inside_outside_and_edges():
     masks = np.zeros((2, 10, 20), bool)
     masks[0, :, :6] = masks[1, :, 12:] = True
-    found = scene.patch_regions(masks, Layout((10, 20), 1, 0, 0, patch=4, stride=2))
+    found = scene.patch_regions(masks, Layout((10, 20), (10, 20), 1, 0, 0, patch=4, stride=2))
     assert found.shape == (4, 9)
     np.testing.assert_array_equal(found[0], [0, 0, -2, -1, -1, -2, 1, 1, 1])
 
@@ -57,6 +57,6 @@ def test_patch_regions_of_cells_start_at_the_first_cell():
     masks = np.zeros((1, 11, 22), bool)
     masks[0, :, 9:] = True
     # cells of 2 px from (0, 1): patches of 4 px at the columns 1, 3, ..., 17
-    found = scene.patch_regions(masks, Layout((5, 10), 2, 0, 1, patch=2, stride=1))
+    found = scene.patch_regions(masks, Layout((10, 21), (5, 10), 2, 0, 1, patch=2, stride=1))
     assert found.shape == (4, 9)
     np.testing.assert_array_equal(found[0], [-1, -1, -1, -2, 0, 0, 0, 0, 0])

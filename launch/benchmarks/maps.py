@@ -21,10 +21,8 @@ def make_patches(bench: Bench, settings: config.Config, count: int) -> np.ndarra
 
 def make_map(bench: Bench, settings: config.Config, params: Any, frame: tuple[int, int]) -> Contender:
     """The dense map of a random window of such frames; its work is one window."""
-    layout = mapping.make_layout(frame, settings)
-    mapper = mapping.make_mapper(params, settings, layout, devices=list(bench.devices))
-    shape = (settings.clip.frames, *layout.grid, settings.clip.channels)
-    window = np.random.default_rng(1).uniform(0.3, 0.7, shape).astype(np.float32)
+    mapper = mapping.make_mapper(params, settings, frame, devices=list(bench.devices))
+    window = np.random.default_rng(1).uniform(0.3, 0.7, mapper.window_shape).astype(np.float32)
     return Contender(lambda: mapper(window))
 
 

@@ -1,5 +1,6 @@
 """A video from the command line: time, its pieces, and memory."""
 
+import dataclasses
 import itertools
 import os
 import sys
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 from launch.benchmarks.base import Bench, Figure
-from pulse3d import checkpoint, config, plots, result, scene, stream, timing, video
+from pulse3d import checkpoint, config, mapping, plots, result, scene, stream, timing, video
 
 VIDEO_FPS = 30.0
 
@@ -105,6 +106,7 @@ def split(bench: Bench, path: Path, name: str) -> list[Figure]:
 def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
     """Seconds of each piece of the mapping of a video, once; one piece after the other."""
     weights, source = checkpoint.load_weights(name), video.open_video(path)
+    mapper = mapping.make_mapper(weights.params, weights.config, (source.height, source.width))
     spent = {"decoding": 0.0, "the network": 0.0, "averaging, resampling and read-out": 0.0, "pictures": 0.0}
 
     def timed(piece: str, run: Callable[[], Any]) -> Any:
@@ -117,14 +119,14 @@ def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
         while (frame := timed("decoding", lambda: next(frames, None))) is not None:
             yield frame
 
-    def follow(_, frames, weights, step_s, mapper) -> Iterator[stream.WindowResult]:
-        def network(window):
-            return timed("the network", lambda: mapper(window))
-
-        return stream.map_stream(decode(iter(frames)), weights, step_s=step_s, mapper=network)
+    def follow(_, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
+        network = dataclasses.replace(
+            mapper, call=lambda window: timed("the network", lambda: mapper(window))
+        )
+        return stream.map_windows(decode(iter(frames)), network, step_s=step_s)
 
     started = time.perf_counter()
-    found = result.write_map(bench.folder, source, weights, follow=follow)
+    found = result.write_map(bench.folder, source, mapper, weights=weights.name, follow=follow)
     mapped = time.perf_counter() - started
     spent["averaging, resampling and read-out"] = mapped - spent["decoding"] - spent["the network"]
     decoded_before, started = spent["decoding"], time.perf_counter()
