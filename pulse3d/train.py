@@ -178,11 +178,11 @@ def within_one_class(predicted: Int[Array, "batch"], labels: Int[Array, "batch"]
 
 
 def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Metrics]:
-    """`evaluate(params, seed=1)`: metrics on `train.eval_clips` clips that training never sees.
+    """`evaluate(params, seed=1, clips=None)`: metrics on clips that training never sees.
 
-    The clips come from a random generator of their own (threefry2x32), the same each time
-    for the same seed, whatever the mesh (default: one device of this process) that they are split
-    over. Returns loss (nats), accuracy and within_one_class as floats.
+    The clips, as many as `train.eval_clips` where the number is not given, come from a random generator of
+    their own (threefry2x32), the same each time for the same seed, whatever the mesh (default: one device
+    of this process) that they are split over. Returns loss (nats), accuracy and within_one_class as floats.
     """
     mesh = mesh or make_mesh(jax.local_devices()[:1])
     size = min(config.train.eval_batch_size, config.train.eval_clips)
@@ -203,15 +203,31 @@ def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Met
             "within_one_class": within_one_class(predicted, labels, config.clip.rates),
         }
 
-    def evaluate(params: Any, *, seed: int = 1) -> Metrics:
-        batches = -(-config.train.eval_clips // size)
-        results = [jax.device_get(evaluate_batch(params, seed, i)) for i in range(batches)]
+    def evaluate(params: Any, *, seed: int = 1, clips: int | None = None) -> Metrics:
+        clips = clips or config.train.eval_clips
+        results = [jax.device_get(evaluate_batch(params, seed, i)) for i in range(-(-clips // size))]
         return {
-            name: float(np.concatenate([r[name][:size] for r in results])[: config.train.eval_clips].mean())
+            name: float(np.concatenate([r[name][:size] for r in results])[:clips].mean())
             for name in results[0]
         }
 
     return evaluate
+
+
+def fresh_scores(params: Any, config: Config, mesh: Mesh | None = None, *, few: int = 100) -> dict[str, Any]:
+    """What a weights file says of its parameters: their scores on clips used for nothing else.
+
+    On `train.eval_clips` clips and, for a quick check of the file, on the first few of these. mesh: as
+    `make_evaluate` takes it.
+    """
+    evaluate = make_evaluate(config, mesh)
+    few = min(few, config.train.eval_batch_size, config.train.eval_clips)
+    return {
+        "fresh_clips": config.train.eval_clips,
+        "fresh_clips_scores": evaluate(params, seed=2),
+        "first_clips": few,
+        "first_clips_scores": evaluate(params, seed=2, clips=few),
+    }
 
 
 def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: int = 4096) -> Any:
@@ -238,7 +254,16 @@ def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: 
     batches = -(-clips // size)
     mean = np.mean([responses(params, jax.random.fold_in(root, i), labels) for i in range(batches)], axis=0)
     odds = config.generator.no_pulse_clips
-    return params | {"rate_bias": params["rate_bias"] - mean - np.log(odds)}
+    return params | {"rate_bias": jnp.asarray(params["rate_bias"]) - mean - np.log(odds)}
+
+
+def finish(params: Any, config: Config, mesh: Mesh | None = None) -> tuple[Any, dict[str, Any]]:
+    """The parameters as they are used, and the scores of these: flattened first, then scored.
+
+    Of several processes, which share the mesh, each calls this with the same parameters.
+    """
+    flat = jax.device_get(flatten_null_response(jax.device_get(params), config))
+    return flat, fresh_scores(flat, config, mesh)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:

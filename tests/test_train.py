@@ -228,11 +228,26 @@ def test_average_follows_its_recursion_and_resumes(toy):
     assert_equal(snapshot(resumed[-1].state), states[4])
 
 
-def test_flattening_takes_out_the_answer_to_nothing(toy_skin):
-    # the default network, but clips of the paper's, which compile sooner
-    settings = dataclasses.replace(
+@pytest.fixture(scope="module")
+def biased(toy_skin):
+    """The default network, whose rates have a bias, but clips of the paper's, which compile sooner."""
+    return dataclasses.replace(
         replace(toy_skin, clip={"channels": 1}), generator=GeneratorConfig(no_pulse_clips=2)
     )
+
+
+def test_what_is_scored_is_what_is_exported(biased):
+    params = train.init_state(biased).params
+    params |= {"rate_bias": params["rate_bias"] + jnp.linspace(-3, 3, 8)}
+    found, scores = train.finish(params, biased)
+    assert_equal(found, train.flatten_null_response(params, biased))
+    evaluate = train.make_evaluate(biased)
+    assert scores["fresh_clips_scores"] == evaluate(found, seed=2)
+    assert scores["fresh_clips_scores"] != evaluate(params, seed=2)
+
+
+def test_flattening_takes_out_the_answer_to_nothing(biased):
+    settings = biased
     params = train.init_state(settings).params
     flat = train.flatten_null_response(params, settings, clips=40)
     assert_equal(params | {"rate_bias": 0}, flat | {"rate_bias": 0})
