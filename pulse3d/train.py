@@ -79,6 +79,17 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
     )
 
 
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam, or AdamW where weights decay, of gradients that are shortened to `clip_norm`."""
+    schedule = make_schedule(config)
+    adam = (
+        optax.adamw(schedule, weight_decay=config.weight_decay)
+        if config.weight_decay
+        else optax.adam(schedule)
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
+
+
 def init_state(config: Config, *, params: Any = None) -> TrainState:
     """The state before the first step, with fresh parameters where none are given."""
     if params is None:
@@ -86,7 +97,7 @@ def init_state(config: Config, *, params: Any = None) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=_optimizer(config.train).init(params),
+        opt_state=make_optimizer(config.train).init(params),
         # a copy: the arrays of a state are donated, each once
         average=jax.tree.map(jnp.copy, params) if config.train.average else None,
     )
@@ -144,7 +155,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
         )
     if config.train.prng == "philox2x32" and mesh.size > 1:
         raise InputError(f"train.prng = philox2x32: runs on one device, not {mesh.size}; use threefry2x32")
-    optimizer = _optimizer(config.train)
+    optimizer = make_optimizer(config.train)
     split, whole = _shardings(mesh)
 
     def train_step(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -313,13 +324,3 @@ def run(
         if stopping:
             return
         pending = []
-
-
-def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    schedule = make_schedule(config)
-    adam = (
-        optax.adamw(schedule, weight_decay=config.weight_decay)
-        if config.weight_decay
-        else optax.adam(schedule)
-    )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam

@@ -21,20 +21,23 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_latest_and_best_are_kept_apart(tmp_path, toy):
+@pytest.mark.parametrize(("metric", "best"), [("accuracy", 2), ("within_one_class", 3), ("loss", 4)])
+def test_latest_and_best_are_kept_apart(tmp_path, toy, metric, best):
+    """The best has the largest share right, or the smallest loss; each metric has another best and last."""
     state = train.init_state(toy)
-    store = checkpoint.Checkpoints(tmp_path, "accuracy")
+    store = checkpoint.Checkpoints(tmp_path, metric)
     assert store.latest_step() is None
-    for step, accuracy in ((1, 0.5), (2, 0.9), (3, 0.7), (4, 0.6)):
+    scores = [(0.5, 0.6, 1.4), (0.9, 0.7, 1.6), (0.7, 0.95, 1.5), (0.6, 0.5, 0.8), (0.4, 0.4, 1.3)]
+    for step, values in enumerate(scores, 1):
         marked = state.replace(step=state.step + step)
-        store.save(step, marked, {"accuracy": accuracy, "loss": 1.0})
+        store.save(step, marked, dict(zip(("accuracy", "within_one_class", "loss"), values, strict=True)))
     store.close()
-    store = checkpoint.Checkpoints(tmp_path, "accuracy")
-    assert store.latest_step() == 4
-    assert int(store.restore_latest(state).step) == 4
-    step, best = store.restore_best(state)
-    assert (step, int(best.step)) == (2, 2)
-    assert_equal(best.params, state.params)
+    store = checkpoint.Checkpoints(tmp_path, metric)
+    assert store.latest_step() == 5
+    assert int(store.restore_latest(state).step) == 5
+    step, restored = store.restore_best(state)
+    assert (step, int(restored.step)) == (best, best)
+    assert_equal(restored.params, state.params)
     store.close()
 
 

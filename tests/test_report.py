@@ -10,6 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -257,6 +258,40 @@ def test_every_layer_has_its_own_scale_and_paints(browser, page):
         "document.querySelector('input[value=amplitude]').click();"
         "return document.getElementById('layer-note').textContent"
     )
+
+
+def test_colours_of_bar_and_map_are_those_of_the_scale(browser, tmp_path):
+    """Over a black frame what is seen is the colour of the scale, four fifths opaque."""
+    found = make_result(tmp_path)
+    found = dataclasses.replace(found, frame=np.zeros_like(found.frame))
+    report.write_report(found, tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    scales = header((tmp_path / "report.html").read_text())["scales"]
+    browser.execute_script("const fade = document.getElementById('fade'); if (fade.checked) fade.click()")
+    # of places (1, 2) and (0, 0), which beat at 90 and 70 bpm; the pulse rate is 71
+    for layer, colours, values in (
+        ("rate", "viridis", (90, 70)),
+        ("confidence", "cividis", (0.6, 0.6)),
+        ("deviation", "RdBu_r", (19, -1)),
+        ("amplitude", "magma", (0.1, 0.1)),
+        ("snr", "cividis", (-3, -3)),
+    ):
+        browser.execute_script(f"document.querySelector('input[value={layer}]').click()")
+        table = np.round(255 * matplotlib.colormaps[colours](np.arange(256))[:, :3])
+        bar = browser.execute_script(
+            "return Array.from(document.getElementById('bar-colours').getContext('2d')"
+            ".getImageData(0, 0, 256, 1).data)"
+        )
+        np.testing.assert_allclose(np.reshape(bar, (256, 4))[:, :3], table, atol=1)
+        low, high = scales[layer]["low"], scales[layer]["high"]
+        for (x, y), value in zip(((80, 56), (48, 40)), values, strict=True):
+            # away from the frame around the chosen place; 8 px of the canvas for one of the video
+            painted = browser.execute_script(
+                "return Array.from(document.getElementById('map').getContext('2d')"
+                f".getImageData({8 * x}, {8 * y}, 1, 1).data)"
+            )
+            expected = 0.8 * table[round(255 * (value - low) / (high - low))]
+            np.testing.assert_allclose(painted[:3], expected, atol=4, err_msg=layer)
 
 
 def test_keyboard_alone_will_do(browser, page):
