@@ -125,6 +125,15 @@ def test_a_codec_sends_the_picture_anew_every_so_often():
     assert np.std([t[0] / p for t, p in zip(times, periods, strict=True)]) > 0.2, "begun at any time"
 
 
+def test_a_codec_keeps_grey_grey():
+    """Of which both colour differences are zero, however coarse the steps."""
+    grey = jnp.broadcast_to(changes()[..., :1], (40, 2, 2, 3))
+    found = jax.vmap(lambda key: nuisance.codec(key, grey, step=(0.001, 0.01)))(jax.random.split(KEY, 20))
+    assert abs(found - grey).max() > 1e-3
+    np.testing.assert_allclose(found[..., 0], found[..., 1], atol=1e-6)
+    np.testing.assert_allclose(found[..., 2], found[..., 1], atol=1e-6)
+
+
 def test_a_codec_leaves_a_still_picture_alone():
     still = jnp.broadcast_to(changes(1), (30, 2, 2, 3))
     np.testing.assert_allclose(nuisance.codec(KEY, still, step=(0.001, 0.01)), still, atol=1e-7)
