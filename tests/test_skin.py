@@ -155,14 +155,19 @@ def ranks(clips):
     return np.linalg.matrix_rank(clips.reshape(len(clips), FRAMES, -1), rtol=1e-4)
 
 
-def mean_square(clips):
+def power(clips):
     return (clips**2).mean()
+
+
+def levels(clips):
+    """The root mean square of every draw and channel: (draw, 3)."""
+    return np.sqrt((clips**2).mean((1, 2, 3)))
 
 
 def test_light_is_grey_or_gloss_at_its_level(toy_skin):
     plain = replace(toy_skin, generator={"light_spread": 0.0})
     clips = many(skin._light, 100, (0.02, 0.0, 0.0, 0.0), plain)
-    colour = np.sqrt(mean_square_by_channel(clips))
+    colour = levels(clips)
     grey = abs(colour / 0.02 - 1).max(1) < 1e-3
     gloss = abs(colour / 0.02 - [0.66, 1.0, 1.34]).max(1) < 1e-3
     assert (grey | gloss).all()
@@ -172,17 +177,13 @@ def test_light_is_grey_or_gloss_at_its_level(toy_skin):
     assert (np.ptp(clips[..., 1].std(1), axis=(1, 2)) > 1e-3).all(), "uneven over the cells"
 
 
-def mean_square_by_channel(clips):
-    return (clips**2).mean((1, 2, 3))
-
-
 def test_light_spreads_about_these_colours_and_each_counts(toy_skin):
     one, four = (many(skin._light, 200, level, toy_skin) for level in ((0.01, 0.0, 0.0, 0.0), (0.01,) * 4))
-    colour = np.sqrt(mean_square_by_channel(one)) / 0.01
+    colour = levels(one) / 0.01
     nearest = np.minimum(abs(colour - 1), abs(colour - [0.66, 1.0, 1.34]))
     assert np.sqrt((nearest[:, 1] ** 2).mean()) == pytest.approx(0.12, rel=0.15)
     assert (ranks(four) == 4).all()
-    assert mean_square(four) == pytest.approx(4 * mean_square(one), rel=0.15)
+    assert power(four) == pytest.approx(4 * power(one), rel=0.15)
 
 
 def test_texture_follows_its_motion_by_a_gradient_of_every_cell(toy_skin):
@@ -193,10 +194,10 @@ def test_texture_follows_its_motion_by_a_gradient_of_every_cell(toy_skin):
     np.testing.assert_allclose(clips[..., 0], clips[..., 2], atol=1e-9)
     # motion of 1, 0.7 and 0.5; a gradient N(0, 1) with a log-normal factor of SD 0.7
     expected = 1e-4 * (1 + 0.7**2 + 0.5**2) * np.exp(2 * 0.7**2)
-    assert mean_square(clips) == pytest.approx(expected, rel=0.2)
+    assert power(clips) == pytest.approx(expected, rel=0.2)
     assert (ranks(many(skin._texture, 20, (0.01, 0.01), still)) == 2).all()
     colours = many(skin._texture, 400, (0.01, 0.0), toy_skin)
-    assert mean_square(colours) == pytest.approx(expected * (1 + 0.4**2), rel=0.25)
+    assert power(colours) == pytest.approx(expected * (1 + 0.4**2), rel=0.25)
     traces = colours.transpose(0, 2, 3, 4, 1).reshape(-1, 3, FRAMES)
     red, green = traces[:, 0, 0], traces[:, 1, 0]
     assert np.corrcoef(red, green)[0, 1] == pytest.approx(1 / (1 + 0.4**2), abs=0.08)
@@ -205,7 +206,7 @@ def test_texture_follows_its_motion_by_a_gradient_of_every_cell(toy_skin):
 def test_wander_is_of_any_colour(toy_skin):
     clips = many(skin._wander, 300, (0.0, 0.003, 0.0, 0.0), toy_skin)
     assert (ranks(clips) == 1).all()
-    colour = np.sqrt(mean_square_by_channel(clips)) / 0.003
+    colour = levels(clips) / 0.003
     assert (colour**2).mean() == pytest.approx(1, abs=0.15)
     assert (abs(clips).max((1, 2, 3)).argmax(-1)[:, None] == np.arange(3)).mean(0).min() > 0.2
     assert (ranks(many(skin._wander, 20, (0.003,) * 4, toy_skin)) == 4).all()
@@ -215,8 +216,8 @@ def test_the_first_of_the_wanders_is_a_rhythm_for_half_of_the_clips(toy_skin):
     def steady(level):
         """Whether the strongest part is a rhythm above what a power law is strong in."""
         clips = many(skin._wander, 400, level, toy_skin)[:, :, 0, 0, 0]
-        power = abs(np.fft.rfft(clips * np.hanning(FRAMES))) ** 2
-        return (power[:, 4:].sum(1) > 0.9 * power.sum(1)).mean()
+        spectrum = abs(np.fft.rfft(clips * np.hanning(FRAMES))) ** 2
+        return (spectrum[:, 4:].sum(1) > 0.9 * spectrum.sum(1)).mean()
 
     rhythm, wander = steady((0.003, 0.0, 0.0, 0.0)), steady((0.0, 0.003, 0.0, 0.0))
     assert rhythm > wander + 0.1
@@ -226,7 +227,7 @@ def test_local_changes_are_of_each_cell_and_mostly_grey(toy_skin):
     clips = many(skin._local, 400, 0.01, toy_skin)
     # a grey of SD 1 and a colour of 0.7 x 0.3, with a log-normal factor of SD 0.5
     expected = 1e-4 * (1 + 0.15**2 + (0.7 * 0.3) ** 2) * np.exp(2 * 0.5**2)
-    assert mean_square(clips) == pytest.approx(expected, rel=0.1)
+    assert power(clips) == pytest.approx(expected, rel=0.1)
 
     def correlation(a, b):
         return np.array([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)])
@@ -239,7 +240,7 @@ def test_local_changes_are_of_each_cell_and_mostly_grey(toy_skin):
 def test_flicker_is_of_all_cells_at_once(toy_skin):
     clips = many(skin._flicker, 300, 0.1, toy_skin)
     assert (ranks(clips) == 1).all()
-    assert mean_square(clips) == pytest.approx(0.01 * (1 + 0.4**2) * (1 + 0.2**2), rel=0.1)
+    assert power(clips) == pytest.approx(0.01 * (1 + 0.4**2) * (1 + 0.2**2), rel=0.1)
     spread = clips[..., 1].std(1)
     assert (spread.std((1, 2)) / spread.mean((1, 2))).mean() == pytest.approx(0.2, abs=0.03)
 

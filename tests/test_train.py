@@ -303,20 +303,19 @@ def test_what_is_scored_is_what_is_exported(biased):
 
 
 def test_flattening_takes_out_the_answer_to_nothing(biased):
-    settings = biased
-    params = train.init_state(settings).params
-    flat = train.flatten_null_response(params, settings, clips=40)
+    params = train.init_state(biased).params
+    flat = train.flatten_null_response(params, biased, clips=40)
     assert_equal(params | {"rate_bias": 0}, flat | {"rate_bias": 0})
 
     def pulseless(key):
-        return generator.make_clip(key, settings, label=8)[0]
+        return generator.make_clip(key, biased, label=8)[0]
 
     root = jax.random.key(3, impl="threefry2x32")
     keys = jnp.concatenate([jax.random.split(jax.random.fold_in(root, i), 20) for i in range(2)])
     clips = jax.jit(jax.vmap(pulseless))(keys)
 
     def mean_log_ratio(params):
-        logits = model.apply_logits(params, clips, settings)
+        logits = model.apply_logits(params, clips, biased)
         return (np.log(2) + logits[:, :-1] - logits[:, -1:]).mean(0)
 
     np.testing.assert_allclose(mean_log_ratio(flat), 0, atol=1e-4)
