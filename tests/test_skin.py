@@ -102,6 +102,28 @@ def test_mean_rate_of_the_counted_frames_is_the_given_one():
         assert (phase[-1] - phase[0]) / (2 * np.pi) / (counted / fps) * 60 == pytest.approx(0, abs=0.2)
 
 
+@pytest.mark.parametrize(
+    ("rate_bpm", "is_rich", "second", "third"),
+    [(80.0, False, 0.6, 0.2), (80.0, True, 1.0, 0.6), (120.0, False, 0.3, 0.06), (120.0, True, 0.5, 0.18)],
+)
+def test_harmonics_reach_their_bounds_and_no_further(rate_bpm, is_rich, second, third):
+    options = {"frames": 300, "fps": 15.0, "counted": 300} | ({"is_rich": True} if is_rich else {})
+
+    def wave(key):
+        return skin.pulse_series(key, jnp.float32(rate_bpm), **options)
+
+    waves = np.asarray(jax.jit(jax.vmap(wave))(jax.random.split(KEY, 400)))
+    np.testing.assert_allclose(np.sqrt((waves**2).mean(1)), 1, atol=0.5)
+    assert np.sqrt((waves**2).mean()) == pytest.approx(1, abs=0.05)
+    frequency = np.fft.rfftfreq(300, 1 / 15) * 60 / rate_bpm
+    spectrum = abs(np.fft.rfft(waves * np.hanning(300))) ** 2
+    first, *others = (np.sqrt(spectrum[:, abs(frequency - n) < 0.4].sum(1)) for n in (1, 2, 3))
+    for found, bound in zip(others, (second, third), strict=True):
+        ratio = found / first
+        assert 0.9 * bound < np.quantile(ratio, 0.99) < 1.1 * bound
+        assert np.median(ratio) == pytest.approx(bound / 2, rel=0.15)
+
+
 def test_mask_is_a_share_and_nearly_always_whole_somewhere():
     masks = np.asarray(jax.jit(jax.vmap(lambda key: skin.skin_mask(key, 4)))(jax.random.split(KEY, 1000)))
     assert masks.min() >= 0
@@ -109,6 +131,14 @@ def test_mask_is_a_share_and_nearly_always_whole_somewhere():
     assert (masks.max((1, 2)) > 0.999).mean() > 0.98, "a half-plane may lie outside"
     assert 0.4 < (masks.min((1, 2)) == 1).mean() < 0.75
     assert masks.min() < 0.01
+
+    def rises(axis):
+        """Whether a mask grows, or shrinks, all along: half-planes do, and few discs."""
+        steps = np.diff(masks, axis=axis)
+        return (steps > -1e-6).all((1, 2)) | (steps < 1e-6).all((1, 2))
+
+    part = masks.min((1, 2)) < 0.99
+    assert 0.4 < (rises(1) & rises(2))[part].mean() < 0.6
 
 
 def test_laws_keep_their_bounds(default):
@@ -290,7 +320,8 @@ def test_a_saturated_red_is_gone(default, render):
 def test_golden_clips(toy_skin):
     """Six clips of fixed keys; change the numbers (printed where they differ) when the laws or the random
     draws of the default generator change on purpose."""
-    clips, labels = jax.vmap(lambda key: generator.make_clip(key, toy_skin))(jax.random.split(KEY, 6))
+    make = jax.jit(jax.vmap(lambda key: generator.make_clip(key, toy_skin)))
+    clips, labels = make(jax.random.split(KEY, 6))
     channels, changes = 1000 * clips.std((1, 2, 3)), 1000 * abs(jnp.diff(clips, axis=1)).mean((1, 2, 3, 4))
     found = np.column_stack([labels, channels, changes])
     np.testing.assert_allclose(found, GOLDEN, rtol=5e-3, err_msg=np.array2string(found, separator=", "))
