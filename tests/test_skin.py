@@ -163,6 +163,25 @@ def test_laws_keep_their_bounds(default):
     assert 0.6 < drawn.has_codec.mean() < 0.8
 
 
+def test_every_draw_is_by_itself(default):
+    """But for what all motion of a clip has in common."""
+    same = {"calm_share": 0.0, "wild_share": 0.0, "strong_share": 0.5, "flicker_share": 0.5}
+    drawn = sample_many(replace(default, generator=same), 2000, label=40)
+    pulse = np.log(drawn.pulse[..., 1].max((1, 2)))
+    levels = [np.log(x).reshape(2000, -1) for x in (drawn.light, drawn.texture, drawn.wander, drawn.local)]
+    draws = np.column_stack([drawn.rate_bpm, *levels, np.log(drawn.sensor), drawn.has_codec, drawn.flicker])
+    correlation = np.corrcoef(draws.T) - np.eye(draws.shape[1])
+    assert abs(correlation).max() < 0.1
+    assert abs(np.corrcoef(pulse, draws.T)[0, 1:]).max() < 0.1
+    colours = np.log(drawn.pulse / drawn.pulse[..., :1])[:, 0, 0, 1:]
+    assert abs(np.corrcoef(colours.T, draws.T)[:2, 2:]).max() < 0.1
+    assert drawn.is_strong.mean() == pytest.approx(0.5, abs=0.05)
+    assert (drawn.flicker > 0).mean() == pytest.approx(0.5, abs=0.05)
+    red_gone = np.asarray(drawn.no_red)
+    assert red_gone[drawn.is_strong].mean() == pytest.approx(0.3, abs=0.06)
+    assert not red_gone[~drawn.is_strong].any()
+
+
 def test_some_clips_are_calmer_and_some_wilder(default):
     levels, laws = np.asarray(sample_many(default, 1000).light), default.generator
     assert (levels.min(1) < laws.light[0]).mean() > 0.1
