@@ -336,6 +336,21 @@ def test_a_saturated_red_is_gone(default, render):
     np.testing.assert_array_equal(clip[..., 1:], whole[..., 1:])
 
 
+def test_golden_pulse():
+    """A few values for fixed keys, slow and fast; change the numbers (printed where they differ) when the
+    wave or its random draws change on purpose."""
+    rates = jnp.array([70.0, 140.0])
+    waves = jax.vmap(lambda k, r: skin.pulse_series(k, r, frames=90, fps=15.0, counted=60))
+    found = np.asarray(waves(jax.random.split(KEY), rates)[:, 15::15])
+    np.testing.assert_allclose(found, GOLDEN_PULSE, atol=2e-3, err_msg=np.array2string(found, separator=", "))
+
+
+GOLDEN_PULSE = [
+    [1.3934, 0.1315, -0.3662, -0.9629, -0.6078],
+    [0.8194, -0.7776, -1.5961, 1.6739, -0.8667],
+]
+
+
 def test_golden_clips(toy_skin):
     """Six clips of fixed keys; change the numbers (printed where they differ) when the laws or the random
     draws of the default generator change on purpose."""
