@@ -45,6 +45,7 @@ setup(
         "datasets": ["h5py>=3.12.1"],
         "export": ["flatbuffers>=24.3.25"],
         "keras": ["h5py>=3.12.1"],
+        "mutants": ["cosmic-ray>=8.7"],
         "notebooks": ["jupyterlab>=4"],
         "test": [
             "beartype>=0.21",

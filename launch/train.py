@@ -108,13 +108,13 @@ def main() -> None:
     step, best = checkpoints.restore_best(state)
     if leads:
         warn(checkpoints)
-    scores = train.make_evaluate(settings, mesh)(best.final_params, seed=2)
+    params, scores = train.finish(best.final_params, settings, mesh)
     checkpoints.close()
     if leads:
         plots.learning_curve(
             workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
         )
-        export(workdir, settings, step, jax.device_get(best.final_params), scores, init)
+        export(workdir, settings, step, params, scores, init)
 
 
 class Preemption:
@@ -152,8 +152,7 @@ def warn(checkpoints: checkpoint.Checkpoints) -> None:
 
 
 def export(workdir: Path, settings: config.Config, step: int, params, scores: dict, init) -> None:
-    """Writes the best checkpoint as a weights file, scored on clips used for nothing else."""
-    params = train.flatten_null_response(params, settings)
+    """Writes finished parameters and their scores (`train.finish`) as a weights file."""
     provenance = {
         "pulse3d": __version__,
         "jax": jax.__version__,
@@ -162,15 +161,14 @@ def export(workdir: Path, settings: config.Config, step: int, params, scores: di
         "step": step,
         "clips_seen": step * settings.train.batch_size,
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "fresh_clips": settings.train.eval_clips,
-        "fresh_clips_scores": scores,
+        **scores,
         "curve": Logbook.validation_curve(workdir),
         "init": init.provenance if init else None,
     }
     checkpoint.save_weights(workdir / "weights.npz", params, settings, provenance)
     print(
-        f"{workdir / 'weights.npz'}: step {step}, on {settings.train.eval_clips} fresh clips "
-        + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
+        f"{workdir / 'weights.npz'}: step {step}, on {scores['fresh_clips']} fresh clips "
+        + ", ".join(f"{k} {v:.4f}" for k, v in scores["fresh_clips_scores"].items())
     )
 
 

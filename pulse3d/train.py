@@ -79,6 +79,17 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
     )
 
 
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam, or AdamW where weights decay, of gradients that are shortened to `clip_norm`."""
+    schedule = make_schedule(config)
+    adam = (
+        optax.adamw(schedule, weight_decay=config.weight_decay)
+        if config.weight_decay
+        else optax.adam(schedule)
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
+
+
 def init_state(config: Config, *, params: Any = None) -> TrainState:
     """The state before the first step, with fresh parameters where none are given."""
     if params is None:
@@ -86,7 +97,7 @@ def init_state(config: Config, *, params: Any = None) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=_optimizer(config.train).init(params),
+        opt_state=make_optimizer(config.train).init(params),
         # a copy: the arrays of a state are donated, each once
         average=jax.tree.map(jnp.copy, params) if config.train.average else None,
     )
@@ -132,7 +143,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
         )
     if config.train.prng == "philox2x32" and mesh.size > 1:
         raise InputError(f"train.prng = philox2x32: runs on one device, not {mesh.size}; use threefry2x32")
-    optimizer = _optimizer(config.train)
+    optimizer = make_optimizer(config.train)
     split, whole = _shardings(mesh)
 
     def train_step(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -166,11 +177,11 @@ def within_one_class(predicted: Int[Array, "*place"], labels: Int[Array, "*place
 
 
 def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Metrics]:
-    """`evaluate(params, seed=1)`: metrics on `train.eval_clips` clips that training never sees.
+    """`evaluate(params, seed=1, clips=None)`: metrics on clips that training never sees.
 
-    The clips come from a random generator of their own (threefry2x32), the same each time
-    for the same seed, whatever the mesh (default: one device of this process) that they are split
-    over. Returns loss (nats), accuracy and within_one_class as floats.
+    The clips, as many as `train.eval_clips` where the number is not given, come from a random generator of
+    their own (threefry2x32), the same each time for the same seed, whatever the mesh (default: one device
+    of this process) that they are split over. Returns loss (nats), accuracy and within_one_class as floats.
     """
     mesh = mesh or make_mesh(jax.local_devices()[:1])
     size = min(config.train.eval_batch_size, config.train.eval_clips)
@@ -194,16 +205,32 @@ def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Met
         places = tuple(range(1, asked.ndim))
         return {"asked": asked.sum(places)} | {k: (v * asked).sum(places) for k, v in found.items()}
 
-    def evaluate(params: Any, *, seed: int = 1) -> Metrics:
-        batches = -(-config.train.eval_clips // size)
-        results = [jax.device_get(evaluate_batch(params, seed, i)) for i in range(batches)]
+    def evaluate(params: Any, *, seed: int = 1, clips: int | None = None) -> Metrics:
+        clips = clips or config.train.eval_clips
+        results = [jax.device_get(evaluate_batch(params, seed, i)) for i in range(-(-clips // size))]
         totals = {
-            name: float(np.concatenate([r[name][:size] for r in results])[: config.train.eval_clips].sum())
+            name: float(np.concatenate([r[name][:size] for r in results])[:clips].sum())
             for name in results[0]
         }
         return {name: total / totals["asked"] for name, total in totals.items() if name != "asked"}
 
     return evaluate
+
+
+def fresh_scores(params: Any, config: Config, mesh: Mesh | None = None, *, few: int = 100) -> dict[str, Any]:
+    """What a weights file says of its parameters: their scores on clips used for nothing else.
+
+    On `train.eval_clips` clips and, for a quick check of the file, on the first few of these. mesh: as
+    `make_evaluate` takes it.
+    """
+    evaluate = make_evaluate(config, mesh)
+    few = min(few, config.train.eval_batch_size, config.train.eval_clips)
+    return {
+        "fresh_clips": config.train.eval_clips,
+        "fresh_clips_scores": evaluate(params, seed=2),
+        "first_clips": few,
+        "first_clips_scores": evaluate(params, seed=2, clips=few),
+    }
 
 
 def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: int = 4096) -> Any:
@@ -230,7 +257,16 @@ def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: 
     batches = -(-clips // size)
     mean = np.mean([responses(params, jax.random.fold_in(root, i), labels) for i in range(batches)], axis=0)
     odds = config.generator.no_pulse_clips
-    return params | {"rate_bias": params["rate_bias"] - mean - np.log(odds)}
+    return params | {"rate_bias": jnp.asarray(params["rate_bias"]) - mean - np.log(odds)}
+
+
+def finish(params: Any, config: Config, mesh: Mesh | None = None) -> tuple[Any, dict[str, Any]]:
+    """The parameters as they are used, and the scores of these: flattened first, then scored.
+
+    Of several processes, which share the mesh, each calls this with the same parameters.
+    """
+    flat = jax.device_get(flatten_null_response(jax.device_get(params), config))
+    return flat, fresh_scores(flat, config, mesh)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -280,13 +316,3 @@ def run(
         if stopping:
             return
         pending = []
-
-
-def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    schedule = make_schedule(config)
-    adam = (
-        optax.adamw(schedule, weight_decay=config.weight_decay)
-        if config.weight_decay
-        else optax.adam(schedule)
-    )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam

@@ -45,6 +45,26 @@ def test_snr_compares_the_pulse_with_the_rest_of_the_band():
     assert strong > weak + 10
 
 
+@pytest.mark.parametrize("rate_bpm", [60.0, 90.5, 237.0])
+def test_both_equal_their_definition(rate_bpm):
+    trace = 0.5 + 0.01 * np.random.default_rng(2).normal(size=(150, 3)).cumsum(0)
+    time = np.arange(150)
+    window = np.sin(np.pi * (time + 1) / 151) ** 2
+    relative = trace / trace.mean(0)
+    residual = relative - np.polynomial.polynomial.polyval(time, np.polyfit(time, relative, 1)[::-1]).T
+
+    def size(bpm):
+        wave = np.exp(-2j * np.pi * bpm / 60 * time / FPS)
+        return abs((window * wave) @ residual) * 2 / window.sum()
+
+    axis = np.arange(36, 241)
+    power = np.array([size(bpm) ** 2 for bpm in axis])
+    near = (abs(axis - rate_bpm) <= 6) | (abs(axis - 2 * rate_bpm) <= 6)
+    percent, snr_db = amplitude.at_rate(trace, FPS, rate_bpm)
+    np.testing.assert_allclose(percent, 100 * size(rate_bpm), rtol=1e-3)
+    np.testing.assert_allclose(snr_db, 10 * np.log10(power[near].sum(0) / power[~near].sum(0)), atol=1e-3)
+
+
 def test_no_rate_and_no_change_have_none():
     trace = np.stack([sine(70.0), np.full(150, 0.5), np.zeros(150)], -1)
     for values in amplitude.at_rate(trace, FPS, np.nan):

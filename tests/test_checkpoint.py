@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from conftest import replace
 
 from pulse3d import checkpoint, model, train
-from pulse3d.config import get_preset
+from pulse3d.config import PRESETS, get_preset
 from pulse3d.errors import InputError
 
 
@@ -20,20 +21,23 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_latest_and_best_are_kept_apart(tmp_path, toy):
+@pytest.mark.parametrize(("metric", "best"), [("accuracy", 2), ("within_one_class", 3), ("loss", 4)])
+def test_latest_and_best_are_kept_apart(tmp_path, toy, metric, best):
+    """The best has the largest share right, or the smallest loss; each metric has another best and last."""
     state = train.init_state(toy)
-    store = checkpoint.Checkpoints(tmp_path, "accuracy")
+    store = checkpoint.Checkpoints(tmp_path, metric)
     assert store.latest_step() is None
-    for step, accuracy in ((1, 0.5), (2, 0.9), (3, 0.7), (4, 0.6)):
+    scores = [(0.5, 0.6, 1.4), (0.9, 0.7, 1.6), (0.7, 0.95, 1.5), (0.6, 0.5, 0.8), (0.4, 0.4, 1.3)]
+    for step, values in enumerate(scores, 1):
         marked = state.replace(step=state.step + step)
-        store.save(step, marked, {"accuracy": accuracy, "loss": 1.0})
+        store.save(step, marked, dict(zip(("accuracy", "within_one_class", "loss"), values, strict=True)))
     store.close()
-    store = checkpoint.Checkpoints(tmp_path, "accuracy")
-    assert store.latest_step() == 4
-    assert int(store.restore_latest(state).step) == 4
-    step, best = store.restore_best(state)
-    assert (step, int(best.step)) == (2, 2)
-    assert_equal(best.params, state.params)
+    store = checkpoint.Checkpoints(tmp_path, metric)
+    assert store.latest_step() == 5
+    assert int(store.restore_latest(state).step) == 5
+    step, restored = store.restore_best(state)
+    assert (step, int(restored.step)) == (best, best)
+    assert_equal(restored.params, state.params)
     store.close()
 
 
@@ -81,21 +85,48 @@ def test_weights_of_the_default_network_are_used_as_their_preset_says(tmp_path, 
     assert (loaded.config.map, loaded.config.readout) == (preset.map, preset.readout)
 
 
-def test_bundled_weights_carry_their_provenance():
-    weights = checkpoint.load_weights("paper")
-    assert weights.config.clip == get_preset("paper").clip
-    assert model.count_params(weights.params) == 929_388
+BUNDLED = sorted(path.stem for path in Path(checkpoint.__file__).with_name("weights").glob("*.npz"))
+
+
+def test_every_preset_has_its_weights():
+    assert sorted(PRESETS) == BUNDLED
+    assert model.count_params(checkpoint.load_weights("paper").params) == 929_388
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_weights_carry_their_provenance(name):
+    weights = checkpoint.load_weights(name)
+    assert weights.config.clip == get_preset(name).clip
     assert weights.provenance["command"].startswith("python -m launch.train --")
-    assert {"seed", "step", "clips_seen", "device", "curve", "fresh_clips_scores"} <= set(weights.provenance)
-    assert weights.name == "paper"
+    assert {"seed", "step", "clips_seen", "device", "curve", "fresh_clips"} <= set(weights.provenance)
+    assert weights.name == name
 
 
-def test_bundled_weights_score_what_they_claim():
-    weights = checkpoint.load_weights("paper")
-    settings = replace(weights.config, train={"eval_clips": 760, "eval_batch_size": 76})
-    scores = train.make_evaluate(settings)(weights.params, seed=3)
-    for name, slack in (("accuracy", 0.05), ("within_one_class", 0.02)):
-        assert scores[name] == pytest.approx(weights.provenance["fresh_clips_scores"][name], abs=slack)
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_weights_score_what_they_claim(name):
+    """The first clips again, and the others by chance; score the file anew (`train.fresh_scores`) where its
+    network or the generator changes."""
+    weights = checkpoint.load_weights(name)
+    stated, few = weights.provenance, weights.provenance["first_clips"]
+    settings = replace(weights.config, train={"eval_clips": few, "eval_batch_size": few})
+    scores = train.make_evaluate(settings)(weights.params, seed=2)
+    assert scores["loss"] == pytest.approx(stated["first_clips_scores"]["loss"], rel=2e-3)
+    for share in ("accuracy", "within_one_class"):
+        assert scores[share] == pytest.approx(stated["first_clips_scores"][share], abs=1.5 / few)
+        expected = stated["fresh_clips_scores"][share]
+        assert scores[share] == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / few))
+
+
+def test_scores_of_a_file_are_those_of_its_parameters_on_its_first_clips_and_all(toy):
+    settings = replace(toy, train={"eval_batch_size": 20, "eval_clips": 50})
+    params = model.init_params(jax.random.key(4), settings)
+    found = train.fresh_scores(params, settings, few=12)
+    assert (found["fresh_clips"], found["first_clips"]) == (50, 12)
+    assert found["fresh_clips_scores"] == train.make_evaluate(settings)(params, seed=2)
+    first = replace(settings, train={"eval_batch_size": 12, "eval_clips": 12})
+    expected = train.make_evaluate(first)(params, seed=2)
+    assert found["first_clips_scores"] == pytest.approx(expected, rel=1e-4)
+    assert found["first_clips_scores"]["loss"] != found["fresh_clips_scores"]["loss"]
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,12 @@ def test_every_law_covers_its_range(paper):
         assert values.mean() == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
 
 
+def test_every_draw_is_by_itself(paper):
+    drawn = sample_many(replace(paper, generator={"centre_linear_trend": True, "linear_trend": 1.0}))
+    correlation = np.corrcoef(np.stack(drawn)) - np.eye(len(drawn))
+    assert abs(correlation).max() < 0.06
+
+
 def test_centring_leaves_linear_trends_alone_unless_asked(paper):
     for setting, expected in ((False, 0.0), (True, 0.5)):
         drawn = sample_many(replace(paper, generator={"centre_linear_trend": setting}))

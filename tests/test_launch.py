@@ -79,6 +79,9 @@ def test_training_writes_everything(unbroken):
     weights = checkpoint.load_weights(str(unbroken))
     assert weights.provenance["command"].startswith(f"python -m launch.train --workdir={unbroken}")
     assert len(weights.provenance["curve"]) == 4
+    scores = train.make_evaluate(weights.config)(weights.params, seed=2)
+    assert weights.provenance["fresh_clips"] == weights.config.train.eval_clips
+    assert weights.provenance["fresh_clips_scores"] == pytest.approx(scores, rel=1e-3)
 
 
 def last_state(workdir, settings):

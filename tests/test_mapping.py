@@ -112,6 +112,22 @@ def test_patch_centres(toy):
     np.testing.assert_array_equal(cols, [12, 17, 22, 27])
 
 
+@pytest.mark.parametrize(("kind", "stride_px"), [("toy", 3), ("toy", 4), ("toy_skin", 8), ("toy_skin", 20)])
+def test_centres_are_the_mean_coordinates_of_what_a_patch_reads(kind, stride_px, request):
+    """Read from images whose brightness is the coordinate."""
+    settings, frame = request.getfixturevalue(kind), (61, 90)
+    layout = mapping.make_layout(frame, settings, stride_px=stride_px)
+    read = mapping.make_reader(frame, settings)
+    size, shape = layout.patch, tiles.grid_shape(layout.grid, layout.patch, layout.stride)
+    for coordinate, centres, axis in zip(np.indices(frame) / 100, layout.centres_px(), (0, 1), strict=True):
+        cells = read(np.repeat(coordinate[..., None], 3, -1).astype(np.float32))
+        for row, col in np.ndindex(shape):
+            y, x = row * layout.stride, col * layout.stride
+            seen = 100 * cells[y : y + size, x : x + size].mean()
+            assert centres[(row, col)[axis]] == pytest.approx(seen, abs=1e-3)
+    assert np.diff(layout.centres_px()[0]) == pytest.approx(layout.stride_px)
+
+
 def test_small_frames_are_refused(toy, params):
     with pytest.raises(InputError, match=r"40x7 px: smaller than the network's patch of 8 px"):
         mapping.make_mapper(params, toy, (7, 40))

@@ -77,6 +77,13 @@ def test_bootstrap_draws_recordings_not_windows():
     assert as_windows[1] - as_windows[0] < (high - low) / 4
 
 
+def test_bootstrap_interval_is_that_of_the_normal_law_for_many_recordings():
+    errors = RNG.normal(8, 2, 100)
+    low, high = metrics.mae_interval(np.full(100, 70.0), 70 + errors, np.arange(100), draws=20_000)
+    half = 1.96 * errors.std() / 10
+    np.testing.assert_allclose([low, high], errors.mean() + np.array([-half, half]), atol=0.03 * half)
+
+
 def test_bootstrap_needs_two_answered_recordings():
     truth, recording = np.full(4, 70.0), np.array([0, 0, 1, 1])
     assert np.isnan(metrics.mae_interval(truth, np.array([71.0, 72.0, nan, nan]), recording)).all()
@@ -128,6 +135,14 @@ def test_snr_counts_the_harmonic_and_ignores_level_scale_and_what_is_out_of_band
     assert np.isnan(metrics.snr_db(pulse, 30.0, nan))
 
 
+@pytest.mark.parametrize(("edge_bpm", "inwards"), [(36.0, 1), (198.0, -1)])
+def test_snr_hears_noise_up_to_its_bounds(edge_bpm, inwards):
+    pulse = sine(80, seconds=600)
+    inside, outside = (sine(edge_bpm + away * inwards, seconds=600) for away in (0.4, -0.4))
+    assert metrics.snr_db(pulse + inside, 30.0, 80.0) == pytest.approx(0, abs=0.1)
+    assert metrics.snr_db(pulse + outside, 30.0, 80.0) > 30
+
+
 @pytest.mark.parametrize("rate_bpm", [45.0, 61.7, 88.3, 150.0, 200.0])
 def test_reference_rate_of_a_wave_with_harmonic_under_drift(rate_bpm):
     wave = sine(rate_bpm) + 0.4 * sine(2 * rate_bpm) + 5 * sine(6)
@@ -136,6 +151,8 @@ def test_reference_rate_of_a_wave_with_harmonic_under_drift(rate_bpm):
 
 def test_reference_rate_refuses_what_it_cannot_measure():
     assert np.isnan(metrics.reference_rate(np.ones(300), 30.0))
+    assert np.isnan(metrics.reference_rate(np.full(300, 0.1), 30.0)), "whose mean is not exactly 0.1"
+    assert np.isfinite(metrics.reference_rate(sine(100, seconds=1), 30.0)), "a second is enough"
     with pytest.raises(InputError, match="too short"):
         metrics.reference_rate(sine(60, seconds=0.5), 30.0)
     with pytest.raises(InputError, match="too slow"):
@@ -177,6 +194,10 @@ def test_device_rates_skip_what_is_masked():
     np.testing.assert_allclose(
         metrics.device_rates(rate, time, np.array([4.5, 15.0, 40.0]), length_s=9.0), [60, nan, nan]
     )
+    # 9 and 10 s; 9, 10 and 11 s, both ends included; 17 to 19 s, of which one has a rate
+    found = metrics.device_rates(rate, time, np.array([9.5, 10.0, 18.0]), length_s=2.0)
+    np.testing.assert_allclose(found, [70, 220 / 3, nan])
+    assert metrics.device_rates(rate, time, np.array([18.5]), length_s=1.0) == [80], "half will do"
 
 
 def test_detrend_is_its_definition_and_removes_lines():

@@ -108,6 +108,32 @@ def test_a_codec_holds_what_is_small_unless_it_leaks_or_refreshes():
     assert 0.4 < held.mean() < 0.55, "half of them leak, some are refreshed"
 
 
+def test_a_codec_sends_the_picture_anew_every_so_often():
+    """Of a slow ramp below the dead zone: then, and only then, what is shown is what is."""
+    ramp = jnp.arange(410.0)[:, None, None, None] * jnp.full((1, 1, 1, 3), 1e-3)
+    keys = jax.random.split(KEY, 300)
+    found = jax.jit(jax.vmap(lambda key: nuisance.codec(key, ramp, step=(1.0, 1.0))))(keys)
+    anew = abs(found[:, 1:, 0, 0, 1] / ramp[1:, 0, 0, 1] - 1) < 1e-4
+    times = [1 + np.flatnonzero(row) for row in anew]
+    periods = np.array([np.diff(t)[0] for t in times])
+    for t in times:
+        assert np.ptp(np.diff(t)) == 0, "one period"
+        assert t[0] <= np.diff(t)[0]
+    assert 8 <= periods.min() < 15
+    assert 190 < periods.max() <= 199
+    assert periods.mean() == pytest.approx(103.5, abs=12)
+    assert np.std([t[0] / p for t, p in zip(times, periods, strict=True)]) > 0.2, "begun at any time"
+
+
+def test_a_codec_keeps_grey_grey():
+    """Of which both colour differences are zero, however coarse the steps."""
+    grey = jnp.broadcast_to(changes()[..., :1], (40, 2, 2, 3))
+    found = jax.vmap(lambda key: nuisance.codec(key, grey, step=(0.001, 0.01)))(jax.random.split(KEY, 20))
+    assert abs(found - grey).max() > 1e-3
+    np.testing.assert_allclose(found[..., 0], found[..., 1], atol=1e-6)
+    np.testing.assert_allclose(found[..., 2], found[..., 1], atol=1e-6)
+
+
 def test_a_codec_leaves_a_still_picture_alone():
     still = jnp.broadcast_to(changes(1), (30, 2, 2, 3))
     np.testing.assert_allclose(nuisance.codec(KEY, still, step=(0.001, 0.01)), still, atol=1e-7)
@@ -122,3 +148,29 @@ def test_a_codec_is_the_same_jitted_and_mapped():
     alone = np.stack([code(key) for key in keys])
     np.testing.assert_allclose(np.stack([jax.jit(code)(key) for key in keys]), alone, atol=1e-6)
     np.testing.assert_allclose(jax.vmap(code)(keys), alone, atol=1e-6)
+
+
+def test_golden_series():
+    """A few values of every law for a fixed key; change the numbers (printed where they differ) when a law
+    or its random draws change on purpose."""
+    time = {"frames": 60, "fps": FPS}
+    series = (
+        nuisance.power_law(KEY, jnp.array([0.5, 2.0]), **time)[:, 20:23],
+        nuisance.quasi_periodic(KEY, 2, low_hz=0.5, high_hz=3.0, **time)[:, 20:23],
+        nuisance.jerks(KEY, 2, **time)[:, 20:23],
+        jnp.stack([nuisance.flicker(key, **time)[20:23] for key in jax.random.split(KEY)]),
+        nuisance.fields(KEY, 2, cells=4)[:, 1, :3],
+        100 * nuisance.codec(KEY, changes(400), step=(0.01, 0.03))[100::299, 1, 1],
+    )
+    found = np.stack(series).reshape(-1, 6)
+    np.testing.assert_allclose(found, GOLDEN, atol=2e-3, err_msg=np.array2string(found, separator=", "))
+
+
+GOLDEN = [
+    [-1.1829, -1.1301, 1.8005, -1.0167, -1.1275, -0.6836],
+    [1.4987, 0.8289, -0.0742, -1.5469, -1.8709, -1.7340],
+    [0.6280, 0.3939, 0.2375, -0.9223, -0.9151, -0.9112],
+    [0.0019, -0.4828, -0.1965, 0.5121, -0.2114, -0.4079],
+    [1.3806, 0.6203, 0.1694, -0.4086, -0.0056, 0.3389],
+    [-0.3805, 0.2763, -0.6408, -0.9993, 0.8411, -0.1740],
+]

@@ -204,6 +204,16 @@ def test_likelihood_counts_what_exceeds_the_response_to_the_frame():
     np.testing.assert_allclose(readout.likelihood(same, 1), [4, 0, 0, 0, 0], atol=1e-12)
 
 
+def test_of_many_windows_each_says_for_itself_whether_it_has_a_pulse():
+    strength = np.array([[0.0, 0.2, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 1.0]])
+    share = np.array([0.5, 0.005, 0.01])
+    np.testing.assert_array_equal(readout.is_pulse(strength, share, TRACKED), [True, False, True])
+    np.testing.assert_array_equal(readout.is_pulse(strength, share, VOTES), [True, False, True])
+    np.testing.assert_allclose(
+        readout.alone(strength), [[0, 1, 0, 0], [0, 0, 0, 1], [0.75, 0, 0.25, 0]], atol=1e-12
+    )
+
+
 def test_evidence_is_zero_where_nothing_speaks_for_a_pulse():
     one = np.array([0.3, 0.1, 0.1, 0.5])[None, None]
     strength = readout.likelihood(one, 4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_report import AXIS, make_result
 
-from pulse3d import config, regions
+from pulse3d import config, readout, regions
 
 NONE = np.nan
 READOUT = config.ReadoutConfig(method="tracked", region_places=2)
@@ -68,6 +68,7 @@ def test_two_people_are_two_rows(tmp_path):
         assert float(row["left_px"]) == left
         assert float(row["right_px"]) - left == 48
         assert float(row["share_of_frame"]) == pytest.approx(9 / 32, abs=1e-4)
+        assert row["region"] == str(1 + (rate == 112))
         assert (row["windows"], row["windows_with_pulse"]) == ("12", "10")
         assert 0 < float(row["confidence"]) <= 1
 
@@ -77,3 +78,33 @@ def test_places_that_are_not_sure_are_no_region(tmp_path):
     unsure = replace(READOUT, region_confidence=0.95)
     assert regions.find_regions(found, unsure, odds=20, step_s=1.0, window_s=10.0) == []
     assert regions.table(found, []) == []
+
+
+def test_a_place_counts_where_most_windows_find_a_pulse(tmp_path):
+    found = two_people(tmp_path)
+    rate, confidence = found.rate_bpm.copy(), found.confidence.copy()
+    rate[6:, :, :4] = np.nan  # the one on the left: in 4 of 12 windows
+    confidence[6:, :, :4] = 0
+    rarely = replace_arrays(found, rate_bpm=rate, confidence=confidence)
+    easy = replace(READOUT, region_confidence=0.01)
+    for result, people in ((found, 2), (rarely, 1)):
+        parts = regions.find_regions(result, easy, odds=20, step_s=1.0, window_s=10.0)
+        assert len(parts) == people
+    assert not parts[0].places[:, :4].any()
+
+
+def test_a_region_without_a_reading_has_empty_rates(tmp_path):
+    found = make_result(tmp_path, rows=4, cols=8)
+    places = np.zeros((4, 8), bool)
+    places[1, 2:4] = True
+    reading = readout.Reading(80.0, 75.0, 86.0, 0.5)
+    rows = regions.table(
+        found,
+        [
+            regions.Region(places, [readout.NO_PULSE] * 3),
+            regions.Region(places, [readout.NO_PULSE, reading, readout.NO_PULSE]),
+        ],
+    )
+    place = ["56.0", "88.0", "48.0", "64.0", "72.0", "104.0", "0.0625"]
+    assert rows[0] == ["1", *place, "3", "0", "", "", "", ""]
+    assert rows[1] == ["2", *place, "3", "1", "80.0", "75.0", "86.0", "0.500"]

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import gzip
+import io
 import json
 import os
 import re
@@ -10,8 +11,10 @@ import shutil
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 
 from pulse3d import files, report
 from pulse3d.errors import InputError
@@ -177,6 +180,12 @@ def text(browser, name):
     return browser.execute_script(f"return document.getElementById('{name}').textContent")
 
 
+def picture(browser, name):
+    """What a canvas shows, as an array of RGB."""
+    url = browser.execute_script(f"return document.getElementById('{name}').toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), float)
+
+
 def press(browser, *names):
     """Presses keys, as a hand does; returns the focused element's id, or else its value."""
     from selenium.webdriver import ActionChains, Keys
@@ -257,6 +266,34 @@ def test_every_layer_has_its_own_scale_and_paints(browser, page):
         "document.querySelector('input[value=amplitude]').click();"
         "return document.getElementById('layer-note').textContent"
     )
+
+
+def test_colours_of_bar_and_map_are_those_of_the_scale(browser, tmp_path):
+    """Over a black frame what is seen is the colour of the scale, four fifths opaque."""
+    found = make_result(tmp_path)
+    found = dataclasses.replace(found, frame=np.zeros_like(found.frame))
+    report.write_report(found, tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    scales = header((tmp_path / "report.html").read_text())["scales"]
+    browser.execute_script("const fade = document.getElementById('fade'); if (fade.checked) fade.click()")
+    # of places (1, 2) and (0, 0), which beat at 90 and 70 bpm; the pulse rate is 71
+    for layer, colours, values in (
+        ("rate", "viridis", (90, 70)),
+        ("confidence", "cividis", (0.6, 0.6)),
+        ("deviation", "RdBu_r", (19, -1)),
+        ("amplitude", "magma", (0.1, 0.1)),
+        ("snr", "cividis", (-3, -3)),
+    ):
+        browser.execute_script(f"document.querySelector('input[value={layer}]').click()")
+        table = np.round(255 * matplotlib.colormaps[colours](np.arange(256))[:, :3])
+        bar = picture(browser, "bar-colours")[0]
+        np.testing.assert_allclose(bar, table, atol=1)
+        low, high = scales[layer]["low"], scales[layer]["high"]
+        painted = picture(browser, "map")
+        for (x, y), value in zip(((80, 56), (48, 40)), values, strict=True):
+            # 8 px of the canvas for one of the video
+            expected = 0.8 * table[round(255 * (value - low) / (high - low))]
+            np.testing.assert_allclose(painted[8 * y, 8 * x], expected, atol=4, err_msg=layer)
 
 
 def test_keyboard_alone_will_do(browser, page):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sandbox import uniform_mapper
 
-from pulse3d import mapping, model, readout, stream, video
+from pulse3d import amplitude, mapping, model, readout, stream, video
 from pulse3d.checkpoint import Weights
 from pulse3d.errors import InputError
 
@@ -29,6 +29,26 @@ def test_windows_come_in_time_and_equal_the_mapper(toy, weights):
             result.evidence, readout.evidence(result.probability, toy.readout, odds=1)
         )
         np.testing.assert_array_equal(result.reading, follow(result.evidence))
+
+
+def test_the_companion_maps_are_of_the_rate_that_was_read(toy, weights):
+    """A change of 1 % at 120 bpm; the network is certain of 120 bpm, of 60, and of no pulse."""
+    trace = 0.5 * (1 + 0.01 * np.sin(2 * np.pi * 2 * np.arange(24) / 15))
+    frames = np.broadcast_to(trace[:, None, None], (24, 8, 8)).astype(np.float32)
+
+    def companions(label):
+        certain = np.eye(5, dtype=np.float32)[label][None, None]
+        source = video.from_array(frames, fps=15.0).frames()
+        [window] = stream.map_stream(source, weights, mapper=lambda window: certain)
+        return window.reading.rate_bpm, window.amplitude_percent.item(), window.snr_db.item()
+
+    for label, rate_bpm in ((1, 120.0), (0, 60.0)):
+        rate, percent, snr_db = companions(label)
+        assert rate == rate_bpm
+        expected = amplitude.at_rate(trace[:, None], 15.0, rate_bpm)
+        np.testing.assert_allclose([percent, snr_db], np.ravel(expected), rtol=1e-3)
+        assert (0.9 < percent < 1.1) == (rate_bpm == 120.0)
+    assert np.isnan(companions(4)).all()
 
 
 def test_other_frame_rates_are_resampled(toy, weights):

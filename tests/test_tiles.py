@@ -5,6 +5,20 @@ import pytest
 from pulse3d import tiles
 
 
+def test_patches_are_centred_as_they_are_asked_to():
+    """Of three pixels in two moments: a bright one, one as dark as noise, and one that flashes."""
+    patch = np.array([[0.4, 0.01, 0.0], [0.6, 0.02, 1.0]], np.float32).reshape(2, 1, 3, 1)
+    for centre, expected in (
+        ("window", patch[..., 0] - patch.mean()),
+        ("pixel", [[[-0.1, -0.005, -0.5]], [[0.1, 0.005, 0.5]]]),
+        ("relative", [[[-0.2, -0.005 / 0.03, -1.0]], [[0.2, 0.005 / 0.03, 1.0]]]),
+    ):
+        found = tiles.centre_patch(jax.numpy.asarray(patch), centre)
+        np.testing.assert_allclose(found[..., 0], expected, rtol=1e-5)
+    flash = jax.numpy.asarray([0.1, 0.1, 0.1, 0.9]).reshape(4, 1, 1, 1)
+    np.testing.assert_allclose(tiles.centre_patch(flash, "relative").ravel(), [-2 / 3] * 3 + [1], rtol=1e-5)
+
+
 def program(params, items):
     """One result for every item, whatever the others are."""
     return {"sum": items["a"].sum(-1) + params, "twice": (2 * items["b"], items["a"])}

@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from conftest import replace
 from jax.sharding import NamedSharding, PartitionSpec
@@ -101,6 +102,35 @@ GOLDEN = {
 }
 
 
+def test_golden_step_of_the_default_kind(toy_skin):
+    """One update; change the numbers (`-vvv` shows all) when the default generator, its network, the initial
+    values or the optimiser change on purpose."""
+    start = train.init_state(toy_skin)
+    before = snapshot(start.params)
+    record = run_to_end(replace(toy_skin, train={"steps": 1}), start)[0]
+    found = {
+        "loss": record.train["loss"],
+        "gradient_norm": record.train["gradient_norm"],
+        "parameters": float(optax.tree.norm(before)),
+        "update": float(optax.tree.norm(optax.tree.sub(record.state.params, before))),
+        "update of the average": float(optax.tree.norm(optax.tree.sub(record.state.average, before))),
+        **{f"validation {name}": value for name, value in record.validation.items()},
+    }
+    assert found == pytest.approx(GOLDEN_DEFAULT, rel=2e-3)
+
+
+GOLDEN_DEFAULT = {
+    "loss": 2.40679,
+    "gradient_norm": 4.49967,
+    "parameters": 7.75142,
+    "update": 0.382744,
+    "update of the average": 0.0382744,
+    "validation accuracy": 0.15,
+    "validation loss": 2.38146,
+    "validation within_one_class": 0.35,
+}
+
+
 def test_training_learns(toy):
     """The toy problem, 4 rates and no pulse: chance is 0.2."""
     settings = replace(
@@ -189,6 +219,32 @@ def test_schedules():
     np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_update_in_closed_form(clip_norm, weight_decay):
+    """AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) of gradients no longer than `clip_norm`."""
+    settings = train.TrainConfig(
+        learning_rate=0.01, clip_norm=clip_norm, weight_decay=weight_decay, schedule="cosine", steps=4
+    )
+    optimizer = train.make_optimizer(settings)
+    params = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([[3.0]])}
+    state = optimizer.init(params)
+    flat, mean, square = np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3)
+    # of length 5, 0.05 and 10: shortened, left as it is, shortened
+    for step, gradient in enumerate(([3.0, 0.0, 4.0], [0.0, 0.03, -0.04], [-6.0, 8.0, 0.0])):
+        gradient = np.array(gradient, np.float32)
+        tree = {"a": jnp.asarray(gradient[:2]), "b": jnp.asarray(gradient[2:, None])}
+        updates, state = optimizer.update(tree, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        if clip_norm:
+            gradient = gradient * min(1.0, clip_norm / np.linalg.norm(gradient))
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        size = np.sqrt(square / (1 - 0.999 ** (step + 1))) + 1e-8
+        rate = 0.01 * (1 + np.cos(np.pi * step / 4)) / 2
+        flat = flat - rate * (mean / (1 - 0.9 ** (step + 1)) / size + weight_decay * flat)
+        np.testing.assert_allclose(np.append(params["a"], params["b"]), flat, rtol=1e-5)
+
+
 def test_targets_share_a_rate_among_its_neighbours(toy, toy_skin):
     settings = replace(toy_skin, clip={"rates": 29}, train={"label_sd_bpm": 10.0})
     targets = train.label_targets(settings)
@@ -228,24 +284,38 @@ def test_average_follows_its_recursion_and_resumes(toy):
     assert_equal(snapshot(resumed[-1].state), states[4])
 
 
-def test_flattening_takes_out_the_answer_to_nothing(toy_skin):
-    # the default network, but clips of the paper's, which compile sooner
-    settings = dataclasses.replace(
+@pytest.fixture(scope="module")
+def biased(toy_skin):
+    """The default network, whose rates have a bias, but clips of the paper's, which compile sooner."""
+    return dataclasses.replace(
         replace(toy_skin, clip={"channels": 1}), generator=GeneratorConfig(no_pulse_clips=2)
     )
-    params = train.init_state(settings).params
-    flat = train.flatten_null_response(params, settings, clips=40)
+
+
+def test_what_is_scored_is_what_is_exported(biased):
+    params = train.init_state(biased).params
+    params |= {"rate_bias": params["rate_bias"] + jnp.linspace(-3, 3, 8)}
+    found, scores = train.finish(params, biased)
+    assert_equal(found, train.flatten_null_response(params, biased))
+    evaluate = train.make_evaluate(biased)
+    assert scores["fresh_clips_scores"] == evaluate(found, seed=2)
+    assert scores["fresh_clips_scores"] != evaluate(params, seed=2)
+
+
+def test_flattening_takes_out_the_answer_to_nothing(biased):
+    params = train.init_state(biased).params
+    flat = train.flatten_null_response(params, biased, clips=40)
     assert_equal(params | {"rate_bias": 0}, flat | {"rate_bias": 0})
 
     def pulseless(key):
-        return generator.make_clip(key, settings, label=8)[0]
+        return generator.make_clip(key, biased, label=8)[0]
 
     root = jax.random.key(3, impl="threefry2x32")
     keys = jnp.concatenate([jax.random.split(jax.random.fold_in(root, i), 20) for i in range(2)])
     clips = jax.jit(jax.vmap(pulseless))(keys)
 
     def mean_log_ratio(params):
-        logits = model.apply_logits(params, clips, settings)
+        logits = model.apply_logits(params, clips, biased)
         return (np.log(2) + logits[:, :-1] - logits[:, -1:]).mean(0)
 
     np.testing.assert_allclose(mean_log_ratio(flat), 0, atol=1e-4)
