@@ -106,7 +106,7 @@ def main() -> None:
     parts = regions.find_regions(
         found,
         settings.readout,
-        odds=settings.generator.no_pulse_clips,
+        odds=settings.odds,
         step_s=step_s,
         window_s=settings.clip.duration_s,
     )

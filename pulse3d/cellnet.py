@@ -27,6 +27,7 @@ from pulse3d.layers import Neighbourhood, RateConvolution
 
 STILL = 1e-6  # relative changes of colour below this are none: a picture that stands, or a black one
 DARK = 0.03  # of white: darker colours are mostly noise, and are divided by this instead
+GUARD = 2  # rates beyond each end of the axis, which are told apart but not answered
 VIEWS = (1.0, 2.0, 0.5)  # multiples of a rate at which its spectrum is looked at
 
 
@@ -46,6 +47,7 @@ class Spectra(NamedTuple):
     """What is known of every cell in a window. wave: cosine and sine parts at every rate, in three `VIEWS`.
 
     mean, variance: of the features under the window's taper. change: the largest. seconds: the window's length.
+    inside: 1 for rows of the frame, 0 for rows beyond it, of which nothing is known.
     """
 
     wave: Float[Array, "*batch row col signal view part rate"]
@@ -53,6 +55,7 @@ class Spectra(NamedTuple):
     variance: Float[Array, "*batch row col feature"]
     change: Float[Array, "*batch row col 1"]
     seconds: Float[Array, "*batch"]
+    inside: Float[Array, "*batch row"]
 
 
 class CellNet(nn.Module):
@@ -82,7 +85,7 @@ class CellNet(nn.Module):
         self.rates_second = RateConvolution(sizes.hidden, sizes.rate_taps, self.compute)
         self.context = dense(sizes.hidden)
         self.rate = dense(1)
-        self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (self.clip.rates,))
+        self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (len(rates_bpm(self.clip)),))
         self.no_pulse_hidden = dense(sizes.hidden)
         self.no_pulse = dense(1)
 
@@ -96,56 +99,78 @@ class CellNet(nn.Module):
     ) -> Float[Array, "batch window row col class"]:
         """Logits of every cell in windows of a video; tapers: weights of its frames, seconds: lengths."""
         signals = self.signals(video, train=train and not self.config.freeze)
-        spectra = jax.vmap(self.spectra, in_axes=(None, 1, 1), out_axes=1)(signals, tapers, seconds)
+        inside = jnp.ones(video.shape[2])
+        spectra = jax.vmap(self.spectra, in_axes=(None, 1, 1, None), out_axes=1)(
+            signals, tapers, seconds, inside
+        )
         merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), spectra)
         return self.logits(merged).reshape(*tapers.shape[:2], *video.shape[2:4], -1)
 
-    def signals(self, video: Float[Array, "batch time row col channel"], *, train: bool = False) -> Signals:
-        """The signals of a video; before its first and after its last frame nothing changes.
+    def signals(
+        self,
+        video: Float[Array, "batch time row col channel"],
+        valid: Float[Array, "time"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Signals:
+        """The signals of a video; before its first and after its last frame is nothing.
 
-        Cells at the frame's edge are continued beyond it. train: gradients are wanted.
+        Cells at the frame's edge are continued beyond it. valid: 0 for frames that are not of the video,
+        1 for others; by default all are. train: gradients are wanted.
         """
         edge = self.config.space_taps // 2
         around = [(0, 0), (0, 0), (edge, edge), (edge, edge), (0, 0)]
         padded = jnp.pad(self.config.gain * video, around, mode="edge")
-        features = nn.gelu(self.first(padded, train=train))
-        features = nn.gelu(self.space(features, train=train))
-        features += nn.gelu(self.middle(features, train=train))
-        features += nn.gelu(self.last(features, train=train))
+        valid = jnp.ones(video.shape[1]) if valid is None else valid
+
+        def step(layer, x):
+            return nn.gelu(layer(x, train=train)) * valid[:, None, None, None]
+
+        features = step(self.space, step(self.first, padded))
+        features += step(self.middle, features)
+        features += step(self.last, features)
         return Signals(self.signal(features), features, abs(video).max(-1, keepdims=True))
 
     def spectra(
-        self, signals: Signals, taper: Float[Array, "batch time"], seconds: Float[Array, "batch"]
+        self,
+        signals: Signals,
+        taper: Float[Array, "batch time"],
+        seconds: Float[Array, "batch"],
+        inside: Float[Array, "row"],
     ) -> Spectra:
-        """The spectra of signals under a taper whose sum is 1."""
+        """The spectra of signals under a taper whose sum is 1; inside: as `Spectra` has it."""
         basis = jnp.asarray(fourier_basis(self.clip, taper.shape[-1]))
         under = signals.wave * taper[:, :, None, None, None]
         wave = convolution.product(under, basis, (((1,), (0,)), ((), ())), compute=self.compute)
         mean = jnp.einsum("bt,bt...->b...", taper, signals.feature)
         square = jnp.einsum("bt,bt...->b...", taper, signals.feature**2)
-        inside = (taper > 0)[:, :, None, None, None]
-        return Spectra(wave, mean, square - mean**2, (signals.change * inside).max(1), seconds)
+        change = (signals.change * (taper > 0)[:, :, None, None, None]).max(1)
+        rows = jnp.broadcast_to(inside, (len(taper), len(inside)))
+        return Spectra(wave, mean, square - mean**2, change, seconds, rows)
 
     def logits(self, spectra: Spectra) -> Float[Array, "batch row col class"]:
         """Logits of every cell. Where nothing moves at all, that is "no pulse", whatever the layers say."""
         level = 0.5 * jnp.log(jnp.maximum(spectra.variance, 0) + 1e-4)
         hidden = nn.gelu(self.attention_hidden(jnp.concatenate([spectra.mean, level], -1)))
-        # how much a cell counts among its neighbours: never nothing, never all
+        # how much a cell counts among its neighbours
         weight = jnp.exp(jnp.clip(self.attention(hidden), -12, 12))
-        hidden, weight, wave = jax.lax.stop_gradient((hidden, weight, spectra.wave)) if self.config.freeze else (hidden, weight, spectra.wave)
-        joined = compare(wave, weight, reaches=self.config.reaches)
+        wave = spectra.wave
+        if self.config.freeze:
+            hidden, weight, wave = jax.lax.stop_gradient((hidden, weight, wave))
+        inside = spectra.inside[:, :, None, None] * jnp.ones((1, 1, wave.shape[2], 1))
+        joined = compare(wave, weight * inside, reaches=self.config.reaches)
         batch, rows, cols, rates, _ = joined.shape
 
         def along(layer, x):
             return layer(x.reshape(-1, rates, x.shape[-1])).reshape(batch, rows, cols, rates, -1)
 
         seconds = jnp.broadcast_to(spectra.seconds[:, None, None, None], (batch, rows, cols, 1))
-        relative = jnp.log(weight) - jnp.log(weighted_mean(weight, None, self.config.reaches[-1]))
+        relative = jnp.log(weight) - jnp.log(weighted_mean(weight, inside, self.config.reaches[-1]))
         told = jnp.concatenate([hidden, jnp.log(seconds / 10), relative], -1)
         features = nn.gelu(self.seen(joined))
         features += nn.gelu(along(self.rates_first, features))
         flat = features.reshape(batch, rows, cols, -1)
-        near = weighted_mean(flat, None, self.config.reaches[0]).reshape(features.shape)
+        near = weighted_mean(flat, inside, self.config.reaches[0]).reshape(features.shape)
         context = self.context(jnp.concatenate([_summary(features), _summary(near), told], -1))
         both = jnp.concatenate([features, near], -1)
         features = nn.gelu(along(self.rates_second, both) + context[..., None, :])
@@ -188,19 +213,20 @@ def compare(
 
 
 def weighted_mean(
-    values: Float[Array, "batch row col ..."], weight: Array | None, reach: int
+    values: Float[Array, "batch row col ..."], weight: Float[Array, "batch row col ..."], reach: int
 ) -> Float[Array, "batch row col ..."]:
-    """The weighted mean of every cell's neighbourhood; weight: (batch, row, col, signal), None: all alike."""
+    """The weighted mean of every cell's neighbourhood; axes that the weight lacks share it."""
     rows, cols = (jnp.asarray(neighbourhood(n, reach)) for n in values.shape[1:3])
 
     def total(x):
         x = jnp.einsum("ij,bj...->bi...", rows, x)
         return jnp.einsum("ij,brj...->bri...", cols, x)
 
-    if weight is None:
-        weight = jnp.ones((*values.shape[:3], *(1,) * (values.ndim - 3)), values.dtype)
-    spread = weight.reshape(*weight.shape, *(1,) * (values.ndim - weight.ndim))
-    return total(values * spread) / total(weight).reshape(spread.shape)
+    def spread(x):
+        return x.reshape(*x.shape, *(1,) * (values.ndim - x.ndim))
+
+    # never 0 / 0: rows beyond the frame have no neighbours at all
+    return total(values * spread(weight)) / spread(jnp.maximum(total(weight), 1e-30))
 
 
 def _summary(features: jax.Array) -> jax.Array:
@@ -213,11 +239,28 @@ def neighbourhood(cells: int, reach: int) -> Float[np.ndarray, "cell cell"]:
     return np.where(away < reach, 0.5 + 0.5 * np.cos(np.pi * away / reach), 0).astype(np.float32)
 
 
+def rates_bpm(clip: ClipConfig) -> Float[np.ndarray, "rate"]:
+    """The rates that the network tells apart: those of the clip and `GUARD` more beyond each end.
+
+    Without these, a rate beyond the axis would be taken for its end. The first and the last mean "or beyond".
+    """
+    axis = clip.rate_axis_bpm
+    beyond = (axis[1] - axis[0]) * np.arange(1, GUARD + 1)
+    return np.concatenate([axis[0] - beyond[::-1], axis, axis[-1] + beyond])
+
+
+def within_axis(probability: Float[Array, "*place class"]) -> Float[Array, "*place class"]:
+    """Probabilities of the clip's rates and "no pulse", to which rates beyond the axis now belong."""
+    rates, none = probability[..., :-1], probability[..., -1:]
+    beyond = rates[..., :GUARD].sum(-1, keepdims=True) + rates[..., -GUARD:].sum(-1, keepdims=True)
+    return jnp.concatenate([rates[..., GUARD:-GUARD], none + beyond], -1)
+
+
 @lru_cache
 def fourier_basis(clip: ClipConfig, frames: int) -> Float[np.ndarray, "time view part rate"]:
     """Cosines and sines of every rate, in three `VIEWS`; those of half the frame rate and more are zeros."""
     time_s = (np.arange(frames) - (frames - 1) / 2) / clip.fps
-    rates = clip.rate_axis_bpm * np.array(VIEWS)[:, None]
+    rates = rates_bpm(clip) * np.array(VIEWS)[:, None]
     angle = 2 * np.pi / 60 * time_s[:, None, None] * rates
     basis = np.stack([np.cos(angle), np.sin(angle)], 2) * (rates < 30 * clip.fps)[:, None]
     return basis.astype(np.float32)

@@ -114,6 +114,11 @@ class GeneratorConfig:
     quantise_no_pulse: bool = False
     no_pulse_clips: int = 1
 
+    @property
+    def no_pulse_odds(self) -> float:
+        """The odds of "no pulse" against one rate."""
+        return self.no_pulse_clips
+
     def __post_init__(self):
         _require(len(self.fourier) == 5, "generator.fourier", self.fourier, "must hold 5 numbers")
         _require(self.phases >= 1, "generator.phases", self.phases, "must be at least 1")
@@ -169,6 +174,11 @@ class SkinConfig:
     codec_step: tuple[float, float] = (0.0004, 0.012)
     no_pulse_clips: int = 20
 
+    @property
+    def no_pulse_odds(self) -> float:
+        """The odds of "no pulse" against one rate."""
+        return self.no_pulse_clips
+
 
 @dataclass(frozen=True)
 class ScenesConfig:
@@ -180,6 +190,7 @@ class ScenesConfig:
     frames: length of a scene. windows: how many of it are read; full_share: share of these that are as long
     as the clip, others are `shortest_s` or longer. pulse_share: share of scenes in which something is alive.
     beyond_bpm: how far beyond the axis rates are drawn; there they belong to its ends.
+    no_pulse_odds: of "no pulse" against one rate in a cell, as these laws have it.
     pulse: of a pulse in the mean of its colours. pulse_colour: relative strength in red, green, blue;
     each is multiplied by a log-normal factor of SD colour_spread. pulse_spread: SD of the log of the
     pulse's strength from cell to cell, of a smooth and of a rough field.
@@ -201,6 +212,7 @@ class ScenesConfig:
     shortest_s: float = 4.0
     pulse_share: float = 0.75
     beyond_bpm: float = 7.0
+    no_pulse_odds: float = 210.0
     pulse: tuple[float, float] = (0.0006, 0.006)
     pulse_colour: tuple[float, float, float] = (0.33, 0.77, 0.53)
     colour_spread: float = 0.2
@@ -366,6 +378,7 @@ class MapConfig:
     """
 
     centre: str = "pixel"
+    shortest_s: float = 4.0
     cells: int = 0
     levels: int = 1
     average_frames: int = 1
@@ -400,6 +413,11 @@ class ReadoutConfig:
     it to `min_pulse_share` whether there is a pulse. switch_s: else a pulse comes or goes once in so many
     seconds. evidence_scale, evidence_power: evidence for a rate speaks for a pulse as (evidence /
     scale)^power; a power of 0: its strength says nothing, only whether it stays at a rate.
+    places: whether places are asked for the frame's pulses (`pulse3d/places.py`), or each answers by itself.
+    place_tolerance_bpm: a place is asked for rates within this distance of a pulse's. place_gain, place_bar: its
+    evidence counts as gain x (evidence - bar). place_switch_s: a pulse comes to a place or leaves it once in so
+    many seconds. place_prior: share of places with a pulse before anything is seen. pulses: at most so many are
+    told apart in a frame.
     region_confidence, region_tolerance_bpm, region_places: regions of the map that have a rate of their own
     (`regions`) are made of places at least so sure, whose rates differ by no more, and of so many at least.
     """
@@ -415,6 +433,13 @@ class ReadoutConfig:
     switch_s: float = 120.0
     evidence_scale: float = 250.0
     evidence_power: float = 0.0
+    places: bool = False
+    place_tolerance_bpm: float = 4.0
+    place_gain: float = 1.0
+    place_bar: float = 1.0
+    place_switch_s: float = 120.0
+    place_prior: float = 0.3
+    pulses: int = 4
     region_confidence: float = 0.5
     region_tolerance_bpm: float = 6.0
     region_places: int = 6
@@ -470,6 +495,11 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     map: MapConfig = field(default_factory=MapConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+
+    @property
+    def odds(self) -> float:
+        """The odds of "no pulse" against one rate in training, before anything is seen."""
+        return self.generator.no_pulse_odds
 
     def __post_init__(self):
         patch = self.clip.patch_px
@@ -639,7 +669,7 @@ PRESETS: dict[str, Config] = {
     "paper": Config(preset="paper"),
     "cells": Config(
         preset="cells",
-        clip=ClipConfig(fps=15.0, frames=150, patch_px=16, channels=3, low_bpm=35.0, high_bpm=210.0, rates=71),
+        clip=ClipConfig(fps=15.0, frames=150, patch_px=16, channels=3, low_bpm=40.0, high_bpm=205.0, rates=67),
         generator=ScenesConfig(),
         model=CellNetConfig(),
         train=TrainConfig(
@@ -658,7 +688,7 @@ PRESETS: dict[str, Config] = {
             average=0.998,
         ),
         map=MapConfig(centre="relative", cells=30, average_frames=2, stride_px=1),
-        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=1.0),
+        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=1.0, places=True),
     ),
     "default": Config(
         preset="default",

@@ -174,7 +174,7 @@ def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence
 
     results = stream.map_windows(frames(), mapper, step_s=step_s, start_s=0.0)
     axis = config.clip.rate_axis_bpm
-    pool = partial(readout.pool, config=config.readout, odds=config.generator.no_pulse_clips)
+    pool = partial(readout.pool, config=config.readout, odds=config.odds)
     rows = [_summarise_map(result.time_s, result.probability, axis, pool) for result in results]
     read = Traces(np.zeros((0, 3)), last_s[0], 0.0)
     return _evidence(rows, [], config.clip, step_s, read, started)

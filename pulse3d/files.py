@@ -279,6 +279,11 @@ class NpzStream:
                 raise cannot_write(self._path, error) from None
         self._count += 1
 
+    def entries(self, name: str) -> Iterator[np.ndarray]:
+        """The entries of a growing array so far, one by one."""
+        shape, dtype = self._shapes[name], self._types[name]
+        yield from np.memmap(self._folder / name, dtype, "r", shape=(self._count, *shape))
+
     def put(self, **arrays: Any) -> None:
         """Adds whole arrays."""
         self._constants |= {name: np.asarray(value) for name, value in arrays.items()}
@@ -300,6 +305,8 @@ class NpzStream:
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
         for name, shape in self._shapes.items():
+            if name in self._constants:  # replaced by a whole array
+                continue
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(self._types[name]),

@@ -37,7 +37,7 @@ def write_mat(result: Result, path: Path) -> None:
     maps = np.empty((rows, cols, windows, len(result.rate_axis_bpm) + 1), np.float32)
     for window, shares in enumerate(result.probabilities()):
         maps[:, :, window, :-1] = shares
-    maps[..., -1] = result.no_pulse.transpose(1, 2, 0)
+    maps[..., -1] = result.network_no_pulse.transpose(1, 2, 0)
     names = ("time_s", "row_px", "col_px")
     named = {"bpm": result.rate_axis_bpm} | {name: getattr(result, name) for name in names}
     with whole_file(path) as temporary, temporary.open("wb") as file:

@@ -15,6 +15,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +24,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pulse3d import dense, model, pyramid, video
-from pulse3d.config import Config
+from pulse3d import cellmap, dense, model, pyramid, video
+from pulse3d.config import CellNetConfig, Config
 from pulse3d.errors import InputError
 from pulse3d.tiles import Map, Window, centre_patch, grid_shape
 
@@ -78,19 +80,22 @@ class Mapper:
     """All that maps the frames of one video, or of one size, by one network.
 
     config: the network's. layout: where the cells and the places of the map are. read: an image
-    (height, width, 3) to its cells, float32 of 0...1. call: a window of cells to its map, on all devices.
-    program: the same as one traceable program, for one device.
+    (height, width, 3) to its cells, float32 of 0...1. windows: the cells of all frames of a video, and the
+    frames from a window to the next, to (index of the first frame, cells, what `map` takes) of each window;
+    of long videos it holds little more than a window. map: one of these to its map, on all devices.
+    program: a window of cells alone to its map, as one traceable program, for one device.
     """
 
     config: Config
     layout: Layout
     read: Callable[[np.ndarray], Cells]
-    call: Callable[[Window], Map]
+    windows: Callable[[Iterable[Cells], int], Iterator[tuple[int, Window, Any]]]
+    map: Callable[[Any], Map]
     program: Callable[[Array], Array]
 
     def __call__(self, window: Window) -> Map:
-        """The map of a window of cells."""
-        return self.call(window)
+        """The map of a window of cells, as if it were the whole video."""
+        return self.map(next(self.windows(window, 1))[2])
 
     @property
     def window_shape(self) -> tuple[int, int, int, int]:
@@ -106,7 +111,9 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     """
     if stride_px is not None and stride_px < 1:
         raise InputError(f"stride_px = {stride_px}: must be at least 1")
-    wanted, patch = stride_px or config.map.stride_px, config.clip.patch_px
+    wanted = stride_px or config.map.stride_px
+    # the network of the cells answers for each by itself
+    patch = 1 if isinstance(config.model, CellNetConfig) else config.clip.patch_px
     if not config.map.cells:
         layout = Layout(frame_shape, frame_shape, 1, 0, 0, patch, wanted)
     else:
@@ -174,7 +181,7 @@ def map_by_definition(
         patch = lax.dynamic_slice_in_dim(lax.dynamic_slice_in_dim(video, y, size, 1), x, size, 2)
         if shuffle_key is not None:
             patch = shuffle_pixels(jax.random.fold_in(shuffle_key, index), patch)
-        logits = model.apply_logits(params, centre_patch(patch, config.map.centre)[None], config)
+        logits = model.apply_logits(params, (centre_patch(patch, config.map.centre)[None],), config)
         return jax.nn.softmax(logits[0])
 
     run = jax.jit(lambda indices: lax.map(probability, indices, batch_size=batch_size))
@@ -196,18 +203,59 @@ def make_mapper(
     method: as `tiles.spread` takes it.
     """
     layout = make_layout(frame_shape, config, stride_px=stride_px)
-    network = pyramid if config.map.cells else dense
+    devices = jax.local_devices() if devices is None else devices
+    make = _cells_mapper if isinstance(config.model, CellNetConfig) else _patch_mapper
+    return make(params, config, layout, devices, method)
+
+
+def _cells_mapper(
+    params: model.Params, config: Config, layout: Layout, devices: list[jax.Device], method: str
+) -> Mapper:
+    """The mapper of the network that reads every cell of a video once."""
+    stride, cut = layout.stride, cellmap.make_windows(params, config)
+    mapper = cellmap.make_mapper(params, config, layout.grid, devices=devices, method=method)
+
+    def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
+        held: deque[Cells] = deque()
+        first = 0
+
+        def hold(frame: Cells) -> Cells:
+            held.append(frame)
+            return frame
+
+        for index, window in cut(map(hold, frames), step):
+            while first < index:
+                held.popleft()
+                first += 1
+            yield index, np.stack(list(islice(held, window.frames))), window
+
     return Mapper(
         config,
         layout,
-        make_reader(frame_shape, config),
+        make_reader(layout.frame, config),
+        windows,
+        lambda window: mapper(window)[::stride, ::stride],
+        lambda window: cellmap.map_window(params, window, config)[::stride, ::stride],
+    )
+
+
+def _patch_mapper(
+    params: model.Params, config: Config, layout: Layout, devices: list[jax.Device], method: str
+) -> Mapper:
+    """The mapper of a network that reads patches, every window anew."""
+    network = pyramid if config.map.cells else dense
+
+    def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
+        for index, window in sliding_windows(frames, config.clip.frames, step):
+            yield index, window, window
+
+    return Mapper(
+        config,
+        layout,
+        make_reader(layout.frame, config),
+        windows,
         network.make_mapper(
-            params,
-            config,
-            layout.grid,
-            stride=layout.stride,
-            devices=jax.local_devices() if devices is None else devices,
-            method=method,
+            params, config, layout.grid, stride=layout.stride, devices=devices, method=method
         ),
         lambda window: network.map_window(params, window, config, stride=layout.stride),
     )

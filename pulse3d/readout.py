@@ -264,12 +264,20 @@ def _steps(step_s: float, window_s: float) -> int:
     return max(1, round(window_s / step_s))
 
 
-def _weights(windows: int, steps: int, config: ReadoutConfig) -> Float[np.ndarray, "window"]:
-    """How much every window of so many steps counts in tracking."""
+def window_weights(windows: int, *, step_s: float, window_s: float) -> Float[np.ndarray, "window"]:
+    """How much every window counts so that every second of video counts once."""
+    return _shares(windows, _steps(step_s, window_s))
+
+
+def _shares(windows: int, steps: int) -> Float[np.ndarray, "window"]:
     # how many windows see each step, then the mean over every window's steps
     seen = np.convolve(np.ones(windows), np.ones(steps))
-    weights = np.convolve(1 / seen, np.ones(steps) / steps, mode="valid")
-    return np.minimum(config.track_weight * weights, 1.0)
+    return np.convolve(1 / seen, np.ones(steps) / steps, mode="valid")
+
+
+def _weights(windows: int, steps: int, config: ReadoutConfig) -> Float[np.ndarray, "window"]:
+    """How much every window of so many steps counts in tracking."""
+    return np.minimum(config.track_weight * _shares(windows, steps), 1.0)
 
 
 def _observed(

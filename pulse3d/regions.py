@@ -61,7 +61,7 @@ def find_regions(
     median[seen] = np.nanmedian(result.rate_bpm[:, seen], axis=0)
     parts = label(median, tolerance_bpm=config.region_tolerance_bpm, least=config.region_places)
     evidence: list[list[np.ndarray]] = [[] for _ in parts]
-    for shares, none in zip(result.probabilities(), result.no_pulse, strict=True):
+    for shares, none in zip(result.probabilities(), result.network_no_pulse, strict=True):
         # what is stored with 16 bits may be 0 there, and what is divided by it without bounds
         none = np.maximum(none, np.finfo(np.float16).smallest_subnormal)
         whole = np.concatenate([shares, none[..., None]], -1).astype(np.float32)

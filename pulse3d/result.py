@@ -24,8 +24,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from pulse3d import __version__, checkpoint, files, mapping, readout, stream, video
+from pulse3d import __version__, checkpoint, files, mapping, places, readout, stream, video
 from pulse3d.checkpoint import Weights
+from pulse3d.config import Config
 from pulse3d.errors import InputError
 from pulse3d.mapping import Mapper
 
@@ -46,8 +47,8 @@ class Result:
     frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
     pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and how sure
     it is (0...1). equation_8_bpm: the paper's read-out.
-    rate_bpm, confidence, no_pulse: of every place, its most likely rate, how sure that is, and the
-    probability of "no pulse". amplitude_percent, snr_db: how strongly and how clearly it pulsates at the
+    rate_bpm, confidence, no_pulse: of every place, its rate (nan: none), how sure that is, and the probability
+    of "no pulse". network_no_pulse: what the network alone says of it, window by window. amplitude_percent, snr_db: how strongly and how clearly it pulsates at the
     rate of the moment (`amplitude.at_rate`). row_px, col_px: where the places are on the frame.
     rate_axis_bpm: the rates of `probability`. summary: as in summary.json, units in the keys.
     folder: holds the files.
@@ -63,6 +64,7 @@ class Result:
     rate_bpm: Float[np.ndarray, "window row col"]
     confidence: Float[np.ndarray, "window row col"]
     no_pulse: Float[np.ndarray, "window row col"]
+    network_no_pulse: Float[np.ndarray, "window row col"]
     amplitude_percent: Float[np.ndarray, "window row col"]
     snr_db: Float[np.ndarray, "window row col"]
     row_px: Float[np.ndarray, "row"]
@@ -158,7 +160,7 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:
         raise files.UnreadableError(f"rate_bpm has shape {shapes['rate_bpm']}, expected (window, row, col)")
     windows, rows, cols = shapes["rate_bpm"]
     per_window = ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm")
-    per_place = ("confidence", "no_pulse", "amplitude_percent", "snr_db")
+    per_place = ("confidence", "no_pulse", "network_no_pulse", "amplitude_percent", "snr_db")
     expected: dict[str, tuple[int, ...]] = dict.fromkeys(per_window, (windows,))
     expected |= dict.fromkeys(per_place, (windows, rows, cols))
     expected |= {"row_px": (rows,), "col_px": (cols,), "frame": (*shapes["frame"][:2], 3)}
@@ -251,7 +253,7 @@ def write_map(
             blind += not window.enough_video
             store.append(
                 probability=window.probability[..., :-1].astype(np.float16),
-                no_pulse=window.probability[..., -1].astype(np.float16),
+                network_no_pulse=window.probability[..., -1].astype(np.float16),
                 rate_bpm=window.rate_bpm.astype(np.float32),
                 confidence=window.confidence.astype(np.float32),
                 amplitude_percent=window.amplitude_percent,
@@ -267,6 +269,8 @@ def write_map(
         read = readout.readings(
             np.stack(evidence), clip.rate_axis_bpm, config.readout, step_s=step_s, window_s=clip.duration_s
         )
+        timing = {"step_s": step_s, "window_s": clip.duration_s}
+        store.put(**_place_arrays(store, read, config, timing))
         rate_bpm, low_bpm, high_bpm, confidence = np.array(read).T
         row_px, col_px = mapper.layout.centres_px()
         store.put(
@@ -291,6 +295,29 @@ def write_map(
     summary |= {"video_seconds_read": round(read_s, 3), "windows_without_enough_video": blind, "lost": lost}
     files.write_json(folder / "summary.json", summary)
     return replace(made, summary=summary)
+
+
+def _place_arrays(
+    store: files.NpzStream, read: list[readout.Reading], config: Config, timing: dict[str, float]
+) -> dict[str, np.ndarray]:
+    """The rate of every place, its confidence and "no pulse", from all windows of a store."""
+
+    def maps() -> Iterator[np.ndarray]:
+        for rates, none in zip(store.entries("probability"), store.entries("network_no_pulse"), strict=True):
+            yield np.concatenate([rates, none[..., None]], -1)
+
+    if not config.readout.places:
+        names = ("rate_bpm", "confidence")
+        return {"no_pulse": np.stack(list(store.entries("network_no_pulse")))} | {
+            name: np.stack(list(store.entries(name))) for name in names
+        }
+    pulses = places.find_pulses(maps, read, config.clip.rate_axis_bpm, config, **timing)
+    rate_bpm, probability = places.strongest(pulses)
+    return {
+        "rate_bpm": rate_bpm.astype(np.float32),
+        "confidence": probability.astype(np.float32),
+        "no_pulse": (1 - probability).astype(np.float32),
+    }
 
 
 def summarise(

@@ -89,7 +89,8 @@ def sample_parameters(key: PRNGKeyArray, config: Config) -> SceneParameters:
     pulse = chance("pulse", laws.pulse_share)
     alive = pulse & jnp.stack([jnp.asarray(True), chance("second", 0.6)])
     # rate: also beyond the axis, whose ends mean "or less" and "or more"
-    rate_bpm = uniform("rate", clip.low_bpm - laws.beyond_bpm, clip.high_bpm + laws.beyond_bpm, (REGIONS,))
+    axis = cellnet.rates_bpm(clip)
+    rate_bpm = uniform("rate", axis[0] - laws.beyond_bpm, axis[-1] + laws.beyond_bpm, (REGIONS,))
     # pulse: log-uniform, in some scenes strong; its colour log-normal, of a strong one anything
     strong = chance("strong", laws.strong_share, (REGIONS,))
     size = jnp.where(
@@ -248,11 +249,11 @@ def window_labels(
     The rate of a window is the mean under its taper. A rate's neighbours share its probability by a normal
     law of SD `train.label_sd_bpm`; rates beyond the axis belong to its ends.
     """
-    clip, spread = config.clip, config.train.label_sd_bpm
-    axis = jnp.asarray(clip.rate_axis_bpm, jnp.float32)
+    spread = config.train.label_sd_bpm
+    axis = jnp.asarray(cellnet.rates_bpm(config.clip), jnp.float32)
     rates = jnp.clip(scene.rate_bpm @ taper, axis[0], axis[-1])
     near = jax.nn.softmax(-0.5 * ((rates[:, None] - axis) / spread) ** 2)
-    targets = jnp.zeros((REGIONS + 1, clip.classes)).at[:-1, :-1].set(near).at[-1, -1].set(1.0)
+    targets = jnp.zeros((REGIONS + 1, len(axis) + 1)).at[:-1, :-1].set(near).at[-1, -1].set(1.0)
     return targets[scene.label] * (scene.label != UNKNOWN)[..., None]
 
 

@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from pulse3d import amplitude, checkpoint, mapping, readout, video
+from pulse3d import amplitude, checkpoint, mapping, places, readout, video
 from pulse3d.checkpoint import Weights
 from pulse3d.config import Config
 from pulse3d.errors import InputError
@@ -24,7 +24,8 @@ class WindowResult(NamedTuple):
     """What one window of video says.
 
     time_s: the window's centre. probability: the map, (row, col, class). rate_bpm, confidence:
-    the most likely rate of every patch (nan: no pulse) and how sure it is. evidence: for every rate,
+    the rate of every place (nan: no pulse) and how sure it is, from this window and, by `places`, those before
+    it. evidence: for every rate,
     from all patches; `readout.readings` makes rates of it, of all windows together. reading: one
     rate from this window and those before it. equation_8_bpm: the paper's read-out.
     enough_video: False where frames are missing (`map.max_gap_s`): then there is no pulse anywhere.
@@ -103,31 +104,40 @@ def map_windows(
     )
     images = (f.image for f in video.resample(cells, clip.fps, average=config.map.average_frames))
     follow = readout.Follower(axis, config.readout, step_s=step_s, window_s=clip.duration_s)
+    ask = places.Follower(config.readout, step_s=step_s, window_s=clip.duration_s)
     windows = (
-        (index, window if watch.saw(index / clip.fps) else None)
-        for index, window in mapping.sliding_windows(images, clip.frames, step)
+        (index, window, job if watch.saw(index / clip.fps, len(window)) else None)
+        for index, window, job in mapper.windows(images, step)
     )
     nothing = np.zeros((*layout.places, clip.classes), np.float32)
     nothing[..., -1] = 1
     unknown = np.full(layout.places, np.nan, np.float32)
-    for index, window, probability in _map_each(windows, mapper, nothing, ahead=ahead):
-        evidence = readout.evidence(probability, config.readout, odds=config.generator.no_pulse_clips)
+    for index, window, probability in _map_each(windows, mapper, ahead=ahead):
+        enough = probability is not None
+        probability = probability if probability is not None else nothing
+        evidence = readout.evidence(probability, config.readout, odds=config.odds)
         reading = follow(evidence)
+        if config.readout.places:
+            confidence = ask(places.evidence(probability, axis, reading.rate_bpm, config))
+            rate_bpm = np.where(confidence >= 0.5, reading.rate_bpm, np.nan)
+        else:
+            rate_bpm = readout.patch_rates(probability, axis)
+            confidence = readout.patch_confidence(probability, axis, config.readout.tolerance_bpm)
         strength, clearness = unknown, unknown
-        if window is not None:
+        if enough:
             traces = amplitude.patch_traces(window, patch=layout.patch, stride=layout.stride)
             strength, clearness = amplitude.at_rate(traces, clip.fps, reading.rate_bpm)
         yield WindowResult(
-            time_s=start_s + index / clip.fps + clip.duration_s / 2,
+            time_s=start_s + (index + len(window) / 2) / clip.fps,
             probability=probability,
-            rate_bpm=readout.patch_rates(probability, axis),
-            confidence=readout.patch_confidence(probability, axis, config.readout.tolerance_bpm),
+            rate_bpm=rate_bpm,
+            confidence=confidence,
             evidence=evidence,
             reading=reading,
             equation_8_bpm=readout.equation_8(probability, axis),
             amplitude_percent=strength,
             snr_db=clearness,
-            enough_video=window is not None,
+            enough_video=enough,
         )
 
 
@@ -147,9 +157,9 @@ class _Watch:
 
     def __init__(self, config: Config):
         clip, average = config.clip, config.map.average_frames
-        self._duration_s = (clip.frames * average - 1) / (clip.fps * average)  # first frame to last
+        self._average, self._fps = average, clip.fps
         self._max_gap_s = config.map.max_gap_s
-        self._fewest = 2 * clip.high_bpm / 60 * self._duration_s
+        self._high_bpm = clip.high_bpm
         self._stamps: deque[float] = deque()
 
     def __call__(self, frames: Iterable[video.Frame]) -> Iterator[video.Frame]:
@@ -158,38 +168,35 @@ class _Watch:
             self._stamps.append(frame.time_s)
             yield frame
 
-    def saw(self, start_s: float) -> bool:
-        """Whether there are frames all along the window that starts then; to be asked in order of time."""
+    def saw(self, start_s: float, frames: int) -> bool:
+        """Whether a window of so many frames that starts then has video all along; to be asked in order."""
         while len(self._stamps) > 1 and self._stamps[1] <= start_s:
             self._stamps.popleft()
-        end_s = start_s + self._duration_s
+        duration_s = (frames * self._average - 1) / (self._fps * self._average)  # first frame to last
+        end_s = start_s + duration_s
         # of a gap that reaches out of the window, all counts
         edges = np.array([min(start_s, self._stamps[0]), *self._stamps])
         gaps = np.diff(edges)[edges[:-1] < end_s - 1e-6]
         inside = (edges[1:] > start_s - 1e-6) & (edges[1:] < end_s + 1e-6)
-        return bool(gaps.max(initial=0) <= self._max_gap_s and inside.sum() >= self._fewest)
+        return bool(gaps.max(initial=0) <= self._max_gap_s and inside.sum() >= 2 * self._high_bpm / 60 * duration_s)
 
 
 def _map_each(
-    windows: Iterable[tuple[int, Window | None]],
-    mapper: Mapper,
-    nothing: Map,
-    *,
-    ahead: int,
-) -> Iterator[tuple[int, Window | None, Map]]:
-    """(index, window, map) of each window in order; `ahead` later ones are being mapped meanwhile.
+    windows: Iterable[tuple[int, Window, Any]], mapper: Mapper, *, ahead: int
+) -> Iterator[tuple[int, Window, Map | None]]:
+    """(index, cells, map) of each window in order; `ahead` later ones are being mapped meanwhile.
 
-    nothing: the map of None.
+    Those without anything to map have no map.
     """
     with ThreadPoolExecutor(ahead + 1) as threads:
-        waiting: deque[tuple[int, Window | None, Future[Map] | None]] = deque()
-        for index, window in windows:
-            waiting.append((index, window, None if window is None else threads.submit(mapper, window)))
+        waiting: deque[tuple[int, Window, Future[Map] | None]] = deque()
+        for index, window, job in windows:
+            waiting.append((index, window, None if job is None else threads.submit(mapper.map, job)))
             if len(waiting) > ahead:
                 index, window, mapped = waiting.popleft()
-                yield index, window, mapped.result() if mapped else nothing
+                yield index, window, mapped.result() if mapped else None
         for index, window, mapped in waiting:
-            yield index, window, mapped.result() if mapped else nothing
+            yield index, window, mapped.result() if mapped else None
 
 
 def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) -> Iterator[video.Frame]:

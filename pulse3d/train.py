@@ -199,7 +199,7 @@ def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Met
         found = {
             "loss": cross_entropy(logits, targets),
             "accuracy": predicted == labels,
-            "within_one_class": within_one_class(predicted, labels, config.clip.rates),
+            "within_one_class": within_one_class(predicted, labels, logits.shape[-1] - 1),
         }
         # sums over the places of every clip
         places = tuple(range(1, asked.ndim))
@@ -256,7 +256,7 @@ def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: 
     labels = jnp.full(size, config.clip.rates)
     batches = -(-clips // size)
     mean = np.mean([responses(params, jax.random.fold_in(root, i), labels) for i in range(batches)], axis=0)
-    odds = config.generator.no_pulse_clips
+    odds = config.odds
     return params | {"rate_bias": jnp.asarray(params["rate_bias"]) - mean - np.log(odds)}
 
 

@@ -58,7 +58,7 @@ def test_float32_agrees_with_float64_on_the_whole_path(name, frames, monkeypatch
             exact.append(mapping.map_by_definition(params, window, config, stride=layout.stride))
 
     def readings(maps):
-        evidence = [readout.evidence(m, config.readout, odds=config.generator.no_pulse_clips) for m in maps]
+        evidence = [readout.evidence(m, config.readout, odds=config.odds) for m in maps]
         axis, window_s = config.clip.rate_axis_bpm, config.clip.duration_s
         options = {"step_s": step_s, "window_s": window_s}
         return np.array(readout.readings(np.stack(evidence), axis, config.readout, **options))

@@ -1,0 +1,180 @@
+"""What every place of a frame carries: a pulse that the frame has, or none.
+
+A rate is found in the whole frame, over time (`readout`). A place is then asked one question only: is that
+pulse here? Its evidence is added up over time by a chain of two states, "pulse" and "none", so that a place that
+says a little in every window is as sure as one that says much in one. Where a frame holds several pulses, as of
+several people, each is found among the places that the ones before do not explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from pulse3d import readout
+from pulse3d.config import Config, ReadoutConfig
+from pulse3d.readout import Map, Reading
+
+LEAST = 6e-8  # the least probability of "no pulse", as 16 bits hold it
+NEAR = np.array([0.25, 0.5, 0.25])  # weights of neighbouring places along each axis
+
+Places = Float[np.ndarray, "window row col"]
+
+
+class Pulse(NamedTuple):
+    """One pulse of a video: its reading in every window, and the probability that a place carries it."""
+
+    readings: list[Reading]
+    probability: Places
+
+
+def evidence(
+    probability: Map, rate_axis_bpm: Float[np.ndarray, "rate"], rate_bpm: float, config: Config
+) -> Float[np.ndarray, "row col"]:
+    """How much every place speaks for a pulse of that rate against none: a log likelihood ratio, 0 for nan.
+
+        e = log( odds max p(f) / p(no pulse) ),  |f - rate| <= tolerance
+
+    averaged with its neighbours, as a pulse does not end at a cell's edge. odds: as `Config.odds` has it.
+    """
+    if not np.isfinite(rate_bpm):
+        return np.zeros(probability.shape[:2])
+    near = abs(rate_axis_bpm - rate_bpm) <= config.readout.place_tolerance_bpm
+    best = probability[..., :-1][..., near].max(-1).astype(np.float64)
+    none = probability[..., -1].astype(np.float64)
+    ratio = np.log(np.maximum(best, LEAST)) - np.log(np.maximum(none, LEAST)) + np.log(config.odds)
+    for axis in (0, 1):
+        ratio = ndimage.convolve1d(ratio, NEAR, axis=axis, mode="nearest")
+    return ratio
+
+
+class Follower:
+    """Asks places window by window: the probability of a pulse given this window and those before."""
+
+    def __init__(self, config: ReadoutConfig, *, step_s: float, window_s: float):
+        self._config, self._weight = config, min(1.0, step_s / window_s)
+        self._change = _change(config, step_s)
+        self._ahead: np.ndarray | None = None
+
+    def __call__(self, evidence: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
+        """The probability that a place carries the pulse; the first window counts whole."""
+        first = self._ahead is None
+        if self._ahead is None:
+            self._ahead = _prior(self._config, evidence.shape)
+        state = _observed(evidence, 1.0 if first else self._weight, self._config) * self._ahead
+        state /= state.sum(0)
+        self._ahead = np.tensordot(self._change, state, 1)
+        return state[0]
+
+
+def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s: float) -> Places:
+    """The probability that a place carries a pulse in every window, given all windows.
+
+    Two states, forward and backward, as `readout.track` has them for rates, each second of video counted once:
+
+        o(pulse) = exp( w gain (e - bar) ),  o(none) = 1
+
+    A pulse comes to a place or leaves it once in `place_switch_s`. Source: Rabiner, Proc. IEEE 77(2), 1989.
+    """
+    weights = readout.window_weights(len(evidence), step_s=step_s, window_s=window_s)
+    change, ahead = _change(config, step_s), _prior(config, evidence.shape[1:])
+    observed = [_observed(e, w, config) for e, w in zip(evidence, weights, strict=True)]
+    states = np.empty((len(evidence), 2, *evidence.shape[1:]))
+    for window, seen in enumerate(observed):
+        states[window] = seen * ahead
+        states[window] /= states[window].sum(0)
+        ahead = np.tensordot(change, states[window], 1)
+    behind = np.ones_like(states[0])
+    for window in range(len(evidence) - 1, 0, -1):
+        behind = np.tensordot(change.T, observed[window] * behind, 1)
+        behind /= behind.sum(0)
+        states[window - 1] *= behind
+    return states[:, 0] / states.sum(1)
+
+
+def find_pulses(
+    maps: Callable[[], Iterable[Map]],
+    first: list[Reading],
+    rate_axis_bpm: Float[np.ndarray, "rate"],
+    config: Config,
+    *,
+    step_s: float,
+    window_s: float,
+) -> list[Pulse]:
+    """The pulses of a video, the frame's own first; maps gives all maps of it, as often as it is called.
+
+    A further pulse is read out of the places that carry none of those before, at rates that differ from
+    theirs; it counts where it is found in most windows, and fills `region_places` places.
+    """
+    settings, timing = config.readout, {"step_s": step_s, "window_s": window_s}
+    found: list[Pulse] = []
+    readings = first
+    while len(found) < settings.pulses:
+        asked = np.stack(
+            [evidence(m, rate_axis_bpm, r.rate_bpm, config) for m, r in zip(maps(), readings, strict=True)]
+        )
+        known = np.isfinite([r.rate_bpm for r in readings])
+        probability = carries(asked, settings, **timing) * known[:, None, None]
+        if found and not _counts(probability, known, settings):
+            break
+        found.append(Pulse(readings, probability))
+        taken = np.max([pulse.probability for pulse in found], axis=0)
+        rest = [
+            readout.evidence(_without(m, taken[i], [p.readings[i].rate_bpm for p in found], rate_axis_bpm, settings), settings, odds=config.odds)
+            for i, m in enumerate(maps())
+        ]
+        readings = readout.readings(np.stack(rest), rate_axis_bpm, settings, **timing)
+    return found
+
+
+def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:
+    """The rate of every place in every window, nan where it carries no pulse, and the probability of one."""
+    probability = np.stack([pulse.probability for pulse in pulses])
+    rates = np.array([[reading.rate_bpm for reading in pulse.readings] for pulse in pulses])
+    chosen = probability.argmax(0)
+    most = probability.max(0)
+    rate = np.take_along_axis(rates[:, :, None, None], chosen[None], 0)[0]
+    return np.where(most >= 0.5, rate, np.nan), most
+
+
+def _counts(probability: Places, known: Bool[np.ndarray, "window"], config: ReadoutConfig) -> bool:
+    """Whether a further pulse is one: in most windows, and somewhere."""
+    if known.mean() <= 0.5:
+        return False
+    return bool(((probability >= 0.5).mean(0) > 0.5).sum() >= config.region_places)
+
+
+def _without(
+    probability: Map,
+    taken: Float[np.ndarray, "row col"],
+    rates_bpm: Iterable[float],
+    rate_axis_bpm: Float[np.ndarray, "rate"],
+    config: ReadoutConfig,
+) -> Map:
+    """The map as if the places taken, and rates near those known, had no pulse."""
+    other = probability.astype(np.float32)
+    for rate in rates_bpm:
+        other[..., :-1] *= ~(abs(rate_axis_bpm - rate) <= 2 * config.region_tolerance_bpm)
+    other[taken > 0.2, :-1] = 0
+    other[..., -1] = np.where(taken > 0.2, 1, np.maximum(other[..., -1], LEAST))
+    return other
+
+
+def _observed(evidence: np.ndarray, weight: float, config: ReadoutConfig) -> np.ndarray:
+    ratio = weight * config.place_gain * (evidence - config.place_bar)
+    return np.stack([np.exp(np.clip(ratio, -30, 30)), np.ones_like(ratio)])
+
+
+def _prior(config: ReadoutConfig, shape: tuple[int, ...]) -> np.ndarray:
+    return np.stack([np.full(shape, config.place_prior), np.full(shape, 1 - config.place_prior)])
+
+
+def _change(config: ReadoutConfig, step_s: float) -> Float[np.ndarray, "state state"]:
+    """The probability of every state (row) a step after every state (column)."""
+    switch = min(step_s / config.place_switch_s, 1.0)
+    prior = np.array([config.place_prior, 1 - config.place_prior])
+    return (1 - switch) * np.eye(2) + switch * prior[:, None]
