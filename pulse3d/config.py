@@ -414,8 +414,8 @@ class ReadoutConfig:
     seconds. evidence_scale, evidence_power: evidence for a rate speaks for a pulse as (evidence /
     scale)^power; a power of 0: its strength says nothing, only whether it stays at a rate.
     places: whether places are asked for the frame's pulses (`pulse3d/places.py`), or each answers by itself.
-    place_tolerance_bpm: a place is asked for rates within this distance of a pulse's. place_gain, place_bar: its
-    evidence counts as gain x (evidence - bar). place_switch_s: a pulse comes to a place or leaves it once in so
+    place_tolerance_bpm: a place is asked for rates within this distance of a pulse's. place_gain: its
+    evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in so
     many seconds. place_prior: share of places with a pulse before anything is seen. pulses: at most so many are
     told apart in a frame.
     region_confidence, region_tolerance_bpm, region_places: regions of the map that have a rate of their own
@@ -436,7 +436,9 @@ class ReadoutConfig:
     places: bool = False
     place_tolerance_bpm: float = 4.0
     place_gain: float = 1.0
-    place_bar: float = 1.0
+    place_bar_share: float = 0.5
+    place_bar_drop: float = 2.0
+    place_bar_least: float = -1.5
     place_switch_s: float = 120.0
     place_prior: float = 0.3
     pulses: int = 4

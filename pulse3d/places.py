@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import ndimage
 
 from pulse3d import readout
 from pulse3d.config import Config, ReadoutConfig
-from pulse3d.readout import Map, Reading
+from pulse3d.readout import Axis, Map, Reading
 
 LEAST = 6e-8  # the least probability of "no pulse", as 16 bits hold it
 NEAR = np.array([0.25, 0.5, 0.25])  # weights of neighbouring places along each axis
@@ -33,7 +33,7 @@ class Pulse(NamedTuple):
 
 
 def evidence(
-    probability: Map, rate_axis_bpm: Float[np.ndarray, "rate"], rate_bpm: float, config: Config
+    probability: Map, rate_axis_bpm: Axis, rate_bpm: float, config: Config
 ) -> Float[np.ndarray, "row col"]:
     """How much every place speaks for a pulse of that rate against none: a log likelihood ratio, 0 for nan.
 
@@ -52,20 +52,34 @@ def evidence(
     return ratio
 
 
+def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
+    """The evidence at which a place is as likely to carry the pulse as not, from the frame's own places.
+
+    Videos differ in how clear a pulse is, so the bar lies between the frame's best places (their 98th
+    percentile) and its worst (the 10th): `place_bar_share` of the way up, at most `place_bar_drop` below the best
+    where all are alike, as where skin fills the frame, and never below `place_bar_least`.
+    """
+    low, high = np.percentile(evidence, (10, 98))
+    between = low + config.place_bar_share * (high - low)
+    return max(config.place_bar_least, min(between, high - config.place_bar_drop))
+
+
 class Follower:
     """Asks places window by window: the probability of a pulse given this window and those before."""
 
     def __init__(self, config: ReadoutConfig, *, step_s: float, window_s: float):
         self._config, self._weight = config, min(1.0, step_s / window_s)
         self._change = _change(config, step_s)
-        self._ahead: np.ndarray | None = None
+        self._count, self._total, self._ahead = 0, np.zeros(()), np.zeros(())
 
     def __call__(self, evidence: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
         """The probability that a place carries the pulse; the first window counts whole."""
-        first = self._ahead is None
-        if self._ahead is None:
+        first = self._count == 0
+        self._count, self._total = self._count + 1, self._total + evidence
+        level = bar(self._total / self._count, self._config)
+        if first:
             self._ahead = _prior(self._config, evidence.shape)
-        state = _observed(evidence, 1.0 if first else self._weight, self._config) * self._ahead
+        state = _observed(evidence - level, 1.0 if first else self._weight, self._config) * self._ahead
         state /= state.sum(0)
         self._ahead = np.tensordot(self._change, state, 1)
         return state[0]
@@ -82,7 +96,8 @@ def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s:
     """
     weights = readout.window_weights(len(evidence), step_s=step_s, window_s=window_s)
     change, ahead = _change(config, step_s), _prior(config, evidence.shape[1:])
-    observed = [_observed(e, w, config) for e, w in zip(evidence, weights, strict=True)]
+    above = evidence - bar(evidence.mean(0), config)
+    observed = [_observed(e, w, config) for e, w in zip(above, weights, strict=True)]
     states = np.empty((len(evidence), 2, *evidence.shape[1:]))
     for window, seen in enumerate(observed):
         states[window] = seen * ahead
@@ -98,37 +113,65 @@ def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s:
 
 def find_pulses(
     maps: Callable[[], Iterable[Map]],
-    first: list[Reading],
-    rate_axis_bpm: Float[np.ndarray, "rate"],
+    strength: Float[np.ndarray, "window rate"],
+    rate_axis_bpm: Axis,
     config: Config,
     *,
     step_s: float,
     window_s: float,
 ) -> list[Pulse]:
-    """The pulses of a video, the frame's own first; maps gives all maps of it, as often as it is called.
+    """The pulses of a video, the frame's own first.
 
-    A further pulse is read out of the places that carry none of those before, at rates that differ from
-    theirs; it counts where it is found in most windows, and fills `region_places` places.
+    maps gives all maps of it, as often as it is called; strength: how strongly each whole map speaks for every
+    rate (`readout.evidence`). A further pulse is read out of the places that carry none of those before, at
+    rates that differ from theirs; it counts where it is found in most windows, and fills `region_places` places.
     """
     settings, timing = config.readout, {"step_s": step_s, "window_s": window_s}
     found: list[Pulse] = []
-    readings = first
     while len(found) < settings.pulses:
-        asked = np.stack(
-            [evidence(m, rate_axis_bpm, r.rate_bpm, config) for m, r in zip(maps(), readings, strict=True)]
-        )
-        known = np.isfinite([r.rate_bpm for r in readings])
-        probability = carries(asked, settings, **timing) * known[:, None, None]
-        if found and not _counts(probability, known, settings):
+        pulse = _read_pulse(maps, strength, rate_axis_bpm, config, timing)
+        if found and not _counts(pulse, settings):
             break
-        found.append(Pulse(readings, probability))
-        taken = np.max([pulse.probability for pulse in found], axis=0)
-        rest = [
-            readout.evidence(_without(m, taken[i], [p.readings[i].rate_bpm for p in found], rate_axis_bpm, settings), settings, odds=config.odds)
-            for i, m in enumerate(maps())
-        ]
-        readings = readout.readings(np.stack(rest), rate_axis_bpm, settings, **timing)
+        found.append(pulse)
+        taken = np.max([known.probability for known in found], axis=0)
+        rest = []
+        for window, probability in enumerate(maps()):
+            rates = [known.readings[window].rate_bpm for known in found]
+            other = _without(probability, taken[window], rates, rate_axis_bpm, settings)
+            rest.append(readout.evidence(other, settings, odds=config.odds))
+        strength = np.stack(rest)
     return found
+
+
+def _read_pulse(
+    maps: Callable[[], Iterable[Map]],
+    strength: Float[np.ndarray, "window rate"],
+    rate_axis_bpm: Axis,
+    config: Config,
+    timing: dict[str, float],
+) -> Pulse:
+    """A pulse from the whole frame, then once more from the places that carry it."""
+    settings = config.readout
+
+    def read(strength: np.ndarray) -> Pulse:
+        readings = readout.readings(strength, rate_axis_bpm, settings, **timing)
+        asked = [
+            evidence(probability, rate_axis_bpm, reading.rate_bpm, config)
+            for probability, reading in zip(maps(), readings, strict=True)
+        ]
+        known = np.isfinite([reading.rate_bpm for reading in readings])
+        return Pulse(readings, carries(np.stack(asked), settings, **timing) * known[:, None, None])
+
+    pulse = read(strength)
+    again = np.stack(
+        [
+            readout.likelihood(probability.astype(np.float32), config.odds, weight=weight)
+            for probability, weight in zip(maps(), pulse.probability, strict=True)
+        ]
+    )
+    # whether there is a pulse is the whole frame's to say: as strong as there, at these places' rates
+    most, asked = again.max(-1, keepdims=True), strength.max(-1, keepdims=True)
+    return read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength))
 
 
 def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:
@@ -141,18 +184,18 @@ def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:
     return np.where(most >= 0.5, rate, np.nan), most
 
 
-def _counts(probability: Places, known: Bool[np.ndarray, "window"], config: ReadoutConfig) -> bool:
+def _counts(pulse: Pulse, config: ReadoutConfig) -> bool:
     """Whether a further pulse is one: in most windows, and somewhere."""
-    if known.mean() <= 0.5:
-        return False
-    return bool(((probability >= 0.5).mean(0) > 0.5).sum() >= config.region_places)
+    known = np.isfinite([reading.rate_bpm for reading in pulse.readings])
+    there = (pulse.probability >= 0.5).mean(0) > 0.5
+    return bool(known.mean() > 0.5 and there.sum() >= config.region_places)
 
 
 def _without(
     probability: Map,
     taken: Float[np.ndarray, "row col"],
     rates_bpm: Iterable[float],
-    rate_axis_bpm: Float[np.ndarray, "rate"],
+    rate_axis_bpm: Axis,
     config: ReadoutConfig,
 ) -> Map:
     """The map as if the places taken, and rates near those known, had no pulse."""
@@ -164,8 +207,8 @@ def _without(
     return other
 
 
-def _observed(evidence: np.ndarray, weight: float, config: ReadoutConfig) -> np.ndarray:
-    ratio = weight * config.place_gain * (evidence - config.place_bar)
+def _observed(above: np.ndarray, weight: float, config: ReadoutConfig) -> np.ndarray:
+    ratio = weight * config.place_gain * above
     return np.stack([np.exp(np.clip(ratio, -30, 30)), np.ones_like(ratio)])
 
 

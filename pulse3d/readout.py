@@ -72,7 +72,9 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
     return total / total.sum() if total.sum() > 0 else total
 
 
-def likelihood(probability: Map, odds: int) -> Float[np.ndarray, "rate"]:
+def likelihood(
+    probability: Map, odds: float, *, weight: Float[np.ndarray, "row col"] | None = None
+) -> Float[np.ndarray, "rate"]:
     """How strongly all patches together speak for every rate; 0 where none speaks for it.
 
         E(f) = mean over patches of max(LR(f) / m - 1, 0)^2,  LR(f) = odds p(f) / p(no pulse)
@@ -84,14 +86,18 @@ def likelihood(probability: Map, odds: int) -> Float[np.ndarray, "rate"]:
     product, since patches are far from independent.
     m is the network's response to this frame: a pulse has one rate, so where patches find many rates more
     likely than none, the noise is unlike any that the network was trained on.
-    odds: of "no pulse" against one rate before anything is seen, as in training.
+    odds: of "no pulse" against one rate before anything is seen, as in training. weight: of every patch in
+    the mean E(f), not in m; by default all are alike.
     """
     ratio = odds * probability[..., :-1] / np.maximum(probability[..., -1:], 1e-12)
     response = max(1.0, float(np.median(ratio.mean((0, 1), dtype=np.float64))))
-    return (np.maximum(ratio / response - 1, 0) ** 2).mean((0, 1), dtype=np.float64)
+    squares = np.maximum(ratio / response - 1, 0) ** 2
+    if weight is None:
+        return squares.mean((0, 1), dtype=np.float64)
+    return np.einsum("rc,rcf->f", weight, squares, dtype=np.float64) / max(weight.sum(), 1e-12)
 
 
-def pool(probability: Map, config: ReadoutConfig, *, odds: int) -> Float[np.ndarray, "rate"]:
+def pool(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
     """How strongly a map speaks for every rate: `combine` or `likelihood`, as the method has it."""
     return combine(probability) if config.method == "votes" else likelihood(probability, odds)
 
@@ -111,7 +117,7 @@ def is_pulse(
     return np.asarray(strength.max(-1) > 0)
 
 
-def evidence(probability: Map, config: ReadoutConfig, *, odds: int) -> Float[np.ndarray, "rate"]:
+def evidence(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
     """What one map says about the rate, for `readings`: `pool`, or zeros where it says nothing."""
     strength = pool(probability, config, odds=odds)
     return strength * is_pulse(strength, has_pulse(probability).mean(), config)

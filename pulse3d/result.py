@@ -266,11 +266,9 @@ def write_map(
             length = "ended too soon" if source.live else f"{read_s:.1f} s long"
             why = lost[0] if lost else f"{source.name}: {length}"
             raise InputError(f"{why}; one window needs {clip.duration_s:g} s")
-        read = readout.readings(
-            np.stack(evidence), clip.rate_axis_bpm, config.readout, step_s=step_s, window_s=clip.duration_s
-        )
         timing = {"step_s": step_s, "window_s": clip.duration_s}
-        store.put(**_place_arrays(store, read, config, timing))
+        read, places_read = _read(store, np.stack(evidence), config, timing)
+        store.put(**places_read)
         rate_bpm, low_bpm, high_bpm, confidence = np.array(read).T
         row_px, col_px = mapper.layout.centres_px()
         store.put(
@@ -297,23 +295,23 @@ def write_map(
     return replace(made, summary=summary)
 
 
-def _place_arrays(
-    store: files.NpzStream, read: list[readout.Reading], config: Config, timing: dict[str, float]
-) -> dict[str, np.ndarray]:
-    """The rate of every place, its confidence and "no pulse", from all windows of a store."""
+def _read(
+    store: files.NpzStream, evidence: np.ndarray, config: Config, timing: dict[str, float]
+) -> tuple[list[readout.Reading], dict[str, np.ndarray]]:
+    """The readings of all windows of a store, and of every place its rate, confidence and "no pulse"."""
+    axis = config.clip.rate_axis_bpm
+    if not config.readout.places:
+        arrays = {name: np.stack(list(store.entries(name))) for name in ("rate_bpm", "confidence")}
+        arrays["no_pulse"] = np.stack(list(store.entries("network_no_pulse")))
+        return readout.readings(evidence, axis, config.readout, **timing), arrays
 
     def maps() -> Iterator[np.ndarray]:
         for rates, none in zip(store.entries("probability"), store.entries("network_no_pulse"), strict=True):
             yield np.concatenate([rates, none[..., None]], -1)
 
-    if not config.readout.places:
-        names = ("rate_bpm", "confidence")
-        return {"no_pulse": np.stack(list(store.entries("network_no_pulse")))} | {
-            name: np.stack(list(store.entries(name))) for name in names
-        }
-    pulses = places.find_pulses(maps, read, config.clip.rate_axis_bpm, config, **timing)
+    pulses = places.find_pulses(maps, evidence, axis, config, **timing)
     rate_bpm, probability = places.strongest(pulses)
-    return {
+    return pulses[0].readings, {
         "rate_bpm": rate_bpm.astype(np.float32),
         "confidence": probability.astype(np.float32),
         "no_pulse": (1 - probability).astype(np.float32),
