@@ -43,7 +43,7 @@ def span(config: Config) -> int:
 def reach(config: Config) -> int:
     """How many cells around a cell its logits depend on."""
     sizes = expect(config.model, CellNetConfig)
-    return sizes.space_taps // 2 + (max(sizes.reaches) - 1) + (sizes.reaches[0] - 1)
+    return 1 + (max(sizes.reaches) - 1) + (sizes.reaches[0] - 1)
 
 
 def relative_frames(frames: Iterable[Cells], *, memory: int) -> Iterator[Cells]:

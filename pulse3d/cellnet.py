@@ -11,7 +11,7 @@ A video is (time, row, col, channel), relative changes of colour (0.01 is 1 %) a
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -23,7 +23,6 @@ from jaxtyping import Array, Float
 
 from pulse3d import convolution
 from pulse3d.config import CellNetConfig, ClipConfig, Config, expect
-from pulse3d.layers import Neighbourhood, RateConvolution
 
 STILL = 1e-6  # relative changes of colour below this are none: a picture that stands, or a black one
 DARK = 0.03  # of white: darker colours are mostly noise, and are divided by this instead
@@ -34,25 +33,26 @@ VIEWS = (1.0, 2.0, 0.5)  # multiples of a rate at which its spectrum is looked a
 class Signals(NamedTuple):
     """What is known of every cell in every frame, whatever window it is read in.
 
-    wave: the signals that are Fourier transformed. feature: what they were made of. change: the largest
-    change of colour.
+    wave: the signals that are Fourier transformed. weight: logits of how much each counts among its
+    neighbours. note: what else the head is told. change: the largest change of colour.
     """
 
     wave: Float[Array, "*batch time row col signal"]
-    feature: Float[Array, "*batch time row col feature"]
+    weight: Float[Array, "*batch time row col signal"]
+    note: Float[Array, "*batch time row col note"]
     change: Float[Array, "*batch time row col 1"]
 
 
 class Spectra(NamedTuple):
     """What is known of every cell in a window. wave: cosine and sine parts at every rate, in three `VIEWS`.
 
-    mean, variance: of the features under the window's taper. change: the largest. seconds: the window's length.
+    weight, note: means under the window's taper. change: the largest. seconds: the window's length.
     inside: 1 for rows of the frame, 0 for rows beyond it, of which nothing is known.
     """
 
     wave: Float[Array, "*batch row col signal view part rate"]
-    mean: Float[Array, "*batch row col feature"]
-    variance: Float[Array, "*batch row col feature"]
+    weight: Float[Array, "*batch row col signal"]
+    note: Float[Array, "*batch row col note"]
     change: Float[Array, "*batch row col 1"]
     seconds: Float[Array, "*batch"]
     inside: Float[Array, "*batch row"]
@@ -72,17 +72,15 @@ class CellNet(nn.Module):
         """The layers."""
         sizes = self.config
         dense = partial(nn.Dense, dot_general=partial(convolution.product, compute=self.compute))
-        near = partial(Neighbourhood, compute=self.compute)
-        self.first = near(sizes.first_filters, taps=sizes.first_taps)
-        self.space = near(sizes.filters, square=sizes.space_taps)
-        self.middle = near(sizes.filters, taps=sizes.taps, dilation=2)
-        self.last = near(sizes.filters, taps=sizes.taps, dilation=4)
-        self.signal = dense(sizes.signals)
-        self.attention_hidden = dense(sizes.attention_hidden)
-        self.attention = dense(sizes.signals)
+        self.first = dense(sizes.filters)
+        self.space, self.space_mix = Kernel((1, 3, 3)), dense(sizes.filters)
+        self.middle, self.middle_mix = Kernel((sizes.taps, 1, 1), 2), dense(sizes.filters)
+        self.last, self.last_mix = Kernel((sizes.taps, 1, 1), 4), dense(sizes.filters)
+        self.wave = dense(sizes.signals)
+        self.weight_hidden = dense(sizes.weight_hidden)
+        self.weight = dense(sizes.signals + sizes.notes)
         self.seen = dense(sizes.hidden)
-        self.rates_first = RateConvolution(sizes.hidden, sizes.rate_taps, self.compute)
-        self.rates_second = RateConvolution(sizes.hidden, sizes.rate_taps, self.compute)
+        self.rates_first, self.rates_second = dense(sizes.hidden), dense(sizes.hidden)
         self.context = dense(sizes.hidden)
         self.rate = dense(1)
         self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (len(rates_bpm(self.clip)),))
@@ -98,7 +96,9 @@ class CellNet(nn.Module):
         train: bool = False,
     ) -> Float[Array, "batch window row col class"]:
         """Logits of every cell in windows of a video; tapers: weights of its frames, seconds: lengths."""
-        signals = self.signals(video, train=train and not self.config.freeze)
+        signals = self.signals(video)
+        if train and self.config.freeze:
+            signals = jax.lax.stop_gradient(signals)
         inside = jnp.ones(video.shape[2])
         spectra = jax.vmap(self.spectra, in_axes=(None, 1, 1, None), out_axes=1)(
             signals, tapers, seconds, inside
@@ -107,29 +107,28 @@ class CellNet(nn.Module):
         return self.logits(merged).reshape(*tapers.shape[:2], *video.shape[2:4], -1)
 
     def signals(
-        self,
-        video: Float[Array, "batch time row col channel"],
-        valid: Float[Array, "time"] | None = None,
-        *,
-        train: bool = False,
+        self, video: Float[Array, "batch time row col channel"], valid: Float[Array, "time"] | None = None
     ) -> Signals:
-        """The signals of a video; before its first and after its last frame is nothing.
+        """The signals of a video; before its first and after its last frame, and around it, is nothing.
 
-        Cells at the frame's edge are continued beyond it. valid: 0 for frames that are not of the video,
-        1 for others; by default all are. train: gradients are wanted.
+        valid: 0 for frames that are not of the video, 1 for others; by default all are.
         """
-        edge = self.config.space_taps // 2
-        around = [(0, 0), (0, 0), (edge, edge), (edge, edge), (0, 0)]
-        padded = jnp.pad(self.config.gain * video, around, mode="edge")
         valid = jnp.ones(video.shape[1]) if valid is None else valid
+        taps, half = self.config.first_taps, self.config.first_taps // 2
+        padded = jnp.pad(self.config.gain * video, [(0, 0), (half, half), (0, 0), (0, 0), (0, 0)])
+        joined = jnp.concatenate([padded[:, i : i + video.shape[1]] for i in range(taps)], -1)
 
-        def step(layer, x):
-            return nn.gelu(layer(x, train=train)) * valid[:, None, None, None]
+        def step(x):
+            return nn.gelu(x) * valid[:, None, None, None]
 
-        features = step(self.space, step(self.first, padded))
-        features += step(self.middle, features)
-        features += step(self.last, features)
-        return Signals(self.signal(features), features, abs(video).max(-1, keepdims=True))
+        features = step(self.first(joined))
+        features = step(self.space_mix(self.space(features)))
+        features += step(self.middle_mix(self.middle(features)))
+        features += step(self.last_mix(self.last(features)))
+        weight = self.weight(nn.gelu(self.weight_hidden(features)))
+        change = abs(video).max(-1, keepdims=True)
+        count = self.config.signals
+        return Signals(self.wave(features), weight[..., :count], weight[..., count:], change)
 
     def spectra(
         self,
@@ -142,35 +141,30 @@ class CellNet(nn.Module):
         basis = jnp.asarray(fourier_basis(self.clip, taper.shape[-1]))
         under = signals.wave * taper[:, :, None, None, None]
         wave = convolution.product(under, basis, (((1,), (0,)), ((), ())), compute=self.compute)
-        mean = jnp.einsum("bt,bt...->b...", taper, signals.feature)
-        square = jnp.einsum("bt,bt...->b...", taper, signals.feature**2)
+        weight, note = (jnp.einsum("bt,bt...->b...", taper, x) for x in (signals.weight, signals.note))
         change = (signals.change * (taper > 0)[:, :, None, None, None]).max(1)
         rows = jnp.broadcast_to(inside, (len(taper), len(inside)))
-        return Spectra(wave, mean, square - mean**2, change, seconds, rows)
+        return Spectra(wave, weight, note, change, seconds, rows)
 
     def logits(self, spectra: Spectra) -> Float[Array, "batch row col class"]:
         """Logits of every cell. Where nothing moves at all, that is "no pulse", whatever the layers say."""
-        level = 0.5 * jnp.log(jnp.maximum(spectra.variance, 0) + 1e-4)
-        hidden = nn.gelu(self.attention_hidden(jnp.concatenate([spectra.mean, level], -1)))
-        # how much a cell counts among its neighbours
-        weight = jnp.exp(jnp.clip(self.attention(hidden), -12, 12))
-        wave = spectra.wave
-        if self.config.freeze:
-            hidden, weight, wave = jax.lax.stop_gradient((hidden, weight, wave))
+        weight, wave = nn.sigmoid(spectra.weight) + 1e-3, spectra.wave
         inside = spectra.inside[:, :, None, None] * jnp.ones((1, 1, wave.shape[2], 1))
-        joined = compare(wave, weight * inside, reaches=self.config.reaches)
+        # not kept for the gradient: much memory, little work
+        joined = jax.checkpoint(partial(compare, reaches=self.config.reaches))(wave, weight * inside)
         batch, rows, cols, rates, _ = joined.shape
 
         def along(layer, x):
-            return layer(x.reshape(-1, rates, x.shape[-1])).reshape(batch, rows, cols, rates, -1)
+            """A convolution along the rates, zeros beyond."""
+            half = self.config.rate_taps // 2
+            padded = jnp.pad(x, [*[(0, 0)] * 3, (half, half), (0, 0)])
+            return layer(jnp.concatenate([padded[..., i : i + rates, :] for i in range(2 * half + 1)], -1))
 
         seconds = jnp.broadcast_to(spectra.seconds[:, None, None, None], (batch, rows, cols, 1))
-        relative = jnp.log(weight) - jnp.log(weighted_mean(weight, inside, self.config.reaches[-1]))
-        told = jnp.concatenate([hidden, jnp.log(seconds / 10), relative], -1)
+        told = jnp.concatenate([spectra.note, jnp.log(seconds / 10), weight], -1)
         features = nn.gelu(self.seen(joined))
         features += nn.gelu(along(self.rates_first, features))
-        flat = features.reshape(batch, rows, cols, -1)
-        near = weighted_mean(flat, inside, self.config.reaches[0]).reshape(features.shape)
+        near = weighted_mean(features, inside, self.config.reaches[0])
         context = self.context(jnp.concatenate([_summary(features), _summary(near), told], -1))
         both = jnp.concatenate([features, near], -1)
         features = nn.gelu(along(self.rates_second, both) + context[..., None, :])
@@ -179,6 +173,34 @@ class CellNet(nn.Module):
         no_pulse = self.no_pulse(nn.gelu(self.no_pulse_hidden(asked)))
         rate = jnp.where(spectra.change > STILL, rate, no_pulse + np.log(STILL))
         return jnp.concatenate([rate, no_pulse], -1)
+
+
+class Kernel(nn.Module):
+    """A convolution of every feature by itself, zeros outside; its kernel is (taps, feature)."""
+
+    shape: tuple[int, int, int]
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch time row col feature"]) -> Array:
+        """As large as before. Shifted copies are added up: one pass over memory on any backend."""
+        time, height, width = self.shape
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (time * height * width, x.shape[-1]))
+        half = [(time // 2) * self.dilation, height // 2, width // 2]
+        shifts = [(i * self.dilation, j, k) for i in range(time) for j in range(height) for k in range(width)]
+
+        @jax.checkpoint  # the shifted copies are not kept for the gradient
+        def convolve(x, kernel):
+            padded = jnp.pad(x, [(0, 0), *((n, n) for n in half), (0, 0)])
+            return reduce(
+                jnp.add,
+                (
+                    weight * padded[:, t : t + x.shape[1], y : y + x.shape[2], z : z + x.shape[3]]
+                    for (t, y, z), weight in zip(shifts, kernel, strict=True)
+                ),
+            )
+
+        return convolve(x, kernel)
 
 
 def compare(

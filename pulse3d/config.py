@@ -196,7 +196,8 @@ class ScenesConfig:
     pulse's strength from cell to cell, of a smooth and of a rough field.
     light: of each of four changes of brightness, grey or as of gloss, of SD light_spread around
     these. flicker: of a change from frame to frame, in flicker_share of the scenes.
-    texture: of each displacement. edge: of the edges of regions, which move with them.
+    texture: of each displacement. pattern: contrast of coarser patterns, in pattern_share of the scenes, which
+    move by `shift` cells. edge: of the edges of regions, which move with them.
     wander: of each of four chromatic changes.
     local: of what every cell does for itself. sensor: of the noise of cells and frames.
     calm_share: share of scenes in which light and texture are weaker, by a factor within `calm`
@@ -223,6 +224,9 @@ class ScenesConfig:
     flicker: tuple[float, float] = (0.003, 0.6)
     texture: tuple[float, float] = (0.0001, 0.03)
     texture_spread: float = 0.4
+    pattern_share: float = 0.6
+    pattern: tuple[float, float] = (0.003, 0.4)
+    shift: tuple[float, float] = (0.005, 2.0)
     edge: tuple[float, float] = (0.0003, 0.1)
     wander: tuple[float, float] = (0.00005, 0.004)
     local: tuple[float, float] = (0.0003, 0.015)
@@ -287,28 +291,27 @@ class CellNetConfig:
     """The default network (`cellnet`).
 
     memory_s: a cell's colour is read relative to its mean over so many seconds before.
-    first_filters, filters, signals: channels after the first convolution, after the others, and of what is
-    Fourier transformed. first_taps, taps, space_taps, rate_taps: lengths of the kernels over time (first; then
-    dilated by 2 and 4), over rows and columns, and over the rates. reaches: of the neighbourhoods, in cells.
-    hidden, attention_hidden: sizes of the heads. gain: of the input. freeze: only the head is trained.
+    filters, signals, notes: channels of the convolutions, of what is Fourier transformed, and of what else
+    the head is told. first_taps, taps, rate_taps: lengths of the kernels over time (first; then dilated by 2
+    and 4), and over the rates. reaches: of the neighbourhoods, in cells. hidden, weight_hidden: sizes of the
+    heads. gain: of the input. freeze: only what comes after the spectra is trained.
     """
 
     memory_s: float = 5.0
-    first_filters: int = 16
-    filters: int = 24
-    signals: int = 8
+    filters: int = 32
+    signals: int = 6
+    notes: int = 4
     first_taps: int = 9
     taps: int = 7
-    space_taps: int = 3
     rate_taps: int = 5
     reaches: tuple[int, ...] = (2, 4, 8)
     hidden: int = 24
-    attention_hidden: int = 16
+    weight_hidden: int = 16
     gain: float = 100.0
     freeze: bool = False
 
     def __post_init__(self):
-        for name in ("first_taps", "taps", "space_taps", "rate_taps"):
+        for name in ("first_taps", "taps", "rate_taps"):
             _require(getattr(self, name) % 2 == 1, f"model.{name}", getattr(self, name), "must be odd")
 
 

@@ -27,7 +27,7 @@ from pulse3d.nuisance import log_uniform
 GREY = np.ones(3)
 GLOSS = np.array([0.66, 1.0, 1.34])  # white light reflected by skin, relative to the skin's own colour
 HISTORY = 30  # frames before the scene, from which a codec still holds something
-REGIONS, LIGHTS, TEXTURES, WANDERS = 2, 4, 2, 4
+REGIONS, LIGHTS, TEXTURES, WANDERS, WAVES = 2, 4, 2, 4, 6
 UNKNOWN = -1  # the label of cells that are partly alive
 
 
@@ -58,6 +58,8 @@ class SceneParameters(NamedTuple):
     light: Float[Array, "light"]
     flicker: Float[Array, ""]
     texture: Float[Array, "texture"]
+    pattern: Float[Array, ""]
+    shift: Float[Array, "mover"]
     edge: Float[Array, ""]
     wander: Float[Array, "wander"]
     local: Float[Array, ""]
@@ -120,6 +122,9 @@ def sample_parameters(key: PRNGKeyArray, config: Config) -> SceneParameters:
         light=motion * level("light", laws.light, (LIGHTS,)),
         flicker=chance("has_flicker", laws.flicker_share) * level("flicker", laws.flicker),
         texture=motion * level("texture", laws.texture, (TEXTURES,)),
+        pattern=chance("has_pattern", laws.pattern_share) * level("pattern", laws.pattern),
+        # the camera and each region move by themselves, or not at all
+        shift=calm * level("shift", laws.shift, (1 + REGIONS,)) * chance("shifts", 0.7, (1 + REGIONS,)),
         edge=motion * level("edge", laws.edge),
         wander=wild * level("wander", laws.wander, (WANDERS,)),
         local=jnp.sqrt(motion) * level("local", laws.local),
@@ -364,6 +369,7 @@ def _texture(key: PRNGKeyArray, parameters: SceneParameters, config: Config, fra
     gradient = jax.random.normal(named(key, "gradient"), (count, cells, cells, 1)) * colour
     gradient *= jnp.exp(0.7 * jax.random.normal(named(key, "contrast"), (cells, cells, 1)))
     inner = jnp.einsum("nt,nhwc,nhw,n->thwc", moved, gradient, where, level)
+    inner += _patterns(named(key, "patterns"), parameters, moved, where)
     # edges: the region's colour against what is behind it
     contrast = jax.random.normal(named(key, "edge_colour"), (REGIONS, 1, 1, 3)) + GREY * jax.random.normal(
         named(key, "edge_grey"), (REGIONS, 1, 1, 1)
@@ -371,6 +377,35 @@ def _texture(key: PRNGKeyArray, parameters: SceneParameters, config: Config, fra
     slopes = jnp.stack(jnp.gradient(parameters.cover, axis=(1, 2)), 1).reshape(-1, cells, cells)
     edge = slopes[..., None] * jnp.repeat(contrast, 2, axis=0) * parameters.edge
     return inner + jnp.einsum("nt,nhwc->thwc", moved[TEXTURES:], edge)
+
+
+def _patterns(
+    key: PRNGKeyArray,
+    parameters: SceneParameters,
+    moved: Float[Array, "displacement time"],
+    where: Float[Array, "displacement row col"],
+) -> Array:
+    """Patterns of several cells that move by any distance: neighbours change alike, each in its own way.
+
+    Each pattern is a few waves a cos(q x + phase), looked at from x + d(t); d has two displacements of `moved`.
+    """
+    count, cells = WAVES, where.shape[-1]
+    sets = moved.reshape(-1, TEXTURES, moved.shape[-1])
+    # wavelength: log-uniform from 1.5 to 16 cells, in any direction
+    size = 2 * np.pi / log_uniform(named(key, "wavelength"), 1.5, 16.0, (len(sets), count))
+    angle = jax.random.uniform(named(key, "direction"), (len(sets), count), maxval=2 * np.pi)
+    vector = size[..., None] * jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
+    rows, cols = np.mgrid[:cells, :cells].astype(np.float32)
+    phase = jax.random.uniform(named(key, "phase"), (len(sets), count, 1, 1), maxval=2 * np.pi)
+    place = vector[..., :1, None] * rows + vector[..., 1:, None] * cols + phase
+    turn = jnp.einsum("skd,sdt->skt", vector, sets) * parameters.shift[:, None, None]
+    # colour: mostly grey, three times in ten any
+    spread = jnp.where(jax.random.bernoulli(named(key, "coloured"), 0.3), 1.5, 0.25)
+    colour = (GREY + spread * jax.random.normal(named(key, "colour"), (len(sets), count, 3))) / np.sqrt(count)
+    over = where[::TEXTURES] * parameters.pattern
+    # cos(place + turn) = cos place cos turn - sin place sin turn
+    even = jnp.einsum("skhw,skt,skc,shw->thwc", jnp.cos(place), jnp.cos(turn) - 1, colour, over)
+    return even - jnp.einsum("skhw,skt,skc,shw->thwc", jnp.sin(place), jnp.sin(turn), colour, over)
 
 
 def _wander(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
