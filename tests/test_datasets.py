@@ -206,9 +206,9 @@ def test_clips_of_every_kind_of_truth(tmp_path):
     ]
     np.testing.assert_allclose(face.reference().pulse, pulse(np.arange(60) / 30), atol=1e-3)
     np.testing.assert_allclose(stamps(face.open_video()), np.arange(60) / 30, atol=1e-3)
-    assert (wrist.consensus_bpm, wrist.reference()) == (55.1, None)
+    assert (wrist.rate_bpm, wrist.reference()) == (55.1, None)
     assert wall.reference() is None
-    assert np.isnan(wall.consensus_bpm)
+    assert np.isnan(wall.rate_bpm)
 
 
 def test_arrays_take_their_time_stamps_and_become_rgb(tmp_path):
@@ -331,7 +331,7 @@ def test_the_real_clips_hold_the_rates_beside_them(shared):
         assert first.image.shape == (source.height, source.width, 3)
         reference = recording.reference()
         assert (reference is not None) == (recording.truth == "ppg")
-        assert np.isfinite(recording.consensus_bpm) == (recording.truth == "consensus")
+        assert np.isfinite(recording.rate_bpm) == (recording.truth == "consensus")
         if reference is not None:
             assert reference.time_s[-1] == pytest.approx(source.duration_s, abs=0.5)
             path = shared / "clips" / f"{recording.name}_hr10s.csv"
