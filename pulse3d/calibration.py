@@ -81,8 +81,10 @@ def _bars(
     """The 2.5 % and 97.5 % points of the share right of what falls into every bin, over drawn recordings."""
     names, index = np.unique(recording, return_inverse=True)
     number = len(names)
-    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
     low, high = np.full((2, falls.shape[1]), np.nan)
+    if number < metrics.FEWEST_RECORDINGS:
+        return low, high
+    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
     for bin_, (hits, all_) in enumerate(zip(right.T, falls.T, strict=True)):
         hit, count = (np.bincount(index, weights=values, minlength=number) for values in (hits, all_))
         if (count > 0).sum() >= metrics.FEWEST_RECORDINGS:

@@ -289,12 +289,11 @@ def _clip(root: Path, manifest: Path, number: int, entry: Any) -> Recording:
     where, kinds = f"{where} ({name})", (PPG, CONSENSUS, DEVICE, NO_PULSE)
     if truth not in kinds:
         raise InputError(f"{where}: truth_kind {truth!r}; choose {', '.join(kinds)}")
-    rate_bpm = np.nan
+    rate_bpm, (low, high) = np.nan, SANE_BPM
     if truth in ONE_RATE:
-        try:
-            rate_bpm = float(entry[ONE_RATE[truth]])
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{where}: {truth} needs {ONE_RATE[truth]}, a number in bpm") from None
+        rate_bpm = entry.get(ONE_RATE[truth])
+        if not isinstance(rate_bpm, int | float) or not low <= rate_bpm <= high:
+            raise InputError(f"{where}: {truth} needs {ONE_RATE[truth]}, {low:g} to {high:g} bpm")
     path, mask = root / str(entry["file"]), entry.get("skin_mask")
     yuv = re.search(r"\bYUV\b", str(entry.get("note", ""))) is not None
     stamps, table = root / f"{name}_timestamps.txt", root / f"{name}_ppg.csv"
@@ -311,7 +310,7 @@ def _clip(root: Path, manifest: Path, number: int, entry: Any) -> Recording:
         open_video=partial(_open_clip, path, stamps, yuv=yuv),
         reference=reference,
         truth=truth,
-        rate_bpm=rate_bpm,
+        rate_bpm=float(rate_bpm),
         mask=partial(_read_mask, root / str(mask)) if mask else lambda: None,
     )
 
@@ -346,8 +345,10 @@ def _video_with_table(path: Path) -> Recording:
 
 def _read_truth(path: Path) -> tuple[str, Float[np.ndarray, "row column"]]:
     """What a table of `find_videos` holds, one of TABLES, and its numbers; a lone number is a rate_bpm."""
+    if not path.exists():
+        raise InputError(f"{path}: missing; it holds the truth, with the header {' or '.join(TABLES)}")
     try:
-        lines = _existing(path).read_text().split("\n")
+        lines = path.read_text().split("\n")
     except (OSError, ValueError):
         raise InputError(f"{path}: not a table; {REPAIR}") from None
     header = lines[0].replace(" ", "").strip().lower()
@@ -366,8 +367,9 @@ def _read_truth(path: Path) -> tuple[str, Float[np.ndarray, "row column"]]:
 
 def _read_mask(path: Path) -> Mask:
     """The skin mask of an image file."""
+    _existing(path)
     try:
-        with Image.open(_existing(path)) as image:
+        with Image.open(path) as image:
             skin = np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise InputError(f"{path}: not an image; {REPAIR}") from None

@@ -110,9 +110,9 @@ class Evidence(NamedTuple):
 
 def to_arrays(evidence: Evidence) -> dict[str, Any]:
     """The evidence as named arrays, to be kept in a file."""
-    arrays = evidence._asdict()
-    places = arrays.pop("places")
-    return arrays | ({f"places_{k}": v for k, v in places._asdict().items()} if places else {})
+    arrays = {k: np.asarray(v) for k, v in evidence._asdict().items() if k != "places"}
+    places = evidence.places._asdict() if evidence.places else {}
+    return arrays | {f"places_{k}": v for k, v in places.items()}
 
 
 def from_arrays(arrays: dict[str, np.ndarray]) -> Evidence:
