@@ -1,6 +1,18 @@
 r"""Scores methods on recordings with a known pulse.
 
     python -m launch.evaluate --dataset=ubfc2 --root=UBFC2 --out=results --methods=default,pos,pos:tracked
+    python -m launch.evaluate --dataset=clips --root=MY_VIDEOS --out=results
+
+Your own videos: --dataset=clips and a folder of videos, each with a table beside it, `me.mp4` with
+`me.csv`, whose header says what it holds:
+
+    time_s,ppg         a contact pulse wave, on the video's clock
+    time_s,rate_bpm    an oximeter's rates, on the video's clock
+    rate_bpm           one rate for the whole video (the number alone will do)
+
+and, for scores of the map, a skin mask of the frames' size, `me_skin.png`: 255 skin, 0 background, 128
+left out. A `manifest.json` instead says more (`pulse3d/datasets.py`). --dataset=demo scores the map of the
+built-in scene, whose masks are exact, and needs no --root.
 
 Writes into --out: results.csv (a row per method and recording), windows.csv, table.md (also
 printed), figures, and evidence/, from which an interrupted run goes on and other read-outs are
@@ -36,6 +48,7 @@ from pulse3d import (
     evaluation,
     evaluation_plots,
     files,
+    map_truth,
     mapping,
     plots,
     video,
@@ -45,7 +58,7 @@ from pulse3d.errors import InputError
 _DATASET = flags.DEFINE_enum(
     "dataset", None, list(datasets.DATASETS), "Layout of the recordings.", required=True
 )
-_ROOT = flags.DEFINE_string("root", None, "Folder of the recordings.", required=True)
+_ROOT = flags.DEFINE_string("root", None, "Folder of the recordings; all data sets but demo need it.")
 _OUT = flags.DEFINE_string("out", None, "Output folder; a folder with results is resumed.", required=True)
 _METHODS = flags.DEFINE_list(
     "methods",
@@ -65,19 +78,36 @@ _STRIDE = flags.DEFINE_integer(
     "stride", None, "Pixels between patches; default: the network's, or --patch.", lower_bound=1
 )
 _PATCH = flags.DEFINE_integer("patch", 24, "Pixels of the patches of the *_map baselines.", lower_bound=1)
+_PLACE_SCORE = flags.DEFINE_enum(
+    "place_score",
+    "pulse",
+    map_truth.SCORES,
+    "What ranks the places of a map for found_at_3_percent, roc_area, roc_area_clip and iou: their"
+    " probability of a pulse, or their confidence.",
+)
 _SET = flags.DEFINE_multi_string(
     "set", [], "Overrides a setting of map or readout: --set readout.interval=0.8."
 )
 
+EVIDENCE = 2  # what evidence holds; files of another number are made anew
 RESULTS_HEADER = (
-    "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute"
+    "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute,"
+    "mae_beats_bpm,within_5bpm_beats,truth_gap_bpm," + ",".join(map_truth.MapScores._fields)
 )
-WINDOWS_HEADER = "method,clip,time_s,truth_bpm,device_bpm,answer_bpm,low_bpm,high_bpm,confidence"
+WINDOWS_HEADER = "method,clip,time_s,truth_bpm,device_bpm,beats_bpm,answer_bpm,low_bpm,high_bpm,confidence"
 DEFINITIONS = """\
 MAE: mean over recordings of each recording's mean absolute error, with its 95 % bootstrap interval over
 recordings. RMSE, within 5 bpm (no answer is a miss), Pearson and coverage (of the 90 % interval): over all
 windows. RMSE over recordings: of a recording's mean answer from its mean truth. SNR: mean over windows, of
-methods that give a pulse signal. s/min: seconds of computing, decoding included, per minute of video."""
+methods that give a pulse signal. s/min: seconds of computing, decoding included, per minute of video.
+Beats: the same against the mean rate over the beats of the contact pulse, where else the truth is the peak of
+its spectrum; truth gap: the mean distance of these two, the floor that no method can be below for both.
+Calibration error: mean distance of stated confidence and share within 5 bpm, over ten bins."""
+MAP_DEFINITIONS = """\
+Painted: share of background places, over all windows, that show a rate. Found: share of skin places that show
+a rate within 5 bpm of the truth; at 3 %: where the threshold lets 3 % of the background show one. ROC area:
+of the places' {}, skin against background, in single windows and of the mean over the clip. IoU: the best
+intersection over union of that mean with the skin."""
 
 
 class Source(NamedTuple):
@@ -92,9 +122,11 @@ def main() -> None:
     methods = [evaluation.parse_method(name) for name in dict.fromkeys(_METHODS.value)]
     index, shards = common.parse_shard(_SHARD.value, os.environ)
     sources = make_sources(methods)
+    if _ROOT.value is None and _DATASET.value != "demo":
+        raise InputError(f"--dataset={_DATASET.value}: needs --root, the folder of the recordings")
     recordings = [
         recording
-        for recording in datasets.find_recordings(_DATASET.value, _ROOT.value)
+        for recording in datasets.find_recordings(_DATASET.value, _ROOT.value or "")
         if any(fnmatch.fnmatchcase(recording.name, pattern) for pattern in _RECORDINGS.value)
     ]
     if not methods or not recordings:
@@ -187,10 +219,12 @@ def make_network(name: str, *, toolbox: bool) -> Source:
     clip, stride_px = weights.config.clip, _STRIDE.value
     evaluation.require_windows(clip, window_s=clip.duration_s if toolbox else _WINDOW.value, step_s=step_s)
 
+    @functools.cache
+    def mapper(shape: tuple[int, int]) -> mapping.Mapper:
+        return mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px)
+
     def compute(source: video.Video) -> evaluation.Evidence:
-        shape = (source.height, source.width)
-        mapper = mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px)
-        return evaluation.network_evidence(source, mapper, step_s=step_s)
+        return evaluation.network_evidence(source, mapper((source.height, source.width)), step_s=step_s)
 
     return Source(
         compute,
@@ -212,9 +246,10 @@ def evidence_file(
     made_by = source.settings | {
         "source": name,
         "dataset": recording.dataset,
-        "root": os.path.abspath(_ROOT.value),
+        "root": os.path.abspath(_ROOT.value or ""),
         "recording": recording.name,
         "pulse3d": __version__,
+        "evidence": EVIDENCE,
     }
     return folder / f"{files.safe_name(name)},{files.safe_name(recording.name)}.npz", made_by
 
@@ -232,16 +267,24 @@ def compute(recordings: list[datasets.Recording], sources: dict[str, Source], fo
                 if files.read_npz(path, made_by=made_by) is None:
                     try:
                         if opened is None:
-                            recording.reference()  # if it is damaged, computing would be in vain
-                            opened = recording.open_video()
+                            opened = open_recording(recording)
                         evidence = source.compute(opened)
-                        files.write_npz(path, evidence._asdict(), made_by=made_by)
+                        files.write_npz(path, evaluation.to_arrays(evidence), made_by=made_by)
                     except InputError as error:
                         errors.setdefault(str(error), []).append(name)
                 bar.update()
             for message, names in errors.items():
                 failed.add(report_failure(recording, f"({', '.join(names)}) {message}"))
     return failed
+
+
+def open_recording(recording: datasets.Recording) -> video.Video:
+    """The video; raises InputError, too, where its truth is damaged and computing would be in vain."""
+    recording.reference()
+    mask, opened = recording.mask(), recording.open_video()
+    if mask is not None:
+        map_truth.check_size(mask, (opened.height, opened.width))
+    return opened
 
 
 def report_failure(recording: datasets.Recording, message: str) -> str:
@@ -269,19 +312,27 @@ def score_recording(
         arrays = files.read_npz(path, made_by=made_by)
         if arrays is None:
             continue
-        values: dict[str, Any] = {k: v if v.ndim else float(v) for k, v in arrays.items()}
-        evidence = evaluation.Evidence(**values)
+        evidence = evaluation.from_arrays(arrays)
         truth = truth_of(evidence.end_s)
+        holds, mapped = None, None
         if _PROTOCOL.value == "toolbox":
             answers = evaluation.toolbox_answers(evidence, method.readout, truth, source.readout)
         else:
-            answers = evaluation.window_answers(
-                evidence, method.readout, truth, source.readout, window_s=_WINDOW.value
-            )
+            asked = evidence, method.readout, truth, source.readout
+            answers = evaluation.window_answers(*asked, window_s=_WINDOW.value)
+            holds = evaluation.intervals_hold(*asked, window_s=_WINDOW.value)
+            mapped = evaluation.score_places(evidence, truth, recording.mask(), by=_PLACE_SCORE.value)
         seconds_per_minute = 60 * evidence.seconds / evidence.end_s
         scored.append(
             evaluation.Scored(
-                method.name, recording.name, recording.truth, truth, answers, seconds_per_minute
+                method.name,
+                recording.name,
+                recording.truth,
+                truth,
+                answers,
+                seconds_per_minute,
+                holds,
+                mapped,
             )
         )
     return scored
@@ -301,6 +352,10 @@ def write_results(out: Path, scored: list[evaluation.Scored]) -> None:
             s.snr_db,
             s.coverage,
             s.seconds_per_minute,
+            s.mae_beats_bpm,
+            s.within_5bpm_beats,
+            s.truth_gap_bpm,
+            *(one.map.scores if one.map else [np.nan] * len(map_truth.MapScores._fields)),
         )
         results.append(
             [one.method, one.clip, str(s.n_windows), str(s.answered), *(number(v, 4) for v in measures)]
@@ -311,13 +366,16 @@ def write_results(out: Path, scored: list[evaluation.Scored]) -> None:
         ]
     files.write_csv(out / "results.csv", RESULTS_HEADER, results)
     files.write_csv(out / "windows.csv", WINDOWS_HEADER, windows)
-    text = "\n\n".join([*tables(scored), DEFINITIONS])
+    text = "\n\n".join([*tables(scored), DEFINITIONS, *map_table(scored)])
     files.write_atomically(out / "table.md", (text + "\n").encode())
     print(text)
 
 
 def tables(scored: list[evaluation.Scored]) -> list[str]:
     """The scores as Markdown: pooled by kind of truth, pulseless recordings, every recording's MAE."""
+    scored = [s for s in scored if s.kind != datasets.SCENE]  # has no one rate
+    if not scored:
+        return []
     methods, clips = (list(dict.fromkeys(getattr(s, name) for s in scored)) for name in ("method", "clip"))
     number, pooled, pulseless = files.number, [], []
     for kind in dict.fromkeys(s.kind for s in scored):
@@ -346,20 +404,47 @@ def tables(scored: list[evaluation.Scored]) -> list[str]:
                     number(s.snr_db, 1),
                     number(100 * s.coverage, 1),
                     number(s.seconds_per_minute, 1),
+                    number(s.mae_beats_bpm, 2),
+                    number(100 * s.within_5bpm_beats, 1),
+                    number(s.calibration_error, 2),
                 ]
             )
     header = (
         "method,data set,truth,recordings,windows,answered (%),MAE (bpm) (95 % CI),RMSE (bpm),"
-        "RMSE over recordings (bpm),within 5 bpm (%),Pearson,SNR (dB),coverage (%),s/min"
+        "RMSE over recordings (bpm),within 5 bpm (%),Pearson,SNR (dB),coverage (%),s/min,"
+        "MAE to beats (bpm),within 5 bpm of beats (%),calibration error"
     )
     unanswered = "method,data set,recordings,windows,unanswered (%),s/min"
     found = {(s.clip, s.method): s for s in scored}
-    rows = [[clip, *(_cell(found.get((clip, method))) for method in methods)] for clip in clips]
+    gap = {s.clip: number(evaluation.score([s]).truth_gap_bpm, 2) for s in scored}
+    rows = [[clip, gap[clip], *(_cell(found.get((clip, method))) for method in methods)] for clip in clips]
     parts = [markdown(header, pooled)] if pooled else []
     if pulseless:
         parts.append("No measurable pulse; the right answer is none:\n\n" + markdown(unanswered, pulseless))
-    each = markdown(",".join(["recording", *methods]), rows)
+    each = markdown(",".join(["recording", "truth gap", *methods]), rows)
     return [*parts, f"MAE of every recording (bpm); without a pulse, windows left unanswered:\n\n{each}"]
+
+
+def map_table(scored: list[evaluation.Scored]) -> list[str]:
+    """The scores of maps as Markdown, of every recording with a mask and their mean; nothing without any."""
+    rows = []
+    for method in dict.fromkeys(s.method for s in scored):
+        group = [s for s in scored if s.method == method and s.map]
+        scores = [(s.clip, s.map.scores) for s in group if s.map]
+        if scores:
+            rows += [[method, name, *_map_cells(one)] for name, one in scores]
+            rows.append([method, f"mean of {len(group)}", *_map_cells(evaluation.mean_map_scores(group))])
+    header = "method,recording,painted (%),found (%),found at 3 % (%),ROC area,ROC area of the clip,IoU"
+    what = {"pulse": "probability of a pulse", "confidence": "confidence"}[_PLACE_SCORE.value]
+    return (
+        [f"Maps against skin masks:\n\n{markdown(header, rows)}", MAP_DEFINITIONS.format(what)]
+        if rows
+        else []
+    )
+
+
+def _map_cells(scores: map_truth.MapScores) -> list[str]:
+    return [*(files.number(100 * v, 1) for v in scores[:3]), *(files.number(v, 3) for v in scores[3:])]
 
 
 def _cell(one: evaluation.Scored | None) -> str:
@@ -389,7 +474,10 @@ def draw(out: Path, scored: list[evaluation.Scored]) -> None:
     for clip in dict.fromkeys(s.clip for s in scored):
         figure = evaluation_plots.rate_figure([s for s in scored if s.clip == clip], methods)
         plots.save_figure(figure, out / f"rate_{files.safe_name(clip)}.png", dpi=110)
-    known = [s for s in scored if s.kind != datasets.NO_PULSE]
+    for clip in dict.fromkeys(s.clip for s in scored if s.map):
+        figure = evaluation_plots.map_figure([s for s in scored if s.clip == clip and s.map])
+        plots.save_figure(figure, out / f"map_{files.safe_name(clip)}.png", dpi=110)
+    known = [s for s in scored if s.kind not in (datasets.NO_PULSE, datasets.SCENE)]
     contact = [s for s in known if s.kind == datasets.PPG] or known
     if not known:
         return

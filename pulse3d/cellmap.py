@@ -113,7 +113,10 @@ def cut_windows(
     for signals in runs:
         kept = signals if kept is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), kept, signals)
         while start + length <= first + len(kept.wave):
-            yield start, Window(jax.tree.map(lambda x: x[start - first : start - first + length], kept), length)  # noqa: B023
+            yield (
+                start,
+                Window(jax.tree.map(lambda x: x[start - first : start - first + length], kept), length),
+            )  # noqa: B023
             start += step
         drop = max(0, min(start - first, len(kept.wave)))
         kept, first = jax.tree.map(lambda x: x[drop:], kept), first + drop  # noqa: B023
@@ -179,9 +182,7 @@ def make_mapper(
 
 
 @lru_cache(maxsize=8)
-def _map_program(
-    config: Config, devices: tuple[jax.Device, ...], method: str
-) -> Callable[[Any, Any], Any]:
+def _map_program(config: Config, devices: tuple[jax.Device, ...], method: str) -> Callable[[Any, Any], Any]:
     """The program of all mappers of a config, kept so that a size of grid compiles once."""
 
     def program(params, items):

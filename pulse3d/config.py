@@ -674,7 +674,9 @@ PRESETS: dict[str, Config] = {
     "paper": Config(preset="paper"),
     "cells": Config(
         preset="cells",
-        clip=ClipConfig(fps=15.0, frames=150, patch_px=16, channels=3, low_bpm=40.0, high_bpm=205.0, rates=67),
+        clip=ClipConfig(
+            fps=15.0, frames=150, patch_px=16, channels=3, low_bpm=40.0, high_bpm=205.0, rates=67
+        ),
         generator=ScenesConfig(),
         model=CellNetConfig(),
         train=TrainConfig(

@@ -1,4 +1,4 @@
-"""Recordings with a known pulse: UBFC-rPPG 1 and 2, PURE, COHFACE, and folders of own clips.
+"""Recordings with a known pulse: UBFC-rPPG 1 and 2, PURE, COHFACE, folders of own videos, the demo scene.
 
 Listing reads no recording. A recording is opened when asked to, and raises InputError then if it is
 missing or damaged, so that the caller can name it, skip it and go on.
@@ -7,7 +7,8 @@ missing or damaged, so that the caller can name it, skip it and go on.
     ubfc2    subject<n>/vid.avi, subject<n>/ground_truth.txt
     pure     01-01/01-01.json, and the images in 01-01/01-01/ or beside the JSON
     cohface  <subject>/<session>/data.avi, <subject>/<session>/data.hdf5
-    clips    manifest.json and the files that it names
+    clips    manifest.json and the files that it names; without one, videos with <name>.csv beside them
+    demo     the built-in scene, which needs no folder
 """
 
 from __future__ import annotations
@@ -22,15 +23,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 
-from pulse3d import video
+from pulse3d import map_truth, scene, video
+from pulse3d.config import SceneConfig
 from pulse3d.errors import InputError
+from pulse3d.map_truth import Mask
 
 Samples = Float[np.ndarray, "sample"]
 
-PPG, CONSENSUS, NO_PULSE = "ppg", "consensus", "no measurable pulse"  # the kinds of truth
+PPG, CONSENSUS, DEVICE, NO_PULSE = "ppg", "consensus", "device", "no measurable pulse"  # the kinds of truth
+SCENE = "scene"  # and that of generated scenes: places with rates of their own
+# what the manifest calls the one rate of a whole recording
+ONE_RATE = {CONSENSUS: "hr_consensus", DEVICE: "rate_bpm"}
+TABLES = ("time_s,ppg", "time_s,rate_bpm", "rate_bpm")  # headers of the table beside a video
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
 SANE_BPM = (30.0, 240.0)  # a device that shows another rate has lost the finger
 REPAIR = "copy the recording again or leave it out"
 
@@ -38,7 +48,8 @@ REPAIR = "copy the recording again or leave it out"
 class Reference(NamedTuple):
     """A contact pulse wave: values (any unit) at times in seconds on the video's clock, ascending.
 
-    rate_bpm: the device's own rate at these times; nan where it has none or lost the finger.
+    pulse: nan where the device gives its rate alone. rate_bpm: the device's own rate at these times; nan
+    where it has none or lost the finger.
     """
 
     time_s: Samples
@@ -50,10 +61,11 @@ class Reference(NamedTuple):
 class Recording:
     """A video and what is known of the pulse in it.
 
-    truth: "ppg" (a contact pulse wave: `reference`), "consensus" (no contact, one rate for the
-    whole video: `consensus_bpm`, nan otherwise) or "no measurable pulse". open_video,
-    reference: read the files; both raise InputError where these are missing or damaged.
-    `reference` gives None unless the truth is "ppg".
+    truth: "ppg" (a contact pulse wave: `reference`), "consensus" (no contact, one rate for the whole
+    video: `rate_bpm`, nan otherwise), "device" (an oximeter's rate: one, `rate_bpm`, or several:
+    `reference`), "no measurable pulse", or "scene" (the rates are in the mask). open_video, reference,
+    mask: read the files; they raise InputError where these are missing or damaged. `reference` gives None
+    where there is no contact, `mask` where there is no mask.
     """
 
     name: str
@@ -61,20 +73,21 @@ class Recording:
     open_video: Callable[[], video.Video]
     reference: Callable[[], Reference | None]
     truth: str = PPG
-    consensus_bpm: float = float("nan")
+    rate_bpm: float = float("nan")
+    mask: Callable[[], Mask | None] = lambda: None
 
 
 def find_recordings(dataset: str, root: str | os.PathLike) -> list[Recording]:
     """All recordings of a data set below `root`, by name; nothing but the folders is read.
 
-    dataset: "ubfc1", "ubfc2", "pure", "cohface" or "clips", with the layouts above. Of `clips`
+    dataset: "ubfc1", "ubfc2", "pure", "cohface", "clips" or "demo", with the layouts above. Of `clips`
     the manifest is read too. Raises InputError for an unknown data set, a folder without any
-    recording, and a manifest that is missing or damaged.
+    recording, and a manifest that is damaged.
     """
     if dataset not in DATASETS:
         raise InputError(f"data set {dataset}: unknown; choose {', '.join(DATASETS)}")
     root = Path(root)
-    if not root.is_dir():
+    if dataset != "demo" and not root.is_dir():
         raise InputError(f"{root}: no such folder; give the one that holds {dataset}")
     find, expected = DATASETS[dataset]
     recordings = find(root)
@@ -184,21 +197,63 @@ def find_cohface(root: Path) -> list[Recording]:
 
 
 def find_clips(root: Path) -> list[Recording]:
-    """A folder of own clips, listed in `manifest.json`.
+    """A folder of own videos: with a `manifest.json`, the clips that it lists, else as `find_videos`.
 
-    The manifest is a list of {"name", "file", "truth_kind"}; a consensus has its rate as
-    "hr_consensus". `<name>_ppg.csv` (header; t_s, ppg) holds the pulse on the video's clock.
+    The manifest is a list of {"name", "file", "truth_kind"}, the last being ppg, consensus, device or
+    no measurable pulse; a consensus has its rate as "hr_consensus", a device as "rate_bpm".
+    `<name>_ppg.csv` (header; t_s, ppg) holds the pulse on the video's clock.
     `<name>_timestamps.txt`, seconds, one a line, replaces the time stamps of the file; arrays
     and folders of images need it. An array is RGB, or YUV where its "note" has the word YUV.
-    Raises InputError for a manifest that is missing or damaged.
+    "skin_mask" names an image in the video's pixels: 255 skin, 0 background, 128 to be left out.
+    Raises InputError for a manifest that is damaged.
     """
-    path = _existing(root / "manifest.json")
+    path = root / "manifest.json"
+    if not path.exists():
+        return find_videos(root)
     try:
-        return [_clip(root, entry) for entry in json.loads(path.read_bytes())]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{path}: not a list of {{"name", "file", "truth_kind"}} ({error!r}); mend it'
-        ) from None
+        entries = json.loads(path.read_bytes())
+        if not isinstance(entries, list):
+            raise ValueError("not a list")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a list of clips ({error}); mend it") from None
+    return [_clip(root, path, number, entry) for number, entry in enumerate(entries, 1)]
+
+
+def find_videos(root: Path) -> list[Recording]:
+    """Videos with the truth beside them: `<name>.mp4` (or another of VIDEO_SUFFIXES) and `<name>.csv`.
+
+    The table has one of the headers
+
+        time_s,ppg         a contact pulse wave on the video's clock
+        time_s,rate_bpm    a device's rates on the video's clock
+        rate_bpm           one rate for the whole video
+
+    and `<name>_skin.png`, if there, is its skin mask, as in `find_clips`. Raises InputError for two videos
+    of one name.
+    """
+    found = sorted(path for path in root.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    names = [path.stem for path in found]
+    if twice := [path.name for path in found if names.count(path.stem) > 1]:
+        raise InputError(f"{root}: {', '.join(twice)} would share one table; rename all but one")
+    return [_video_with_table(path) for path in found]
+
+
+def find_demo(root: Path) -> list[Recording]:
+    """The built-in demo scene, as `launch.predict` maps it; its mask is exact and has its rates."""
+    settings = SceneConfig()
+    return [scene_recording("demo", scene.make_scene(jax.random.key(0), settings), settings.fps)]
+
+
+def scene_recording(name: str, made: scene.Scene, fps: float) -> Recording:
+    """A generated scene as a recording."""
+    return Recording(
+        name,
+        "demo",
+        open_video=lambda: video.from_array(made.frames, fps=fps, name=name),
+        reference=lambda: None,
+        truth=SCENE,
+        mask=lambda: Mask(*scene.exact_mask(made)),
+    )
 
 
 DATASETS: dict[str, tuple[Callable[[Path], list[Recording]], str]] = {
@@ -206,7 +261,8 @@ DATASETS: dict[str, tuple[Callable[[Path], list[Recording]], str]] = {
     "ubfc2": (find_ubfc2, "subject<n>/vid.avi"),
     "pure": (find_pure, "01-01/01-01.json"),
     "cohface": (find_cohface, "<subject>/<session>/data.avi"),
-    "clips": (find_clips, "entries in manifest.json"),
+    "clips": (find_clips, "videos with <name>.csv beside them, or entries in manifest.json"),
+    "demo": (find_demo, "nothing"),
 }
 
 
@@ -223,18 +279,30 @@ def rgb_from_yuv(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray
     return np.clip(yuv @ matrix.T / 255, 0, 1).astype(np.float32)
 
 
-def _clip(root: Path, entry: dict[str, Any]) -> Recording:
-    name, path, truth = str(entry["name"]), root / entry["file"], entry["truth_kind"]
-    if truth not in (PPG, CONSENSUS, NO_PULSE):
-        raise ValueError(f"{name}: truth_kind {truth}")
-    yuv = re.search(r"\bYUV\b", entry.get("note", "")) is not None
-    stamps, csv = root / f"{name}_timestamps.txt", root / f"{name}_ppg.csv"
+def _clip(root: Path, manifest: Path, number: int, entry: Any) -> Recording:
+    where = f"{manifest}: entry {number}"
+    if not isinstance(entry, dict):
+        raise InputError(f'{where}: not of the form {{"name", "file", "truth_kind"}}; mend it')
+    if missing := [key for key in ("name", "file", "truth_kind") if key not in entry]:
+        raise InputError(f"{where}: has no {', '.join(missing)}; add it")
+    name, truth = str(entry["name"]), entry["truth_kind"]
+    where, kinds = f"{where} ({name})", (PPG, CONSENSUS, DEVICE, NO_PULSE)
+    if truth not in kinds:
+        raise InputError(f"{where}: truth_kind {truth!r}; choose {', '.join(kinds)}")
+    rate_bpm, (low, high) = np.nan, SANE_BPM
+    if truth in ONE_RATE:
+        rate_bpm = entry.get(ONE_RATE[truth])
+        if not isinstance(rate_bpm, int | float) or not low <= rate_bpm <= high:
+            raise InputError(f"{where}: {truth} needs {ONE_RATE[truth]}, {low:g} to {high:g} bpm")
+    path, mask = root / str(entry["file"]), entry.get("skin_mask")
+    yuv = re.search(r"\bYUV\b", str(entry.get("note", ""))) is not None
+    stamps, table = root / f"{name}_timestamps.txt", root / f"{name}_ppg.csv"
 
     def reference() -> Reference | None:
         if truth != PPG:
             return None
-        time_s, pulse = _read_table(csv, columns=2, skip=1).T
-        return _reference(csv, time_s, pulse)
+        time_s, pulse = _read_table(table, columns=2, skip=1).T
+        return _reference(table, time_s, pulse)
 
     return Recording(
         name,
@@ -242,8 +310,75 @@ def _clip(root: Path, entry: dict[str, Any]) -> Recording:
         open_video=partial(_open_clip, path, stamps, yuv=yuv),
         reference=reference,
         truth=truth,
-        consensus_bpm=float(entry["hr_consensus"]) if truth == CONSENSUS else np.nan,
+        rate_bpm=float(rate_bpm),
+        mask=partial(_read_mask, root / str(mask)) if mask else lambda: None,
     )
+
+
+def _video_with_table(path: Path) -> Recording:
+    """A video of `find_videos`; what is wrong with its table is said when its reference is asked for."""
+    table, mask = path.with_suffix(".csv"), path.with_name(f"{path.stem}_skin.png")
+    try:
+        kind, values = _read_truth(table)
+    except InputError:
+        kind, values = "", np.full((1, 1), np.nan)
+
+    def reference() -> Reference | None:
+        kind, values = _read_truth(table)
+        if kind == "rate_bpm":
+            return None
+        time_s, samples = values.T
+        if kind == "time_s,ppg":
+            return _reference(table, time_s, samples)
+        return _reference(table, time_s, samples, samples)._replace(pulse=np.full(len(samples), np.nan))
+
+    return Recording(
+        path.stem,
+        "clips",
+        open_video=partial(_open, path),
+        reference=reference,
+        truth=PPG if kind == "time_s,ppg" else DEVICE,
+        rate_bpm=float(values[0, 0]) if kind == "rate_bpm" else np.nan,
+        mask=partial(_read_mask, mask) if mask.exists() else lambda: None,
+    )
+
+
+def _read_truth(path: Path) -> tuple[str, Float[np.ndarray, "row column"]]:
+    """What a table of `find_videos` holds, one of TABLES, and its numbers; a lone number is a rate_bpm."""
+    if not path.exists():
+        raise InputError(f"{path}: missing; it holds the truth, with the header {' or '.join(TABLES)}")
+    try:
+        lines = path.read_text().split("\n")
+    except (OSError, ValueError):
+        raise InputError(f"{path}: not a table; {REPAIR}") from None
+    header = lines[0].replace(" ", "").strip().lower()
+    alone = re.fullmatch(r"[\d.]+", header) is not None
+    kind = "rate_bpm" if alone else header
+    if kind not in TABLES:
+        raise InputError(f"{path}: header {lines[0][:40]!r}; choose one of {'; '.join(TABLES)}")
+    values = _read_table(path, columns=len(kind.split(",")), skip=0 if alone else 1)
+    low, high = SANE_BPM
+    if kind == "rate_bpm" and (len(values) != 1 or not low <= values[0, 0] <= high):
+        raise InputError(
+            f"{path}: expected one rate of {low:g} to {high:g} bpm; a series needs time_s,rate_bpm"
+        )
+    return kind, values
+
+
+def _read_mask(path: Path) -> Mask:
+    """The skin mask of an image file."""
+    _existing(path)
+    try:
+        with Image.open(path) as image:
+            skin = np.asarray(image.convert("L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise InputError(f"{path}: not an image; {REPAIR}") from None
+    legal = (map_truth.SKIN, map_truth.BACKGROUND, map_truth.LEFT_OUT)
+    if others := sorted(set(np.unique(skin).tolist()) - set(legal)):
+        raise InputError(
+            f"{path}: holds {others[0]}; a skin mask holds 255 (skin), 0 (background) and 128 (left out)"
+        )
+    return Mask(skin)
 
 
 def _open_clip(path: Path, stamps: Path, *, yuv: bool) -> video.Video:

@@ -18,32 +18,36 @@ window that has a truth. A method is a source with a read-out, written SOURCE or
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import traverse_util
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from pulse3d import baselines, metrics, readout, stream
+from pulse3d import baselines, beats, calibration, map_truth, metrics, places, readout, stream, tiles
 from pulse3d.checkpoint import Weights
-from pulse3d.config import ClipConfig, ReadoutConfig, to_dict
-from pulse3d.datasets import NO_PULSE, Recording
+from pulse3d.config import ClipConfig, Config, ReadoutConfig, to_dict
+from pulse3d.datasets import DEVICE, NO_PULSE, Recording
 from pulse3d.errors import InputError
+from pulse3d.map_truth import Mask, ScoredMap
 from pulse3d.mapping import Mapper
 from pulse3d.tiles import Map
 from pulse3d.video import Frame, Video
 
 Windows = Float[np.ndarray, "window"]
+Centres = tuple[np.ndarray, np.ndarray]
 
 READOUTS = ("peak", "posterior", "tracked", "own", "median", "eq8")
 BASELINES = tuple(baselines.METHODS)
 BASELINE_MAPS = tuple(f"{name}_map" for name in BASELINES)
+TOLERANCE_BPM = 5.0  # a right answer is as near to the truth
 TRACE_FPS = 30.0  # baselines resample their traces to this, the field's usual
 BASELINE_RATES_BPM = (40.0, 240.0, 401)  # the baselines' rate axis: first, last, number
 
@@ -68,12 +72,15 @@ def parse_method(name: str) -> Method:
 class Traces(NamedTuple):
     """Colours over time at `TRACE_FPS`: of the skin (time, 3), or of patches (time, row, col, 3).
 
-    end_s: the time stamp of the last frame. seconds: what reading took.
+    end_s: the time stamp of the last frame. seconds: what reading took. frame_px: height and
+    width of the frames. centres_px: of the patches along each axis.
     """
 
     colour: Float[np.ndarray, "time ... 3"]
     end_s: float
     seconds: float
+    frame_px: tuple[int, int] = (0, 0)
+    centres_px: Centres = (np.zeros(0), np.zeros(0))
 
 
 class Evidence(NamedTuple):
@@ -84,7 +91,7 @@ class Evidence(NamedTuple):
     patches' most likely rates; nan where no patch has a pulse. signal: the pulse signal; of no
     length where the source makes none. window_s, step_s: of the windows. fps: frames per second
     of the resampled video. end_s: time stamp of the video's last frame. seconds: of computing,
-    decoding included.
+    decoding included. places: what the map says of every place, of a source that makes one.
     """
 
     time_s: Windows
@@ -99,6 +106,22 @@ class Evidence(NamedTuple):
     fps: float
     end_s: float
     seconds: float
+    places: map_truth.Places | None = None
+
+
+def to_arrays(evidence: Evidence) -> dict[str, Any]:
+    """The evidence as named arrays, to be kept in a file."""
+    arrays = {k: np.asarray(v) for k, v in evidence._asdict().items() if k != "places"}
+    known = evidence.places._asdict() if evidence.places else {}
+    return arrays | {f"places_{k}": v for k, v in known.items()}
+
+
+def from_arrays(arrays: dict[str, np.ndarray]) -> Evidence:
+    """The inverse of `to_arrays`."""
+    values: dict[str, Any] = {k: v if v.ndim else float(v) for k, v in arrays.items()}
+    fields = {name: values.pop(f"places_{name}", None) for name in map_truth.Places._fields}
+    known = None if fields["rate_bpm"] is None else map_truth.Places(**fields)
+    return Evidence(**values, places=known)
 
 
 def skin_traces(video: Video) -> Traces:
@@ -117,7 +140,9 @@ def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
     than a patch.
     """
     means = jax.jit(partial(baselines.patch_means, patch_px=patch_px, stride_px=stride_px))
-    return _read_traces(video, means)
+    frame_px = video.height, video.width
+    centres_px = tiles.patch_centres(frame_px, patch_px, stride_px)
+    return _read_traces(video, means)._replace(frame_px=frame_px, centres_px=centres_px)
 
 
 def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s: float) -> Evidence:
@@ -139,23 +164,32 @@ def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s
     return _evidence(rows, signals, clip, step_s, traces, started)
 
 
-def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: float) -> Evidence:
+def patch_evidence(
+    traces: Traces,
+    method: str,
+    *,
+    window_s: float,
+    step_s: float,
+    tolerance_bpm: float = TOLERANCE_BPM,
+) -> Evidence:
     """GREEN, CHROM or POS on the trace of every patch, through `baselines.map_traces`.
 
-    Raises InputError for a recording shorter than one window.
+    tolerance_bpm: as of `readout.patch_confidence`. Raises InputError for a recording shorter than one
+    window.
     """
     started = time.perf_counter()
     clip = baseline_clip(window_s)
-    rows = [
-        _summarise_map(
-            _centre(start, clip),
-            np.asarray(baselines.map_traces(traces.colour[start : start + clip.frames], clip, method)),
-            clip.rate_axis_bpm,
-            readout.combine,
-        )
-        for start in window_starts(len(traces.colour), clip, step_s)
-    ]
-    return _evidence(rows, [], clip, step_s, traces, started)
+    axis, rows, maps = clip.rate_axis_bpm, [], []
+    for start in window_starts(len(traces.colour), clip, step_s):
+        window = traces.colour[start : start + clip.frames]
+        probability = np.asarray(baselines.map_traces(window, clip, method))
+        rows.append(_summarise_map(_centre(start, clip), probability, axis, readout.combine))
+        shown = readout.patch_rates(probability, axis)
+        sure = readout.patch_confidence(probability, axis, tolerance_bpm)
+        maps.append(_place_row(probability, axis, shown, sure))
+    return _evidence(
+        rows, [], clip, step_s, traces, started, _places(traces.frame_px, traces.centres_px, maps)
+    )
 
 
 def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence:
@@ -172,12 +206,37 @@ def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence
             last_s[0] = frame.time_s
             yield frame
 
-    results = stream.map_windows(frames(), mapper, step_s=step_s, start_s=0.0)
-    axis = config.clip.rate_axis_bpm
+    axis, rows, maps = config.clip.rate_axis_bpm, [], []
     pool = partial(readout.pool, config=config.readout, odds=config.odds)
-    rows = [_summarise_map(result.time_s, result.probability, axis, pool) for result in results]
+    seen: list[Map] = []
+    for result in stream.map_windows(frames(), mapper, step_s=step_s, start_s=0.0):
+        rows.append(_summarise_map(result.time_s, result.probability, axis, pool))
+        maps.append(_place_row(result.probability, axis, result.rate_bpm, result.confidence))
+        if config.readout.places:
+            seen.append(result.probability.astype(np.float16))
     read = Traces(np.zeros((0, 3)), last_s[0], 0.0)
-    return _evidence(rows, [], config.clip, step_s, read, started)
+    found = _places((video.height, video.width), mapper.layout.centres_px(), maps)
+    evidence = _evidence(rows, [], config.clip, step_s, read, started, found)
+    return _with_places(evidence, seen, config) if seen else evidence
+
+
+def _with_places(evidence: Evidence, maps: list[Map], config: Config) -> Evidence:
+    """The evidence as `places.find_pulses` has it: of the places that carry the frame's pulse."""
+    pulses = places.find_pulses(
+        lambda: maps,
+        evidence.strength,
+        evidence.rate_axis_bpm,
+        config,
+        step_s=evidence.step_s,
+        window_s=evidence.window_s,
+    )
+    rate_bpm, probability = places.strongest(pulses)
+    assert evidence.places is not None
+    shown = places.shown(rate_bpm, probability)
+    columns = {"rate_bpm": shown, "likeliest_bpm": rate_bpm, "pulse": probability}
+    columns["confidence"] = np.where(np.isfinite(shown), probability, 0)
+    found = evidence.places._replace(**{name: value.astype(np.float32) for name, value in columns.items()})
+    return evidence._replace(strength=pulses[0].strength, places=found)
 
 
 def baseline_clip(window_s: float) -> ClipConfig:
@@ -217,46 +276,58 @@ def fingerprint(weights: Weights) -> str:
 class Truth(NamedTuple):
     """Rates in bpm by the windows' centres in seconds; nan where there is no truth.
 
-    device_bpm: the measuring device's own rate, nan where it has none.
+    rate_bpm: what answers are scored against, of a contact pulse the peak of its spectrum. device_bpm: the
+    measuring device's own rate. beats_bpm: the mean rate over the beats of a contact pulse. nan where there
+    is none.
     """
 
     time_s: Windows
     rate_bpm: Windows
     device_bpm: Windows
+    beats_bpm: Windows
 
 
 def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s: float) -> Truth:
     """The truth of every window of `window_s` within the video, whose last frame is at `end_s`.
 
-    "ppg": `metrics.reference_rates` of the contact pulse; "consensus": its one rate; "no
-    measurable pulse": nan. Raises InputError where the reference is missing or damaged.
+    "ppg": `metrics.reference_rates` and `beats.beat_rates` of the contact pulse; "device": its rates, the
+    mean in every window, or its one rate; "consensus": its one rate; others: nan. Raises InputError where
+    the reference is missing or damaged.
     """
     # The last sample of a window lies a frame before its end.
     centres = metrics.window_centres(0.0, end_s + 1 / TRACE_FPS, length_s=window_s, step_s=step_s)
     reference, nothing = recording.reference(), np.full(len(centres), np.nan)
     if reference is None:
-        return Truth(centres, np.full(len(centres), recording.consensus_bpm), nothing)
+        return Truth(centres, np.full(len(centres), recording.rate_bpm), nothing, nothing)
+    device = metrics.device_rates(reference.rate_bpm, reference.time_s, centres, length_s=window_s)
+    if recording.truth == DEVICE:
+        return Truth(centres, device, device, nothing)
+    pulse, time_s = reference.pulse, reference.time_s
     return Truth(
         centres,
-        metrics.reference_rates(reference.pulse, reference.time_s, centres, length_s=window_s),
-        metrics.device_rates(reference.rate_bpm, reference.time_s, centres, length_s=window_s),
+        metrics.reference_rates(pulse, time_s, centres, length_s=window_s),
+        device,
+        beats.beat_rates(pulse, time_s, centres, length_s=window_s),
     )
 
 
 def toolbox_truth(recording: Recording, end_s: float) -> Truth:
     """One window, the whole recording: `metrics.toolbox_rate` of the contact pulse during the video.
 
-    "consensus" and "no measurable pulse" as in `window_truth`. Raises InputError where the
+    Other kinds of truth as in `window_truth`. Raises InputError where the
     reference is missing, damaged or too short.
     """
     reference, centre, nothing = recording.reference(), np.array([end_s / 2]), np.full(1, np.nan)
     if reference is None:
-        return Truth(centre, np.array([recording.consensus_bpm]), nothing)
+        return Truth(centre, np.array([recording.rate_bpm]), nothing, nothing)
+    device = metrics.device_rates(reference.rate_bpm, reference.time_s, centre, length_s=end_s)
+    if recording.truth == DEVICE:
+        return Truth(centre, device, device, nothing)
     first, last = max(0.0, reference.time_s[0]), min(end_s, reference.time_s[-1])
     grid = np.arange(first, last, 1 / metrics.REFERENCE_FPS)
     pulse = np.interp(grid, reference.time_s, reference.pulse)
-    device = metrics.device_rates(reference.rate_bpm, reference.time_s, centre, length_s=end_s)
-    return Truth(centre, np.array([metrics.toolbox_rate(pulse, metrics.REFERENCE_FPS)]), device)
+    rate = metrics.toolbox_rate(pulse, metrics.REFERENCE_FPS)
+    return Truth(centre, np.array([rate]), device, nothing)
 
 
 class Answers(NamedTuple):
@@ -287,16 +358,63 @@ def window_answers(
 
     asked: one of these, or own. For the last three a window says nothing where `readout.is_pulse` says so.
     """
-    if asked == "own":
-        asked = "tracked" if config.method == "tracked" else "posterior"
-    slack = (window_s - evidence.window_s) / 2 + 0.5 / evidence.fps
-    inside = abs(evidence.time_s - truth.time_s[:, None]) <= slack
+    asked = _read_out(asked, config)
+    inside = _inside(evidence, truth, window_s)
     nothing = np.full(len(truth.time_s), np.nan)
     answers = Answers(nothing, nothing, nothing, nothing, _snr(evidence, truth, inside))
     if asked == "eq8":
         return answers._replace(rate_bpm=_over_known(np.mean, evidence.equation_8_bpm, inside))
     if asked == "median":
         return answers._replace(rate_bpm=_over_known(np.median, evidence.median_bpm, inside))
+    mean = _window_probability(evidence, asked, inside, config)
+    if asked == "peak":
+        rates = mean[:, :-1]
+        return answers._replace(
+            rate_bpm=np.where(rates.any(1), evidence.rate_axis_bpm[rates.argmax(1)], np.nan)
+        )
+    readings = [readout.read(row, evidence.rate_axis_bpm, config) for row in mean]
+    rate, low, high, confidence = np.array(readings, float).reshape(-1, 4).T
+    return Answers(rate, low, high, np.where(np.isfinite(rate), confidence, np.nan), answers.snr_db)
+
+
+def intervals_hold(
+    evidence: Evidence, asked: str, truth: Truth, config: ReadoutConfig, *, window_s: float
+) -> Float[np.ndarray, "window level"]:
+    """Whether the answer's interval of every level of `calibration.LEVELS` holds the truth: 1, 0 or nan.
+
+    nan where there is no answer, no truth, or no interval. Arguments as of `window_answers`.
+    """
+    asked = _read_out(asked, config)
+    held = np.full((len(truth.time_s), len(calibration.LEVELS)), np.nan)
+    if asked not in ("posterior", "tracked"):
+        return held
+    mean = _window_probability(evidence, asked, _inside(evidence, truth, window_s), config)
+    for window, (row, rate) in enumerate(zip(mean, truth.rate_bpm, strict=True)):
+        for index, level in enumerate(calibration.LEVELS):
+            settings = dataclasses.replace(config, interval=float(level))
+            reading = readout.read(row, evidence.rate_axis_bpm, settings)
+            if np.isfinite(rate) and np.isfinite(reading.rate_bpm):
+                held[window, index] = reading.low_bpm <= rate <= reading.high_bpm
+    return held
+
+
+def _read_out(asked: str, config: ReadoutConfig) -> str:
+    """The read-out that `own` stands for."""
+    if asked != "own":
+        return asked
+    return "tracked" if config.method == "tracked" else "posterior"
+
+
+def _inside(evidence: Evidence, truth: Truth, window_s: float) -> Bool[np.ndarray, "answer window"]:
+    """Which windows of the evidence lie inside every window of the truth, to half a frame."""
+    slack = (window_s - evidence.window_s) / 2 + 0.5 / evidence.fps
+    return abs(evidence.time_s - truth.time_s[:, None]) <= slack
+
+
+def _window_probability(
+    evidence: Evidence, asked: str, inside: Bool[np.ndarray, "answer window"], config: ReadoutConfig
+) -> Float[np.ndarray, "answer class"]:
+    """The mean probability of the windows inside; where there is none, there is no pulse."""
     has_pulse = readout.is_pulse(evidence.strength, evidence.pulse_share, config)
     strength = evidence.strength * has_pulse[:, None]
     if asked == "tracked":
@@ -311,16 +429,19 @@ def window_answers(
         probability = readout.alone(strength)
     total = inside.astype(float) @ probability
     count = inside.sum(1, keepdims=True)
-    # where there is no window, there is no pulse
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.arange(total.shape[1]) == total.shape[1] - 1)
-    if asked == "peak":
-        rates = mean[:, :-1]
-        return answers._replace(
-            rate_bpm=np.where(rates.any(1), evidence.rate_axis_bpm[rates.argmax(1)], np.nan)
-        )
-    readings = [readout.read(row, evidence.rate_axis_bpm, config) for row in mean]
-    rate, low, high, confidence = np.array(readings, float).reshape(-1, 4).T
-    return Answers(rate, low, high, np.where(np.isfinite(rate), confidence, np.nan), answers.snr_db)
+    nothing = np.arange(total.shape[1]) == total.shape[1] - 1
+    return np.where(count > 0, total / np.maximum(count, 1), nothing)
+
+
+def score_places(evidence: Evidence, truth: Truth, mask: Mask | None, *, by: str) -> ScoredMap | None:
+    """`map_truth.against` of a source's map; None where there is no map or no mask.
+
+    The truth of a window of the map is that of the windows of `truth`, interpolated to its centre.
+    """
+    if evidence.places is None or mask is None:
+        return None
+    rate_bpm = np.interp(evidence.time_s, truth.time_s, truth.rate_bpm)
+    return map_truth.against(evidence.places, rate_bpm, mask, by=by)
 
 
 def toolbox_answers(evidence: Evidence, asked: str, truth: Truth, config: ReadoutConfig) -> Answers:
@@ -336,7 +457,7 @@ def toolbox_answers(evidence: Evidence, asked: str, truth: Truth, config: Readou
         rate = metrics.toolbox_rate(signal, evidence.fps)
         return Answers(np.array([rate]), nothing, nothing, nothing, np.array([snr]))
     unknown = np.full(len(evidence.time_s), np.nan)
-    own = Truth(evidence.time_s, unknown, unknown)
+    own = Truth(evidence.time_s, unknown, unknown, unknown)
     rates = window_answers(evidence, asked, own, config, window_s=evidence.window_s).rate_bpm
     median = _over_known(np.median, rates, np.ones((1, len(rates)), bool))
     return Answers(median, nothing, nothing, nothing, nothing)
@@ -346,7 +467,7 @@ class Scored(NamedTuple):
     """A recording as a method answered it: truth and answers, window by window.
 
     kind: of the truth, as in `datasets.Recording`. seconds_per_minute: of computing per minute of
-    video.
+    video. holds: of `intervals_hold`. map: where the source makes one and the recording has a mask.
     """
 
     method: str
@@ -355,6 +476,8 @@ class Scored(NamedTuple):
     truth: Truth
     answers: Answers
     seconds_per_minute: float
+    holds: Float[np.ndarray, "window level"] | None = None
+    map: ScoredMap | None = None
 
 
 class Scores(NamedTuple):
@@ -362,8 +485,9 @@ class Scores(NamedTuple):
 
     n_windows: with a truth, or, without a pulse, all. answered: how many of them have an answer.
     mae_bpm, mae_low_bpm, mae_high_bpm: the mean over recordings of each one's MAE, and its 95 %
-    interval. recordings_rmse_bpm: `metrics.rmse_over_recordings`. All others pool the windows;
-    snr_db and seconds_per_minute are means. nan: undefined.
+    interval. recordings_rmse_bpm: `metrics.rmse_over_recordings`. mae_beats_bpm: as mae_bpm, against the
+    rate over the beats. truth_gap_bpm: the same of the two truths, the floor that no method can be below
+    for both. All others pool the windows; snr_db and seconds_per_minute are means. nan: undefined.
     """
 
     recordings: int
@@ -379,15 +503,21 @@ class Scores(NamedTuple):
     snr_db: float
     coverage: float
     seconds_per_minute: float
+    mae_beats_bpm: float
+    within_5bpm_beats: float
+    truth_gap_bpm: float
+    calibration_error: float
 
 
 def score(scored: list[Scored]) -> Scores:
     """The scores of one method over recordings with the same kind of truth, at least one."""
     truth = np.concatenate([s.truth.rate_bpm for s in scored])
+    over_beats = np.concatenate([s.truth.beats_bpm for s in scored])
     answers = Answers(*map(np.concatenate, zip(*(s.answers for s in scored), strict=True)))
     recording = np.repeat(np.arange(len(scored)), [len(s.truth.rate_bpm) for s in scored])
     counted = np.isfinite(truth) | (scored[0].kind == NO_PULSE)
     low, high = metrics.mae_interval(truth, answers.rate_bpm, recording)
+    known, near = np.isfinite(truth), abs(answers.rate_bpm - truth) <= TOLERANCE_BPM
     return Scores(
         recordings=len(scored),
         n_windows=int(counted.sum()),
@@ -402,7 +532,17 @@ def score(scored: list[Scored]) -> Scores:
         snr_db=_mean_finite(answers.snr_db),
         coverage=metrics.coverage(truth, answers.low_bpm, answers.high_bpm),
         seconds_per_minute=_mean_finite(np.array([s.seconds_per_minute for s in scored])),
+        mae_beats_bpm=metrics.mae_over_recordings(over_beats, answers.rate_bpm, recording),
+        within_5bpm_beats=metrics.within(over_beats, answers.rate_bpm),
+        truth_gap_bpm=metrics.mae_over_recordings(truth, over_beats, recording),
+        calibration_error=metrics.reliability(answers.confidence[known], near[known]).error,
     )
+
+
+def mean_map_scores(scored: list[Scored]) -> map_truth.MapScores:
+    """The mean over recordings, those without a mask left out, of the scores of one method's maps."""
+    scores = [s.map.scores for s in scored if s.map]
+    return map_truth.MapScores(*(_mean_finite(np.array(column)) for column in zip(*scores, strict=True)))
 
 
 def _read_traces(video: Video, summarise: Callable[[np.ndarray], jax.Array]) -> Traces:
@@ -447,8 +587,28 @@ def _summarise_map(
     )
 
 
+def _place_row(probability: Map, axis: np.ndarray, shown: np.ndarray, confidence: np.ndarray) -> tuple:
+    """What one map says of every place, in the order of `map_truth.Places`."""
+    likeliest = axis[probability[..., :-1].argmax(-1)]
+    return tuple(np.float32(v) for v in (shown, likeliest, 1 - probability[..., -1], confidence))
+
+
+def _places(frame_px: tuple[int, int], centres_px: Centres, maps: list[tuple]) -> map_truth.Places | None:
+    """What all maps say of every place; None without a map."""
+    if not maps:
+        return None
+    columns = (np.stack(column) for column in zip(*maps, strict=True))
+    return map_truth.Places(np.array(frame_px, float), *centres_px, *columns)
+
+
 def _evidence(
-    rows: list[tuple], signals: list, clip: ClipConfig, step_s: float, read: Traces, started: float
+    rows: list[tuple],
+    signals: list,
+    clip: ClipConfig,
+    step_s: float,
+    read: Traces,
+    started: float,
+    maps: map_truth.Places | None = None,
 ) -> Evidence:
     if not rows:
         raise InputError(f"{read.end_s:.1f} s long; one window needs {clip.duration_s:g} s")
@@ -467,6 +627,7 @@ def _evidence(
         fps=clip.fps,
         end_s=read.end_s,
         seconds=read.seconds + time.perf_counter() - started,
+        places=maps,
     )
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from pulse3d import metrics
-from pulse3d.evaluation import Scored
+from pulse3d import calibration, metrics, plots
+from pulse3d.evaluation import TOLERANCE_BPM, Scored
+from pulse3d.map_truth import OUTCOMES, SKIN
 from pulse3d.plots import METHOD_COLOURS
 
+# Of the outcomes of places; told apart by the colour-blind (Okabe and Ito, 2008).
+OUTCOME_COLOURS = dict(zip(OUTCOMES, ("0.88", "#0072B2", "#D55E00", "#F0E442"), strict=True))
 METHOD_MARKERS = "osD^vP*X"
 
 
@@ -98,27 +104,114 @@ def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
 
 
 def reliability_figure(scored: list[Scored], methods: list[str]) -> Figure:
-    """Share of answers within 5 bpm against the confidence stated, for methods that state one."""
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="black", lw=1, label="calibrated")
-    for method, truth, answer, confidence in _by_method(scored):
-        curve = metrics.reliability(confidence[np.isfinite(truth)], _near(truth, answer))
-        if curve.windows.any():
-            filled = curve.windows > 0
-            label = f"{method} (error {curve.error:.2f})"
-            style = _style(methods.index(method))
-            axes.plot(curve.confidence[filled], curve.accuracy[filled], lw=1, ms=5, label=label, **style)
-    axes.set(
-        xlabel="stated confidence", ylabel="share of answers within 5 bpm", xlim=(0, 1), ylim=(-0.02, 1.02)
+    """What is stated against what comes true, for methods that state it: of confidences and of intervals.
+
+    Each point says on how many windows it stands; those of fewer than `calibration.FEW_WINDOWS` are open.
+    Bars: 95 % bootstrap intervals over recordings, where there are enough.
+    """
+    curves = [(method, *_curves([s for s in scored if s.method == method])) for method in methods]
+    kinds = [
+        ("stated confidence", "share of answers within 5 bpm", [(m, c) for m, c, _ in curves]),
+        ("stated share of the interval", "share of truths inside", [(m, i) for m, _, i in curves]),
+    ]
+    kinds = [kind for kind in kinds if any(curve.windows.any() for _, curve in kind[2])]
+    figure = Figure(figsize=(5.4 * len(kinds) + 0.6, 4.8), layout="constrained")
+    for axes, (stated, right, each) in zip(
+        figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True
+    ):
+        axes.plot([0, 1], [0, 1], color="black", lw=1, label="calibrated")
+        for method, curve in each:
+            if curve.windows.any():
+                _draw_curve(axes, curve, method, _style(methods.index(method)))
+        axes.set(xlabel=stated, ylabel=right, xlim=(0, 1), ylim=(-0.02, 1.02))
+        _finish(axes)
+    figure.supxlabel(
+        f"numbers: windows; open: fewer than {calibration.FEW_WINDOWS}; bars: 95 %, over recordings",
+        fontsize=8,
     )
-    _finish(axes)
+    return figure
+
+
+def _curves(scored: list[Scored]) -> tuple[calibration.Curve, calibration.Curve]:
+    """The curves of one method: of its confidences, and of its intervals."""
+    nothing = np.zeros((0, len(calibration.LEVELS)))
+    names = np.repeat(np.arange(len(scored)), [len(s.truth.rate_bpm) for s in scored])
+    held = [s.holds for s in scored if s.holds is not None]
+    with_intervals = np.repeat(np.arange(len(held)), [len(h) for h in held])
+    truth, answer, confidence = (
+        np.concatenate([np.zeros(0), *column])
+        for column in zip(
+            *((s.truth.rate_bpm, s.answers.rate_bpm, s.answers.confidence) for s in scored), strict=True
+        )
+    )
+    known = np.isfinite(truth)
+    return (
+        calibration.confidence_curve(confidence[known], _near(truth, answer), names[known]),
+        calibration.interval_curve(np.concatenate([nothing, *held]), with_intervals),
+    )
+
+
+def _draw_curve(axes: Axes, curve: calibration.Curve, method: str, style: dict[str, Any]) -> None:
+    filled = curve.windows > 0
+    label = f"{method} (error {curve.error:.2f})"
+    open_ = {"mfc": "white", "mew": 1.2, "ls": "", "ms": 5}
+    axes.plot(curve.stated[filled], curve.right[filled], lw=1, ms=5, label=label, **style)
+    few = filled & (curve.windows < calibration.FEW_WINDOWS)
+    axes.plot(curve.stated[few], curve.right[few], **style | open_)
+    axes.vlines(curve.stated, curve.low, curve.high, color=style["color"], lw=1.5, alpha=0.5)
+    counted = filled if len(curve.windows) <= 10 else filled & (np.arange(len(filled)) % 4 == 1)
+    for x, y, windows in zip(
+        curve.stated[counted], curve.right[counted], curve.windows[counted], strict=True
+    ):
+        axes.annotate(
+            f"{windows}", (x, y), (4, -9), textcoords="offset points", fontsize=6, color=style["color"]
+        )
+
+
+def map_figure(scored: list[Scored]) -> Figure:
+    """The map of every method that makes one, of a recording with a mask: its rates, and right or wrong.
+
+    The outline of the skin is drawn over both. Left: the median of the rates of every place that shows one
+    in most windows. Right: what most often became of it.
+    """
+    figure = Figure(figsize=(10, 3.6 * len(scored) + 0.5), layout="constrained")
+    rows = figure.subplots(len(scored), 2, squeeze=False)
+    for one, (rates, outcome) in zip(scored, rows, strict=True):
+        mapped = one.map
+        assert mapped is not None
+        places, scores = mapped.places, mapped.scores
+        half = [(axis[1] - axis[0]) / 2 if len(axis) > 1 else 0.5 for axis in (places.row_px, places.col_px)]
+        extent = (
+            places.col_px[0] - half[1],
+            places.col_px[-1] + half[1],
+            places.row_px[-1] + half[0],
+            places.row_px[0] - half[0],
+        )
+        median = plots.median_map(places.rate_bpm)
+        low, high = plots.rate_range(median)
+        image = rates.imshow(median, extent=extent, cmap=plots.RATE_COLOURS, vmin=low, vmax=high)
+        figure.colorbar(image, ax=rates, label="pulse rate (bpm)")
+        colours = ListedColormap(["white", *OUTCOME_COLOURS.values()])
+        outcome.imshow(mapped.outcome, extent=extent, cmap=colours, vmin=-1.5, vmax=len(OUTCOMES) - 0.5)
+        height, width = mapped.skin.shape
+        for axes in (rates, outcome):
+            axes.contour(mapped.skin == SKIN, levels=[0.5], colors="black", linewidths=1)
+            axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+            axes.tick_params(labelsize=7)
+        rates.set_title(f"{one.clip}: {one.method}", fontsize=10)
+        outcome.set_title(
+            f"painted {scores.painted:.0%}, found {scores.found:.0%}, ROC area {scores.roc_area:.2f}",
+            fontsize=10,
+        )
+    keys = [Patch(color=colour, label=name) for name, colour in OUTCOME_COLOURS.items()]
+    keys += [Patch(facecolor="white", edgecolor="0.7", label="left out")]
+    figure.legend(handles=keys, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
 
 
 def _near(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
     """Which of the windows with a truth are answered within 5 bpm."""
-    return abs(answer - truth)[np.isfinite(truth)] <= 5
+    return abs(answer - truth)[np.isfinite(truth)] <= TOLERANCE_BPM
 
 
 def _by_method(scored: list[Scored]) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:

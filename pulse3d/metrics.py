@@ -10,6 +10,7 @@ Also here: the reference rate of a contact pulse wave, and the windows in which 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ Signal = Float[np.ndarray, "time"]
 
 BIN_BPM = 0.1  # bins of the zero-padded spectra; a rate is read off to this
 REFERENCE_FPS = 30.0  # the contact pulse is resampled to this before its spectrum
+FEWEST_RECORDINGS = 5  # whose spread says anything about others
 MAX_GAP_S = 0.25  # the longest hole in a reference pulse that is bridged
 
 
@@ -93,11 +95,11 @@ def mae_interval(
     Windows of one recording are alike, so whole recordings are drawn with replacement, as many
     as there are, and the mean of their MAEs is taken; the bounds are the 2.5 % and 97.5 %
     points of `draws` such means. recording: the recording of every window, (window,), of any
-    type. (nan, nan) for fewer than two recordings with an answered window.
+    type. (nan, nan) for fewer than FEWEST_RECORDINGS with an answered window.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
     """
     errors = _recording_mae(truth, answer, recording)
-    if len(errors) < 2:
+    if len(errors) < FEWEST_RECORDINGS:
         return np.nan, np.nan
     drawn = np.random.default_rng(seed).integers(len(errors), size=(draws, len(errors)))
     low, high = np.percentile(errors[drawn].mean(1), [2.5, 97.5])
@@ -249,14 +251,15 @@ def window_centres(start_s: float, end_s: float, *, length_s: float, step_s: flo
     return start_s + length_s / 2 + step_s * np.arange(count)
 
 
-def reference_rates(
+def window_rates(
+    measure: Callable[[Signal, float], float],
     pulse: Float[np.ndarray, "sample"],
     time_s: Float[np.ndarray, "sample"],
     centre_s: Windows,
     *,
     length_s: float,
 ) -> Windows:
-    """`reference_rate` of a contact pulse in every window of `length_s` around `centre_s`, in bpm.
+    """What `measure` (pulse, fps) makes of a contact pulse in every window around `centre_s`, in bpm.
 
     time_s: the pulse's own clock, ascending and not necessarily even; it is brought to 30 Hz by
     linear interpolation. nan where a quarter of a second or more of the window has no sample.
@@ -266,8 +269,19 @@ def reference_rates(
         inside = time_s[(time_s >= start) & (time_s <= start + length_s)]
         if np.diff([start, *inside, start + length_s]).max() < MAX_GAP_S:
             grid = start + np.arange(round(length_s * REFERENCE_FPS)) / REFERENCE_FPS
-            rates[index] = reference_rate(np.interp(grid, time_s, pulse), REFERENCE_FPS)
+            rates[index] = measure(np.interp(grid, time_s, pulse), REFERENCE_FPS)
     return rates
+
+
+def reference_rates(
+    pulse: Float[np.ndarray, "sample"],
+    time_s: Float[np.ndarray, "sample"],
+    centre_s: Windows,
+    *,
+    length_s: float,
+) -> Windows:
+    """`reference_rate` in every window of `length_s` around `centre_s`, by `window_rates`."""
+    return window_rates(reference_rate, pulse, time_s, centre_s, length_s=length_s)
 
 
 def device_rates(

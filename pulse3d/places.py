@@ -26,10 +26,14 @@ Places = Float[np.ndarray, "window row col"]
 
 
 class Pulse(NamedTuple):
-    """One pulse of a video: its reading in every window, and the probability that a place carries it."""
+    """One pulse of a video: its reading in every window, and the probability that a place carries it.
+
+    strength: the evidence for every rate that the readings were made of.
+    """
 
     readings: list[Reading]
     probability: Places
+    strength: Float[np.ndarray, "window rate"]
 
 
 def evidence(
@@ -160,7 +164,8 @@ def _read_pulse(
             for probability, reading in zip(maps(), readings, strict=True)
         ]
         known = np.isfinite([reading.rate_bpm for reading in readings])
-        return Pulse(readings, carries(np.stack(asked), settings, **timing) * known[:, None, None])
+        probability = carries(np.stack(asked), settings, **timing) * known[:, None, None]
+        return Pulse(readings, probability, strength)
 
     pulse = read(strength)
     again = np.stack(
@@ -175,13 +180,16 @@ def _read_pulse(
 
 
 def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:
-    """The rate of every place in every window, nan where it carries no pulse, and the probability of one."""
+    """The rate of the likeliest pulse of every place in every window, and the probability that it carries it."""
     probability = np.stack([pulse.probability for pulse in pulses])
     rates = np.array([[reading.rate_bpm for reading in pulse.readings] for pulse in pulses])
     chosen = probability.argmax(0)
-    most = probability.max(0)
-    rate = np.take_along_axis(rates[:, :, None, None], chosen[None], 0)[0]
-    return np.where(most >= 0.5, rate, np.nan), most
+    return np.take_along_axis(rates[:, :, None, None], chosen[None], 0)[0], probability.max(0)
+
+
+def shown(rate_bpm: Places, probability: Places) -> Places:
+    """The rates of the places that carry a pulse, nan for others."""
+    return np.where(probability >= 0.5, rate_bpm, np.nan)
 
 
 def _counts(pulse: Pulse, config: ReadoutConfig) -> bool:

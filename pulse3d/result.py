@@ -312,7 +312,7 @@ def _read(
     pulses = places.find_pulses(maps, evidence, axis, config, **timing)
     rate_bpm, probability = places.strongest(pulses)
     return pulses[0].readings, {
-        "rate_bpm": rate_bpm.astype(np.float32),
+        "rate_bpm": places.shown(rate_bpm, probability).astype(np.float32),
         "confidence": probability.astype(np.float32),
         "no_pulse": (1 - probability).astype(np.float32),
     }

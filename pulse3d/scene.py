@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
+from scipy import ndimage
 
-from pulse3d import generator, waveform
+from pulse3d import generator, map_truth, waveform
 from pulse3d.config import GeneratorConfig, SceneConfig
 from pulse3d.mapping import Layout
 
@@ -73,6 +74,23 @@ def region_masks(scene: SceneConfig) -> Bool[np.ndarray, "region height width"]:
             for i in range(count)
         ]
     )
+
+
+def exact_mask(
+    made: Scene, *, edge_px: int = 8
+) -> tuple[UInt8[np.ndarray, "height width"], Float[np.ndarray, "height width"]]:
+    """The scene's skin mask, as `map_truth` has it, and the rate of every pixel in bpm, nan outside.
+
+    edge_px: what is as near to an edge is left out.
+    """
+    inside = made.masks.any(0)
+    window = np.ones((2 * edge_px + 1,) * 2, bool)
+    far_in, far_out = (ndimage.binary_erosion(m, window, border_value=1) for m in (inside, ~inside))
+    mask = np.where(far_in, map_truth.SKIN, np.where(far_out, map_truth.BACKGROUND, map_truth.LEFT_OUT))
+    rate_bpm = np.full(inside.shape, np.nan)
+    for region, rate in zip(made.masks, made.rates_bpm, strict=True):
+        rate_bpm[region] = rate
+    return mask.astype(np.uint8), rate_bpm
 
 
 def patch_regions(masks: Bool[np.ndarray, "region height width"], layout: Layout) -> np.ndarray:

@@ -246,9 +246,7 @@ def make_scene(key: PRNGKeyArray, config: Config) -> Scene:
     return render(named(key, "render"), sample_parameters(named(key, "parameters"), config), config)
 
 
-def window_labels(
-    scene: Scene, taper: Float[Array, "time"], config: Config
-) -> Float[Array, "row col class"]:
+def window_labels(scene: Scene, taper: Float[Array, "time"], config: Config) -> Float[Array, "row col class"]:
     """What a network should answer for every cell in a window: probabilities of classes; zeros: not asked.
 
     The rate of a window is the mean under its taper. A rate's neighbours share its probability by a normal

@@ -178,7 +178,9 @@ class _Watch:
         edges = np.array([min(start_s, self._stamps[0]), *self._stamps])
         gaps = np.diff(edges)[edges[:-1] < end_s - 1e-6]
         inside = (edges[1:] > start_s - 1e-6) & (edges[1:] < end_s + 1e-6)
-        return bool(gaps.max(initial=0) <= self._max_gap_s and inside.sum() >= 2 * self._high_bpm / 60 * duration_s)
+        return bool(
+            gaps.max(initial=0) <= self._max_gap_s and inside.sum() >= 2 * self._high_bpm / 60 * duration_s
+        )
 
 
 def _map_each(

@@ -10,8 +10,50 @@ import jax
 import numpy as np
 import pytest
 
-from pulse3d import checkpoint, generator, mapping, metrics, model, readout, scene, stream, video
+from pulse3d import calibration, checkpoint, generator, mapping, metrics, model, readout, scene, stream, video
 from pulse3d.config import SceneConfig
+
+
+def test_confidence_against_what_came_true_by_hand():
+    confidence = np.array([0.1, 0.3, 0.9, 1.0, np.nan])
+    right = np.array([False, True, True, False, True])
+    curve = calibration.confidence_curve(confidence, right, np.array(["a", "a", "b", "b", "b"]), bins=2)
+    np.testing.assert_allclose(curve.stated, [0.2, 0.95])
+    np.testing.assert_allclose(curve.right, [0.5, 0.5])
+    np.testing.assert_array_equal(curve.windows, [2, 2])
+    assert curve.error == pytest.approx((0.3 + 0.45) / 2)
+    assert np.isnan([curve.low, curve.high]).all(), "two recordings"
+
+
+def test_intervals_against_what_they_hold_by_hand():
+    levels = len(calibration.LEVELS)
+    holds = np.full((5, levels), np.nan)
+    holds[:4] = np.arange(levels) >= np.array([[0], [levels // 2], [levels // 2], [levels]])
+    curve = calibration.interval_curve(holds, np.zeros(5))
+    middle = calibration.LEVELS[levels // 2] <= calibration.LEVELS
+    expected = np.where(middle, 0.75, 0.25)
+    np.testing.assert_allclose(curve.right, expected)
+    np.testing.assert_array_equal(curve.windows, 4)
+    assert curve.error == pytest.approx(abs(expected - calibration.LEVELS).mean())
+    assert np.isnan(calibration.interval_curve(holds[:0], np.zeros(0)).error)
+
+
+def test_bars_are_of_all_draws_of_recordings():
+    # five recordings of four windows, right in 0, 1 ... 4 of them
+    right = (np.arange(4) < np.arange(5)[:, None]).ravel()
+    recording = np.repeat(np.arange(5), 4)
+    curve = calibration.confidence_curve(np.full(20, 0.55), right, recording)
+    shares = np.array(np.meshgrid(*[np.arange(5) / 4] * 5)).reshape(5, -1).mean(0)
+    np.testing.assert_allclose((curve.low[5], curve.high[5]), np.percentile(shares, [2.5, 97.5]), atol=0.05)
+    assert np.isnan(np.delete(curve.low, 5)).all()
+    held = calibration.interval_curve(
+        np.tile(right[:, None], len(calibration.LEVELS)).astype(float), recording
+    )
+    np.testing.assert_allclose(held.low, curve.low[5])
+    alike = calibration.confidence_curve(np.full(20, 0.55), np.tile([True, False], 10), recording)
+    assert alike.low[5] == alike.high[5] == 0.5, "recordings are drawn, not windows"
+    few = calibration.confidence_curve(np.full(16, 0.55), right[:16], recording[:16])
+    assert np.isnan(few.low).all(), "four recordings"
 
 
 @pytest.fixture(scope="module")

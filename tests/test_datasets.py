@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import av
@@ -8,8 +9,9 @@ import h5py
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
-from pulse3d import datasets, metrics
+from pulse3d import config, datasets, metrics
 from pulse3d.errors import InputError
 
 START_NS = 1392643993642815123
@@ -104,6 +106,7 @@ def make_clips(root):
         {"name": "cells", "file": "cells.npy", "truth_kind": "ppg", "note": "uint8 YUV cells"},
         {"name": "wrist", "file": "wrist.avi", "truth_kind": "consensus", "hr_consensus": 55.1},
         {"name": "wall", "file": "wall.avi", "truth_kind": "no measurable pulse"},
+        {"name": "finger", "file": "wall.avi", "truth_kind": "device", "rate_bpm": 63, "skin_mask": "m.png"},
     ]
     (root / "manifest.json").write_text(json.dumps(manifest))
     return root
@@ -197,18 +200,20 @@ def test_without_h5py_cohface_says_what_to_install(tmp_path, monkeypatch):
 
 def test_clips_of_every_kind_of_truth(tmp_path):
     make_clips(tmp_path)
-    face, cells, wrist, wall = datasets.find_recordings("clips", tmp_path)
-    assert [r.truth for r in (face, cells, wrist, wall)] == [
+    face, cells, wrist, wall, finger = datasets.find_recordings("clips", tmp_path)
+    assert [r.truth for r in (face, cells, wrist, wall, finger)] == [
         "ppg",
         "ppg",
         "consensus",
         "no measurable pulse",
+        "device",
     ]
+    assert (finger.rate_bpm, finger.reference()) == (63, None)
     np.testing.assert_allclose(face.reference().pulse, pulse(np.arange(60) / 30), atol=1e-3)
     np.testing.assert_allclose(stamps(face.open_video()), np.arange(60) / 30, atol=1e-3)
-    assert (wrist.consensus_bpm, wrist.reference()) == (55.1, None)
+    assert (wrist.rate_bpm, wrist.reference()) == (55.1, None)
     assert wall.reference() is None
-    assert np.isnan(wall.consensus_bpm)
+    assert np.isnan(wall.rate_bpm)
 
 
 def test_arrays_take_their_time_stamps_and_become_rgb(tmp_path):
@@ -309,9 +314,115 @@ def test_a_damaged_manifest_is_refused(tmp_path, manifest):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("dataset", datasets.DATASETS)
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"truth_kind": "oracle"}, "truth_kind 'oracle'; choose ppg, consensus, device, no measurable pulse"),
+        ({"truth_kind": "device"}, "device needs rate_bpm, 30 to 240 bpm"),
+        ({"truth_kind": "device", "rate_bpm": "63"}, "device needs rate_bpm"),
+        ({"truth_kind": "device", "rate_bpm": 7}, "device needs rate_bpm"),
+        ({"truth_kind": "consensus", "rate_bpm": 63}, "consensus needs hr_consensus"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_what_is_legal(tmp_path, entry, message):
+    first = {"name": "a", "file": "a.avi", "truth_kind": "ppg"}
+    (tmp_path / "manifest.json").write_text(json.dumps([first, {"name": "b", "file": "b.avi"} | entry]))
+    with pytest.raises(InputError, match=re.escape(f"manifest.json: entry 2 (b): {message}")):
+        datasets.find_recordings("clips", tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps([first, {"name": "b"}]))
+    with pytest.raises(InputError, match=r"entry 2: has no file, truth_kind; add it"):
+        datasets.find_recordings("clips", tmp_path)
+
+
+def test_skin_masks_hold_three_values(tmp_path):
+    make_clips(tmp_path)
+    face, *_, finger = datasets.find_recordings("clips", tmp_path)
+    assert face.mask() is None
+    with pytest.raises(InputError, match=r"m\.png: missing"):
+        finger.mask()
+    mask = np.array([[0, 128, 255]], np.uint8)
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(finger.mask().skin, mask)
+    Image.fromarray(mask // 2).save(tmp_path / "m.png")
+    with pytest.raises(InputError, match=r"m\.png: holds 64; a skin mask holds 255 \(skin\), 0"):
+        finger.mask()
+    (tmp_path / "m.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"m\.png: not an image"):
+        finger.mask()
+
+
+def test_videos_with_tables_beside_them_need_no_manifest(tmp_path):
+    seconds = np.arange(60) / 30
+    tables = {
+        "a": "time_s,ppg\n" + "".join(f"{t:.4f},{pulse(t):.5f}\n" for t in seconds),
+        "b": "Time_s, rate_bpm\n0,70\n1,71\n2,7\n",
+        "c": "rate_bpm\n66.5\n",
+        "d": "72\n",
+    }
+    for name, table in tables.items():
+        make_video(tmp_path / f"{name}.avi")
+        (tmp_path / f"{name}.csv").write_text(table)
+    Image.fromarray(np.full((2, 2), 255, np.uint8)).save(tmp_path / "b_skin.png")
+    (tmp_path / "notes.txt").write_text("no video")
+    a, b, c, d = found = datasets.find_recordings("clips", tmp_path)
+    assert [(r.name, r.truth) for r in found] == [
+        ("a", "ppg"),
+        ("b", "device"),
+        ("c", "device"),
+        ("d", "device"),
+    ]
+    np.testing.assert_allclose(a.reference().pulse, pulse(seconds), atol=1e-3)
+    np.testing.assert_array_equal(b.reference().rate_bpm, [70, 71, np.nan])
+    assert (c.reference(), c.rate_bpm, d.rate_bpm) == (None, 66.5, 72)
+    assert b.mask().skin.shape == (2, 2)
+    assert a.mask() is None
+    np.testing.assert_allclose(stamps(c.open_video()), seconds, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (None, r"a\.csv: missing"),
+        ("t,hr\n0,70\n", r"a\.csv: header 't,hr'; choose one of time_s,ppg; time_s,rate_bpm; rate_bpm"),
+        ("", r"a\.csv: header ''; choose one of"),
+        ("rate_bpm\n70\n71\n", r"a\.csv: expected one rate of 30 to 240 bpm; a series needs time_s,rate_bpm"),
+        ("7\n", r"a\.csv: expected one rate"),
+        ("time_s,ppg\n0,x\n", r"a\.csv: not a table of numbers"),
+        ("time_s,ppg\n0\n", r"a\.csv: shape \(1, 1\); expected 2 columns"),
+        ("time_s,ppg\n1,0\n0,1\n", r"a\.csv: its clock runs backwards"),
+    ],
+)
+def test_a_wrong_table_is_named_when_its_video_is_asked_for(tmp_path, table, message):
+    make_video(tmp_path / "a.avi")
+    if table is not None:
+        (tmp_path / "a.csv").write_text(table)
+    (recording,) = datasets.find_recordings("clips", tmp_path)
+    with pytest.raises(InputError, match=message):
+        recording.reference()
+
+
+def test_two_videos_cannot_share_a_table(tmp_path):
+    make_video(tmp_path / "a.avi")
+    make_video(tmp_path / "a.mkv")
+    with pytest.raises(InputError, match=r"a\.avi, a\.mkv would share one table"):
+        datasets.find_recordings("clips", tmp_path)
+
+
+def test_the_demo_scene_knows_where_which_rate_is():
+    (demo,) = datasets.find_recordings("demo", "nowhere")
+    settings = config.SceneConfig()
+    source, (skin, rate_bpm) = demo.open_video(), demo.mask()
+    assert (demo.name, demo.truth, demo.reference()) == ("demo", "scene", None)
+    assert skin.shape == rate_bpm.shape == (source.height, source.width)
+    assert (source.fps, source.duration_s) == (settings.fps, settings.duration_s)
+    assert set(rate_bpm[skin == 255]) == set(settings.rates_bpm)
+    assert np.isnan(rate_bpm[skin == 0]).all()
+    assert np.isnan(demo.rate_bpm)
+
+
+@pytest.mark.parametrize("dataset", [name for name in datasets.DATASETS if name != "demo"])
 def test_a_folder_without_recordings_is_refused(tmp_path, dataset):
-    with pytest.raises(InputError, match=r"holds no recording of|manifest\.json: missing"):
+    with pytest.raises(InputError, match="holds no recording of"):
         datasets.find_recordings(dataset, tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         datasets.find_recordings(dataset, tmp_path / "elsewhere")
@@ -324,14 +435,16 @@ def test_an_unknown_data_set_is_refused(tmp_path):
 
 def test_the_real_clips_hold_the_rates_beside_them(shared):
     recordings = datasets.find_recordings("clips", shared / "clips")
-    assert {r.truth for r in recordings} == {"ppg", "consensus", "no measurable pulse"}
+    assert {r.truth for r in recordings} == {"ppg", "consensus", "device", "no measurable pulse"}
     for recording in recordings:
         source = recording.open_video()
         first = next(source.frames())
         assert first.image.shape == (source.height, source.width, 3)
         reference = recording.reference()
         assert (reference is not None) == (recording.truth == "ppg")
-        assert np.isfinite(recording.consensus_bpm) == (recording.truth == "consensus")
+        assert np.isfinite(recording.rate_bpm) == (recording.truth in ("consensus", "device"))
+        mask = recording.mask()
+        assert mask is None or mask.skin.shape == (source.height, source.width)
         if reference is not None:
             assert reference.time_s[-1] == pytest.approx(source.duration_s, abs=0.5)
             path = shared / "clips" / f"{recording.name}_hr10s.csv"

@@ -6,7 +6,19 @@ import jax
 import numpy as np
 import pytest
 
-from pulse3d import baselines, checkpoint, datasets, evaluation, mapping, metrics, model, readout, video
+from pulse3d import (
+    baselines,
+    calibration,
+    checkpoint,
+    datasets,
+    evaluation,
+    map_truth,
+    mapping,
+    metrics,
+    model,
+    readout,
+    video,
+)
 from pulse3d.config import ClipConfig, ReadoutConfig
 from pulse3d.errors import InputError
 
@@ -40,9 +52,9 @@ def make_evidence(rates, *, window_s=2.0, step_s=1.0, shift_s=0.0, **given):
     return evaluation.Evidence(**values | given)
 
 
-def make_truth(time_s, rate_bpm):
+def make_truth(time_s, rate_bpm, *, beats_bpm=nan):
     time_s, rate_bpm = np.array(time_s, float), np.array(rate_bpm, float)
-    return evaluation.Truth(time_s, rate_bpm, np.full(len(time_s), nan))
+    return evaluation.Truth(time_s, rate_bpm, np.full(len(time_s), nan), beats_bpm + 0 * time_s)
 
 
 def make_scored(truth, rate, *, kind=datasets.PPG, low=nan, high=nan, method="pos", clip="a", confidence=nan):
@@ -52,7 +64,7 @@ def make_scored(truth, rate, *, kind=datasets.PPG, low=nan, high=nan, method="po
     return evaluation.Scored(method, clip, kind, make_truth(np.arange(len(rate)), truth), answers, 3.0)
 
 
-def make_recording(rate_bpm=72.0, *, seconds=12.0, fps=25.0, truth=datasets.PPG, size=(16, 24)):
+def make_recording(rate_bpm=72.0, *, seconds=12.0, fps=25.0, truth=datasets.PPG, size=(16, 24), series=False):
     """A skin-coloured video whose colour pulsates, and a contact pulse of the same rate."""
 
     def frames():
@@ -71,9 +83,9 @@ def make_recording(rate_bpm=72.0, *, seconds=12.0, fps=25.0, truth=datasets.PPG,
         "a",
         "clips",
         lambda: video.Video("a", *size, fps, seconds, frames),
-        reference if truth == datasets.PPG else lambda: None,
+        reference if truth == datasets.PPG or series else lambda: None,
         truth,
-        rate_bpm if truth == datasets.CONSENSUS else nan,
+        rate_bpm if truth in datasets.ONE_RATE and not series else nan,
     )
 
 
@@ -161,7 +173,7 @@ def test_snr_is_of_the_signal_inside_and_empty_without():
 
 def test_scores_by_hand():
     first = make_scored([60, 60, 60, nan], [61, 63, nan, 200], low=50, high=62)
-    second = make_scored([80], [90], low=85, high=95)
+    second = make_scored([80], [90], low=85, high=95, confidence=0.7)
     one = evaluation.score([first])
     assert (one.recordings, one.n_windows, one.answered) == (1, 3, 2)
     assert one.mae_bpm == pytest.approx(2)
@@ -169,14 +181,48 @@ def test_scores_by_hand():
     both = evaluation.score([first, second])
     assert (both.recordings, both.n_windows, both.answered) == (2, 4, 3)
     assert both.mae_bpm == pytest.approx((2 + 10) / 2), "recordings weigh the same"
-    assert both.mae_low_bpm == pytest.approx(2)
-    assert both.mae_high_bpm == pytest.approx(10)
+    assert np.isnan(both.mae_low_bpm), "two recordings say nothing about others"
+    many = evaluation.score([make_scored([60], [60 + error]) for error in (1, 1, 1, 1, 1)])
+    assert (many.mae_low_bpm, many.mae_high_bpm) == (1, 1)
+    assert both.calibration_error == pytest.approx(0.7), "one answer states 0.7 and is wrong"
     assert both.rmse_bpm == pytest.approx(np.sqrt((1 + 9 + 100) / 3))
     assert both.recordings_rmse_bpm == pytest.approx(np.sqrt((2**2 + 10**2) / 2))
     assert both.within_5bpm == pytest.approx(2 / 4)
     assert both.coverage == pytest.approx(2 / 3)
     assert both.seconds_per_minute == pytest.approx(3)
     assert np.isnan(both.snr_db)
+
+
+def test_answers_are_scored_against_both_truths():
+    truth = make_truth([5, 6, 7], [60, 60, nan], beats_bpm=np.array([66, 62, 70]))
+    one = make_scored([60, 60, nan], [66, nan, 71])._replace(truth=truth)
+    scores = evaluation.score([one])
+    assert (scores.mae_bpm, scores.within_5bpm) == (6, 0)
+    assert (scores.mae_beats_bpm, scores.within_5bpm_beats) == (pytest.approx(0.5), pytest.approx(2 / 3))
+    assert scores.truth_gap_bpm == pytest.approx(4)
+    other = make_scored([80], [80])._replace(truth=make_truth([5], [80], beats_bpm=82))
+    assert evaluation.score([one, other]).truth_gap_bpm == pytest.approx((4 + 2) / 2)
+    assert np.isnan(evaluation.score([make_scored([80], [80])]).truth_gap_bpm)
+
+
+def test_intervals_hold_the_truth_from_some_level_on():
+    # answers of 60 bpm; the truth is 60, then 64, then unknown, then there is no answer
+    evidence = make_evidence([60, 60, 60, nan], window_s=10.0)
+    truth = make_truth([5, 6, 7, 8], [60, 64, nan, 60])
+    holds, answers = (
+        ask(evidence, "posterior", truth, READ, window_s=10.0)
+        for ask in (evaluation.intervals_hold, evaluation.window_answers)
+    )
+    assert holds.shape == (4, len(calibration.LEVELS))
+    assert np.isnan(holds[2:]).all()
+    assert (holds[0] == 1).all()
+    # 0.9 at 60 and 0.1 spread over 51 bins: only the widest interval can reach 64
+    assert (holds[1, calibration.LEVELS < 0.9] == 0).all()
+    stated = np.flatnonzero(np.isclose(calibration.LEVELS, READ.interval))[0]
+    inside = (answers.low_bpm <= truth.rate_bpm) & (truth.rate_bpm <= answers.high_bpm)
+    np.testing.assert_array_equal(holds[:2, stated], inside[:2])
+    nothing = evaluation.intervals_hold(evidence, "eq8", truth, READ, window_s=10.0)
+    assert np.isnan(nothing).all()
 
 
 def test_windows_without_a_pulse_should_not_be_answered():
@@ -190,7 +236,8 @@ def test_truth_of_every_kind():
     np.testing.assert_allclose(truth.time_s, [5, 6], atol=1e-9)
     np.testing.assert_allclose(truth.rate_bpm, 72, atol=0.2)
     np.testing.assert_allclose(truth.device_bpm, 73)
-    for kind, expected in ((datasets.CONSENSUS, 72.0), (datasets.NO_PULSE, nan)):
+    np.testing.assert_allclose(truth.beats_bpm, 72, atol=0.2)
+    for kind, expected in ((datasets.CONSENSUS, 72.0), (datasets.DEVICE, 72.0), (datasets.NO_PULSE, nan)):
         recording = make_recording(truth=kind)
         whole, truth = (
             evaluation.toolbox_truth(recording, 11.96),
@@ -198,6 +245,15 @@ def test_truth_of_every_kind():
         )
         np.testing.assert_array_equal(truth.rate_bpm, [expected, expected])
         np.testing.assert_array_equal(whole.rate_bpm, [expected])
+
+
+def test_a_device_of_several_rates_is_the_truth():
+    recording = make_recording(truth=datasets.DEVICE, series=True)
+    truth = evaluation.window_truth(recording, 11.96, window_s=10.0, step_s=1.0)
+    np.testing.assert_allclose(truth.rate_bpm, 73)
+    np.testing.assert_allclose(truth.device_bpm, 73)
+    assert np.isnan(truth.beats_bpm).all()
+    np.testing.assert_allclose(evaluation.toolbox_truth(recording, 11.96).rate_bpm, 73)
 
 
 def test_a_video_of_exactly_one_window_has_one():
@@ -248,6 +304,11 @@ def test_baselines_find_the_pulse_of_skin_and_patches(method):
     clip = ClipConfig(frames=300, low_bpm=40.0, high_bpm=240.0, rates=401)
     expected = readout.combine(np.asarray(baselines.map_traces(window, clip, method)))
     np.testing.assert_allclose(patches.strength[1], expected, atol=1e-6)
+    check_places(
+        patches.places, np.asarray(baselines.map_traces(window, clip, method)), clip.rate_axis_bpm, window=1
+    )
+    np.testing.assert_allclose(patches.places.col_px, [3.5, 11.5, 19.5])
+    assert skin.places is None
 
 
 def test_a_still_picture_has_no_pulse():
@@ -280,6 +341,44 @@ def test_network_evidence_is_what_its_maps_say(toy):
     assert evidence.pulse_share[1] == pytest.approx(np.isfinite(rates).mean())
     assert evidence.equation_8_bpm[1] == pytest.approx(np.nanmean(rates))
     assert evidence.median_bpm[1] == pytest.approx(np.nanmedian(rates))
+    check_places(evidence.places, expected, toy.clip.rate_axis_bpm, window=1)
+    np.testing.assert_array_equal(evidence.places.row_px, centres_px[0])
+    np.testing.assert_array_equal(evidence.places.frame_px, [16, 24])
+    again = evaluation.from_arrays(evaluation.to_arrays(evidence))
+    jax.tree.map(np.testing.assert_array_equal, again, evidence)
+
+
+def check_places(places, probability, axis, *, window):
+    """Places of that window as the probability has them."""
+    for found, expected in (
+        (places.rate_bpm, readout.patch_rates(probability, axis)),
+        (places.likeliest_bpm, axis[probability[..., :-1].argmax(-1)]),
+        (places.pulse, 1 - probability[..., -1]),
+        (places.confidence, readout.patch_confidence(probability, axis, 5.0)),
+    ):
+        np.testing.assert_allclose(found[window], expected, atol=1e-4)
+
+
+def test_maps_are_scored_at_the_truth_of_their_own_windows():
+    # the map's windows are at 1, 2, 3 s, the truth's at 1 and 3 s: 60 and 80 bpm, so 70 between
+    shown = np.array([60.0, 70.0, 90.0])[:, None, None] * np.ones((1, 1, 2))
+    shown[:, 0, 1] = nan
+    sure = np.isfinite(shown).astype(float)
+    places = map_truth.Places(
+        np.array([10.0, 20.0]), np.array([5.0]), np.array([5.0, 15.0]), shown, shown, sure, sure
+    )
+    evidence = make_evidence([60, 70, 90], places=places)
+    truth = make_truth([1, 3], [60, 80])
+    mask = map_truth.Mask(np.repeat([255, 0], 10).astype(np.uint8) * np.ones((10, 1), np.uint8))
+    one = evaluation.score_places(evidence, truth, mask, by="pulse")
+    assert one.scores.found == pytest.approx(2 / 3)
+    assert evaluation.score_places(evidence, truth, None, by="pulse") is None
+    assert evaluation.score_places(make_evidence([60]), truth, mask, by="pulse") is None
+    scored = [make_scored([60], [60])._replace(map=found) for found in (one, None, one)]
+    scored[2] = scored[2]._replace(map=one._replace(scores=one.scores._replace(found=1.0, iou=nan)))
+    mean = evaluation.mean_map_scores(scored)
+    assert mean.found == pytest.approx((2 / 3 + 1) / 2)
+    assert mean.iou == one.scores.iou, "what is not known is left out"
 
 
 def test_sources_whose_windows_do_not_fit_are_refused():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pulse3d import evaluation, evaluation_plots
+from pulse3d import calibration, evaluation, evaluation_plots, map_truth
 
 
 def scored(method, clip, truth, answer, *, half_bpm=5.0, confidence=0.8):
@@ -9,7 +9,8 @@ def scored(method, clip, truth, answer, *, half_bpm=5.0, confidence=0.8):
     answers = evaluation.Answers(
         answer, answer - half_bpm, answer + half_bpm, confidence + 0 * answer, nothing
     )
-    return evaluation.Scored(method, clip, "ppg", evaluation.Truth(time_s, truth, nothing), answers, 1.0)
+    known = evaluation.Truth(time_s, truth, nothing, nothing)
+    return evaluation.Scored(method, clip, "ppg", known, answers, 1.0)
 
 
 METHODS = ["pos", "paper:eq8"]
@@ -75,6 +76,51 @@ def test_reliability_of_windows_with_an_answer():
     figure = evaluation_plots.reliability_figure(
         [SCORED[0], scored("paper:eq8", "a", [60], [90], confidence=np.nan)], METHODS
     )
-    drawn = lines(figure.axes[0])
+    (axes,) = figure.axes
+    drawn = {name: points for name, points in lines(axes).items() if not name.startswith("_")}
     assert list(drawn) == ["calibrated", "pos (error 0.30)"]
     np.testing.assert_allclose(drawn["pos (error 0.30)"], [[0.8, 0.5]])
+    assert [text.get_text() for text in axes.texts] == ["2"]
+
+
+def test_reliability_of_many_windows_has_bars_and_closed_points():
+    levels = len(calibration.LEVELS)
+    each = [
+        scored("pos", f"clip {i}", np.full(6, 60.0), 60.0 + 4 * i * np.ones(6))._replace(
+            holds=np.full((6, levels), float(i < 2))
+        )
+        for i in range(5)
+    ]
+    confidence, interval = evaluation_plots.reliability_figure(each, ["pos"]).axes
+    hollow = [line for line in confidence.get_lines() if line.get_markerfacecolor() == "white"]
+    assert all(len(line.get_xdata()) == 0 for line in hollow), "30 windows in one bin"
+    (bars,) = confidence.collections
+    ((low, high),) = [path.vertices[:, 1] for path in bars.get_paths() if np.isfinite(path.vertices).all()]
+    assert 0 <= low < 0.4 < high <= 1
+    np.testing.assert_allclose(lines(interval)[interval.get_lines()[1].get_label()][:, 1], 0.4)
+    few = evaluation_plots.reliability_figure(each[:2], ["pos"]).axes[0]
+    hollow = [line for line in few.get_lines() if line.get_markerfacecolor() == "white"]
+    assert [len(line.get_xdata()) for line in hollow] == [1], "12 windows are drawn open"
+
+
+def test_maps_are_drawn_with_their_mask_and_in_three_colours():
+    shown = np.array([[[70, 90, np.nan, np.nan, 80, 70]]])
+    sure = np.isfinite(shown).astype(float)
+    places = map_truth.Places(
+        np.array([10.0, 60.0]), np.array([4.5]), 4.5 + 10 * np.arange(6), shown, shown, sure, sure
+    )
+    skin = np.repeat(np.array([255, 255, 255, 0, 0, 128], np.uint8), 10) * np.ones((10, 1), np.uint8)
+    one = map_truth.against(places, np.array([70.0]), map_truth.Mask(skin), by="pulse")
+    figure = evaluation_plots.map_figure([SCORED[0]._replace(map=one)] * 2)
+    rates, outcome = figure.axes[:2]
+    assert len(figure.axes) == 2 * 2 + 2, "two methods, each with its colour bar"
+    (image,) = outcome.get_images()
+    colours = [image.cmap(image.norm(value))[:3] for value in image.get_array()[0]]
+    named = dict(zip(("right", "wrong", "missed"), colours[:3], strict=True))
+    assert len(set(named.values())) == 3
+    assert colours[4] == named["wrong"]
+    assert colours[5] == (1, 1, 1), "left out"
+    assert "painted 50%, found 33%" in outcome.get_title()
+    assert rates.get_xlim() == (0, 60)
+    keys = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert keys[1:4] == ["right", "wrong", "missed"]

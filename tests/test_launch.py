@@ -17,6 +17,7 @@ import imageio.v3 as iio
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from launch import common
 from pulse3d import checkpoint, config, generator, train, video
@@ -203,6 +204,8 @@ def test_diverging_training_says_so_and_keeps_the_checkpoint(tmp_path):
         ("evaluate", ["--dataset=ubfc3", "--root=.", "--out=x"], "ubfc3"),
         ("evaluate", ["--dataset=clips", "--root=nowhere", "--out=x", "--methods=pos"], "no such folder"),
         ("evaluate", ["--dataset=clips", "--root=.", "--out=x", "--shard=2/2"], "0 <= i < n"),
+        ("evaluate", ["--dataset=clips", "--out=x", "--methods=pos"], "needs --root, the folder of the"),
+        ("evaluate", ["--dataset=demo", "--out=x", "--place_score=rate"], "pulse|confidence"),
         (
             "evaluate",
             ["--dataset=clips", "--root=.", "--out=x", "--methods=paper", "--window_s=1.5"],
@@ -546,14 +549,23 @@ def test_evaluation_writes_everything(evaluated):
     }  # fmt: skip
     results, windows = read_csv(out / "results.csv"), read_csv(out / "windows.csv")
     assert ",".join(results[0]) == (
-        "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute"
+        "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute,"
+        "mae_beats_bpm,within_5bpm_beats,truth_gap_bpm,"
+        "painted,found,found_at_3_percent,roc_area,roc_area_clip,iou"
     )
     assert ",".join(windows[0]) == (
-        "method,clip,time_s,truth_bpm,device_bpm,answer_bpm,low_bpm,high_bpm,confidence"
+        "method,clip,time_s,truth_bpm,device_bpm,beats_bpm,answer_bpm,low_bpm,high_bpm,confidence"
     )
     assert len(results) == 5 * 4
     assert len(windows) == 5 * 4 * 3, "the last frame, at 12.93 s, ends the fourth window early"
     assert (out / "table.md").read_text().strip() in printed
+    assert "95 % CI" in printed
+    assert " to " not in printed.split("\n\n")[0], "three recordings have no interval"
+    contact = [row for row in results if row["clip"] in ("lab/1", "b")]
+    assert all(float(row["mae_beats_bpm"]) < 1 and float(row["truth_gap_bpm"]) < 1 for row in contact)
+    assert {row["within_5bpm_beats"] for row in contact} == {"1.0000"}
+    assert {row["truth_gap_bpm"] for row in results if row["clip"] in ("c", "still")} == {""}
+    assert {row["painted"] for row in results} == {""}, "no clip has a mask"
     for row in results:
         if row["clip"] == "still":
             assert (row["n_windows"], row["mae_bpm"]) == ("3", "")
@@ -568,6 +580,76 @@ def test_evaluation_writes_everything(evaluated):
         if row["clip"] != "still"
     }
     assert max(errors.values()) < 2
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Videos of 72 bpm on their left halves with tables beside them, one of which is wrong, and a mask."""
+    root, rng = tmp_path_factory.mktemp("videos"), np.random.default_rng(0)
+    time_s, skin = np.arange(13 * 15) / 15, np.arange(48) < 24
+    wave = np.sin(2 * np.pi * 72 / 60 * time_s)[:, None, None, None] * skin[:, None]
+    frames = np.array([184, 133, 112]) - 3 * wave * np.array([0.3, 1.0, 0.6])
+    frames = frames + rng.normal(0, 2, (len(time_s), 24, 48, 3))
+    for name in ("me", "you", "bad"):
+        pixels = np.clip(frames.round(), 0, 255).astype(np.uint8)
+        iio.imwrite(root / f"{name}.mkv", pixels, fps=15, codec="ffv1", pixelformat="bgr0")
+    rows = [f"{t:.3f},{np.sin(2 * np.pi * 72 / 60 * t):.4f}" for t in np.arange(0, 13, 1 / 60)]
+    (root / "me.csv").write_text("\n".join(["time_s,ppg", *rows]))
+    (root / "you.csv").write_text("rate_bpm\n70\n")
+    (root / "bad.csv").write_text("seconds,bpm\n0,70\n")
+    mask = np.where(skin, 255, 0).astype(np.uint8) * np.ones((24, 1), np.uint8)
+    mask[:, 20:28] = 128
+    Image.fromarray(mask).save(root / "me_skin.png")
+    return root
+
+
+def test_a_folder_of_videos_is_scored_and_its_maps_against_masks(videos, tmp_path):
+    arguments = ("--methods=pos_map", "--patch=8", "--stride=4")
+    code, printed, err = evaluate(videos, tmp_path, *arguments)
+    assert code == 1
+    assert "skipped bad: " in err
+    assert "bad.csv: header 'seconds,bpm'; choose one of time_s,ppg; time_s,rate_bpm; rate_bpm" in err
+    me, you = read_csv(tmp_path / "results.csv")
+    assert (me["clip"], you["clip"]) == ("me", "you")
+    assert float(me["mae_bpm"]) < 1
+    assert float(you["mae_bpm"]) == pytest.approx(2, abs=1), "72 where the device says 70"
+    assert you["painted"] == ""
+    assert float(me["found"]) > 0.9
+    assert float(me["painted"]) < 0.9
+    assert float(me["roc_area"]) > 0.8
+    assert (tmp_path / "map_me.png").exists()
+    assert not (tmp_path / "map_you.png").exists()
+    assert "Maps against skin masks" in printed
+    assert "probability of a pulse" in printed
+    made = {p: p.stat().st_mtime_ns for p in (tmp_path / "evidence").iterdir()}
+    code, printed, err = evaluate(videos, tmp_path, *arguments, "--place_score=confidence", "--recordings=me")
+    assert code == 0, err
+    assert made == {p: p.stat().st_mtime_ns for p in (tmp_path / "evidence").iterdir()}, "at no cost"
+    (again,) = read_csv(tmp_path / "results.csv")
+    changed = {name for name in me if me[name] != again[name]}
+    assert "roc_area" in changed
+    assert changed <= {"found_at_3_percent", "roc_area", "roc_area_clip", "iou"}
+    assert "of the places' confidence" in " ".join(printed.split())
+
+
+def test_a_mask_of_another_size_is_named_before_anything_is_computed(videos, tmp_path):
+    root = shutil.copytree(videos, tmp_path / "videos")
+    Image.new("L", (20, 10)).save(root / "me_skin.png")
+    code, _, err = evaluate(root, tmp_path / "out", "--methods=pos_map", "--recordings=me")
+    assert code == 2
+    assert "skipped me: (pos_map) skin mask of 20x10 px for frames of 48x24 px; scale it" in err
+
+
+def test_the_map_of_the_demo_scene_is_scored(tmp_path):
+    code, printed, err = run("evaluate", "--dataset=demo", f"--out={tmp_path}", "--methods=pos_map")
+    assert code == 0, err
+    (row,) = read_csv(tmp_path / "results.csv")
+    assert (row["clip"], row["n_windows"], row["mae_bpm"]) == ("demo", "0", "")
+    assert float(row["painted"]) < 0.1
+    assert float(row["found"]) > 0.95, "each ellipse at its own rate"
+    assert float(row["roc_area"]) > 0.95
+    assert {p.name for p in tmp_path.glob("*.png")} == {"map_demo.png", "rate_demo.png"}
+    assert printed.startswith("MAE"), "there is no table of rates"
 
 
 def test_evaluation_resumes_and_makes_other_read_outs_at_no_cost(clips, evaluated, tmp_path):

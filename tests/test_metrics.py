@@ -64,17 +64,23 @@ def test_recordings_weigh_the_same_whatever_their_length():
 
 
 def test_bootstrap_draws_recordings_not_windows():
-    lengths = [10, 50, 90, 50]
-    recording = np.repeat(["a", "b", "c", "d"], lengths)
+    lengths = [10, 50, 90, 25, 25]
+    recording = np.repeat(["a", "b", "c", "d", "e"], lengths)
     truth = np.full(200, 70.0)
-    answer = truth + np.repeat([0.0, 2.0, 4.0, 6.0], lengths)
+    answer = truth + np.repeat([0.0, 2.0, 4.0, 6.0, 8.0], lengths)
     low, high = metrics.mae_interval(truth, answer, recording)
     assert (low, high) == metrics.mae_interval(truth, answer, recording)
-    # all 4^4 draws of four recordings, which weigh the same
-    means = np.array(np.meshgrid(*[[0, 2, 4, 6]] * 4)).reshape(4, -1).mean(0)
+    # all 5^5 draws of five recordings, which weigh the same
+    means = np.array(np.meshgrid(*[[0, 2, 4, 6, 8]] * 5)).reshape(5, -1).mean(0)
     np.testing.assert_allclose((low, high), np.percentile(means, [2.5, 97.5]), atol=0.25)
     as_windows = metrics.mae_interval(truth, answer, np.arange(200))
     assert as_windows[1] - as_windows[0] < (high - low) / 4
+
+
+def test_fewer_than_five_answered_recordings_have_no_interval():
+    truth, answer, recording = np.full(5, 70.0), np.array([71.0, 72, 73, 74, 75]), np.arange(5)
+    assert np.isfinite(metrics.mae_interval(truth, answer, recording)).all()
+    assert np.isnan(metrics.mae_interval(truth, np.append(answer[:4], nan), recording)).all()
 
 
 def test_bootstrap_interval_is_that_of_the_normal_law_for_many_recordings():
@@ -82,11 +88,6 @@ def test_bootstrap_interval_is_that_of_the_normal_law_for_many_recordings():
     low, high = metrics.mae_interval(np.full(100, 70.0), 70 + errors, np.arange(100), draws=20_000)
     half = 1.96 * errors.std() / 10
     np.testing.assert_allclose([low, high], errors.mean() + np.array([-half, half]), atol=0.03 * half)
-
-
-def test_bootstrap_needs_two_answered_recordings():
-    truth, recording = np.full(4, 70.0), np.array([0, 0, 1, 1])
-    assert np.isnan(metrics.mae_interval(truth, np.array([71.0, 72.0, nan, nan]), recording)).all()
 
 
 def test_bland_altman():

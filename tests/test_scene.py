@@ -60,3 +60,19 @@ def test_patch_regions_of_cells_start_at_the_first_cell():
     found = scene.patch_regions(masks, Layout((10, 21), (5, 10), 2, 0, 1, patch=2, stride=1))
     assert found.shape == (4, 9)
     np.testing.assert_array_equal(found[0], [-1, -1, -1, -2, 0, 0, 0, 0, 0])
+
+
+def test_exact_mask_leaves_out_what_is_near_an_edge(made):
+    skin, rate_bpm = scene.exact_mask(made, edge_px=3)
+    inside = made.masks.any(0)
+    assert set(np.unique(skin)) == {0, 128, 255}
+    assert inside[skin == 255].all()
+    assert not inside[skin == 0].any()
+    for mask, rate in zip(made.masks, SETTINGS.rates_bpm, strict=True):
+        assert (rate_bpm[mask] == rate).all()
+    # a square of 7 px around every pixel decides
+    y, x = np.argwhere(skin == 128)[0]
+    around = inside[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4]
+    assert around.any()
+    assert not around.all()
+    assert (scene.exact_mask(made, edge_px=0)[0] == np.where(inside, 255, 0)).all()

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors"},
     {"config", "whole"},
-    {"waveform", "convolution", "metrics", "video", "nuisance", "timing"},
-    {"skin", "model"},
+    {"waveform", "convolution", "metrics", "map_truth", "video", "nuisance", "timing"},
+    {"skin", "model", "beats", "calibration"},
     {"generator", "tiles", "original"},
     {"dense", "pyramid", "readout", "amplitude"},
     {"mapping"},
