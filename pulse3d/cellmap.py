@@ -1,8 +1,8 @@
 """The fast way from cells to maps for the default network: every frame is read once, whatever windows see it.
 
-Frames of cells go in one by one. Each becomes relative changes of colour (a running mean is taken off), these
-become signals (in runs of frames, with the neighbours in time that the network sees), and windows are cut out of
-the signals. All of it equals `by_definition`.
+Frames of cells go in one by one. Each becomes relative changes of colour (a running mean is taken off),
+these become signals (in runs of frames, with the neighbours in time that the network sees), and windows are
+cut out of the signals. All of it equals `by_definition`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Cells = Float[np.ndarray, "row col channel"]
 
 
 class Window(NamedTuple):
-    """What is mapped: the signals of a window's frames, and how many of them there are (the rest is zeros)."""
+    """What is mapped: the signals of a window's frames, and how many there are (the rest is zeros)."""
 
     signals: Signals
     frames: int
@@ -49,15 +49,15 @@ def reach(config: Config) -> int:
 def relative_frames(frames: Iterable[Cells], *, memory: int) -> Iterator[Cells]:
     """The frames as `cellnet.relative_changes` has them, one by one; holds `memory` frames."""
     held: deque[Cells] = deque()
-    total = None
+    total = np.zeros(())
 
     def change(frame: Cells) -> Cells:
-        mean = (total / len(held)).astype(np.float32)
+        mean = np.asarray(total / len(held), np.float32)
         return np.clip((frame - mean) / np.maximum(mean, cellnet.DARK), -1, 1)
 
     for frame in frames:
         held.append(frame)
-        total = frame.astype(np.float64) if total is None else total + frame
+        total = total + frame.astype(np.float64)
         if len(held) == memory:
             yield from map(change, held)
         elif len(held) > memory:
@@ -68,14 +68,15 @@ def relative_frames(frames: Iterable[Cells], *, memory: int) -> Iterator[Cells]:
 
 
 def signal_frames(
-    frames: Iterable[Cells], program: Callable[[Array, Array], Signals], *, before: int, run: int
+    frames: Iterable[Cells], program: Callable[[np.ndarray, np.ndarray], Signals], *, before: int, run: int
 ) -> Iterator[Signals]:
     """The signals of relative changes, `run` frames at a time, the last ones fewer.
 
     program: of a slab of frames and whether each is of the video, the signals of all but the first and last
     `before` frames.
     """
-    size, held = run + 2 * before, deque([None] * before)
+    size = run + 2 * before
+    held: deque[Cells | None] = deque([None] * before)
     waiting = 0  # frames held whose signals are not out yet
 
     def signals() -> Signals:
@@ -108,18 +109,18 @@ def cut_windows(
     A video shorter than that is one window, if it has `shortest` frames. Windows share memory.
     """
     kept: Signals | None = None
-    first = 0  # index of the first frame kept
-    start = 0  # of the next window
+    first = start = 0  # index of the first frame kept, and of the next window's
+
+    def cut(signals: Signals, begin: int, end: int | None = None) -> Signals:
+        return jax.tree.map(lambda x: x[begin:end], signals)
+
     for signals in runs:
         kept = signals if kept is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), kept, signals)
         while start + length <= first + len(kept.wave):
-            yield (
-                start,
-                Window(jax.tree.map(lambda x: x[start - first : start - first + length], kept), length),
-            )  # noqa: B023
+            yield start, Window(cut(kept, start - first, start - first + length), length)
             start += step
-        drop = max(0, min(start - first, len(kept.wave)))
-        kept, first = jax.tree.map(lambda x: x[drop:], kept), first + drop  # noqa: B023
+        drop = min(start - first, len(kept.wave))
+        kept, first = cut(kept, drop), first + drop
     if start == 0 and kept is not None and len(kept.wave) >= shortest:
         found = len(kept.wave)
         whole = jax.tree.map(lambda x: np.pad(x, [(0, length - found), *[(0, 0)] * (x.ndim - 1)]), kept)
@@ -143,7 +144,7 @@ def make_windows(
 
 
 @lru_cache(maxsize=8)
-def _signal_program(config: Config) -> Callable[[model.Params, Array, Array], Signals]:
+def _signal_program(config: Config) -> Callable[[model.Params, np.ndarray, np.ndarray], Signals]:
     network, before = model.make_model(config), span(config)
 
     @jax.jit
@@ -162,7 +163,7 @@ def make_mapper(
     devices: list[jax.Device],
     method: str = "pmap",
 ) -> Callable[[Window], Map]:
-    """A function from a window to its map. Bands of rows, and what is around them, are spread over the devices."""
+    """A function from a window to its map; bands of rows and their surroundings are spread over devices."""
     rows, _ = grid
     count = min(len(devices), rows)
     halo, band = (reach(config) if count > 1 else 0), -(-rows // count)

@@ -217,7 +217,7 @@ def compare(
     power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
     wave = wave * jax.lax.rsqrt(power + 1e-9)[..., None, None, None]
     apart = (wave[..., 0, :, :] ** 2).sum(-2)
-    batch, rows, cols, signals, _, _, rates = wave.shape
+    batch, rows, cols, _, _, _, rates = wave.shape
     sums = [wave, *(weighted_mean(wave, weight, reach) for reach in reaches)]
     seen = []
     for index, whole in enumerate(sums):
@@ -271,7 +271,7 @@ def rates_bpm(clip: ClipConfig) -> Float[np.ndarray, "rate"]:
     return np.concatenate([axis[0] - beyond[::-1], axis, axis[-1] + beyond])
 
 
-def within_axis(probability: Float[Array, "*place class"]) -> Float[Array, "*place class"]:
+def within_axis(probability: Float[Array, "*place class"]) -> Float[Array, "*place class_out"]:
     """Probabilities of the clip's rates and "no pulse", to which rates beyond the axis now belong."""
     rates, none = probability[..., :-1], probability[..., -1:]
     beyond = rates[..., :GUARD].sum(-1, keepdims=True) + rates[..., -GUARD:].sum(-1, keepdims=True)

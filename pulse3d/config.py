@@ -196,15 +196,14 @@ class ScenesConfig:
     pulse's strength from cell to cell, of a smooth and of a rough field.
     light: of each of four changes of brightness, grey or as of gloss, of SD light_spread around
     these. flicker: of a change from frame to frame, in flicker_share of the scenes.
-    texture: of each displacement. pattern: contrast of coarser patterns, in pattern_share of the scenes, which
-    move by `shift` cells. edge: of the edges of regions, which move with them.
-    wander: of each of four chromatic changes.
-    local: of what every cell does for itself. sensor: of the noise of cells and frames.
-    calm_share: share of scenes in which light and texture are weaker, by a factor within `calm`
+    texture: of each displacement. pattern: contrast of coarser patterns, in pattern_share of the scenes,
+    which move by `shift` cells. edge: of the edges of regions, which move with them. wander: of each of
+    four chromatic changes. local: of what every cell does for itself. sensor: of the noise of cells and
+    frames. calm_share: share of scenes in which light and texture are weaker, by a factor within `calm`
     (local: by its square root). wild_share: share in which these and wander are stronger, by `wild`.
     strong_share: share of pulses as in a finger on the lens, within `strong`. black_share: share of scenes
-    with black channels, and of those with saturated ones.
-    codec_share: share of scenes that went through a codec, with steps of `codec_step`.
+    with black channels, and of those with saturated ones. codec_share: share of scenes that went through a
+    codec, with steps of `codec_step`.
     """
 
     frames: int = 225
@@ -418,11 +417,12 @@ class ReadoutConfig:
     scale)^power; a power of 0: its strength says nothing, only whether it stays at a rate.
     places: whether places are asked for the frame's pulses (`pulse3d/places.py`), or each answers by itself.
     place_tolerance_bpm: a place is asked for rates within this distance of a pulse's. place_gain: its
-    evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in so
-    many seconds. place_prior: share of places with a pulse before anything is seen. pulses: at most so many are
-    told apart in a frame.
-    region_confidence, region_tolerance_bpm, region_places: regions of the map that have a rate of their own
-    (`regions`) are made of places at least so sure, whose rates differ by no more, and of so many at least.
+    evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: of that
+    bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in so many seconds.
+    place_prior: share of places with a pulse before anything is seen. pulses: at most so many are told
+    apart in a frame. region_confidence, region_tolerance_bpm, region_places: regions of the map that have a
+    rate of their own (`regions`) are made of places at least so sure, whose rates differ by no more, and of
+    so many at least.
     """
 
     method: str = "votes"
@@ -672,16 +672,16 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 PRESETS: dict[str, Config] = {
     "paper": Config(preset="paper"),
-    "cells": Config(
-        preset="cells",
+    "default": Config(
+        preset="default",
         clip=ClipConfig(
             fps=15.0, frames=150, patch_px=16, channels=3, low_bpm=40.0, high_bpm=205.0, rates=67
         ),
         generator=ScenesConfig(),
         model=CellNetConfig(),
         train=TrainConfig(
-            batch_size=128,
-            steps=5_000,
+            batch_size=64,
+            steps=3_415,
             learning_rate=3e-3,
             schedule="cosine",
             warmup_steps=200,
@@ -692,13 +692,13 @@ PRESETS: dict[str, Config] = {
             label_sd_bpm=2.0,
             clip_norm=1.0,
             weight_decay=1e-4,
-            average=0.998,
+            average=0.995,
         ),
         map=MapConfig(centre="relative", cells=30, average_frames=2, stride_px=1),
         readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=1.0, places=True),
     ),
-    "default": Config(
-        preset="default",
+    "patches": Config(
+        preset="patches",
         clip=ClipConfig(fps=15.0, frames=150, patch_px=4, channels=3, low_bpm=40.0, high_bpm=200.0, rates=81),
         generator=SkinConfig(),
         model=SpectralConfig(),

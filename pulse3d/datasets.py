@@ -291,7 +291,7 @@ def _clip(root: Path, manifest: Path, number: int, entry: Any) -> Recording:
         raise InputError(f"{where}: truth_kind {truth!r}; choose {', '.join(kinds)}")
     rate_bpm, (low, high) = np.nan, SANE_BPM
     if truth in ONE_RATE:
-        rate_bpm = entry.get(ONE_RATE[truth])
+        rate_bpm = entry.get(ONE_RATE[truth], np.nan)
         if not isinstance(rate_bpm, int | float) or not low <= rate_bpm <= high:
             raise InputError(f"{where}: {truth} needs {ONE_RATE[truth]}, {low:g} to {high:g} bpm")
     path, mask = root / str(entry["file"]), entry.get("skin_mask")

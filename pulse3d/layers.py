@@ -1,4 +1,4 @@
-"""Layers that the networks share: convolutions whose kernels are matrices, as they are fast on each backend."""
+"""Convolutions as layers, whose kernels are matrices, as they are fast on each backend."""
 
 from __future__ import annotations
 

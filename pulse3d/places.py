@@ -1,14 +1,14 @@
 """What every place of a frame carries: a pulse that the frame has, or none.
 
 A rate is found in the whole frame, over time (`readout`). A place is then asked one question only: is that
-pulse here? Its evidence is added up over time by a chain of two states, "pulse" and "none", so that a place that
-says a little in every window is as sure as one that says much in one. Where a frame holds several pulses, as of
-several people, each is found among the places that the ones before do not explain.
+pulse here? Its evidence is added up over time by a chain of two states, "pulse" and "none", so that a place
+that says a little in every window is as sure as one that says much in one. Where a frame holds several
+pulses, as of several people, each is found among the places that the ones before do not explain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -60,8 +60,8 @@ def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
     """The evidence at which a place is as likely to carry the pulse as not, from the frame's own places.
 
     Videos differ in how clear a pulse is, so the bar lies between the frame's best places (their 98th
-    percentile) and its worst (the 10th): `place_bar_share` of the way up, at most `place_bar_drop` below the best
-    where all are alike, as where skin fills the frame, and never below `place_bar_least`.
+    percentile) and its worst (the 10th): `place_bar_share` of the way up, at most `place_bar_drop` below
+    the best where all are alike, as where skin fills the frame, and never below `place_bar_least`.
     """
     low, high = np.percentile(evidence, (10, 98))
     between = low + config.place_bar_share * (high - low)
@@ -92,7 +92,8 @@ class Follower:
 def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s: float) -> Places:
     """The probability that a place carries a pulse in every window, given all windows.
 
-    Two states, forward and backward, as `readout.track` has them for rates, each second of video counted once:
+    Two states, forward and backward, as `readout.track` has them for rates, each second of video counted
+    once:
 
         o(pulse) = exp( w gain (e - bar) ),  o(none) = 1
 
@@ -126,9 +127,10 @@ def find_pulses(
 ) -> list[Pulse]:
     """The pulses of a video, the frame's own first.
 
-    maps gives all maps of it, as often as it is called; strength: how strongly each whole map speaks for every
-    rate (`readout.evidence`). A further pulse is read out of the places that carry none of those before, at
-    rates that differ from theirs; it counts where it is found in most windows, and fills `region_places` places.
+    maps gives all maps of it, as often as it is called; strength: how strongly each whole map speaks for
+    every rate (`readout.evidence`). A further pulse is read out of the places that carry none of those
+    before, at rates that differ from theirs; it counts where it is found in most windows, and fills
+    `region_places` places.
     """
     settings, timing = config.readout, {"step_s": step_s, "window_s": window_s}
     found: list[Pulse] = []
@@ -180,7 +182,7 @@ def _read_pulse(
 
 
 def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:
-    """The rate of the likeliest pulse of every place in every window, and the probability that it carries it."""
+    """The rate of every place's likeliest pulse in every window, and the probability that it is there."""
     probability = np.stack([pulse.probability for pulse in pulses])
     rates = np.array([[reading.rate_bpm for reading in pulse.readings] for pulse in pulses])
     chosen = probability.argmax(0)

@@ -132,7 +132,7 @@ def combine_levels(maps: list[Any], found: list[Level], config: Config, *, xp: A
     (`generator.no_pulse_clips`). A larger patch knows more but not where: a place near a pulse takes
     part in it. xp: numpy, or jax.numpy where this is part of a program.
     """
-    patch, odds = config.clip.patch_px, config.generator.no_pulse_clips
+    patch, odds = config.clip.patch_px, config.odds
     wanted, ratio = found[0].centres(patch), xp.zeros(1)
     for probability, level in zip(maps, found, strict=True):
         row, col = (

@@ -47,11 +47,11 @@ class Result:
     frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
     pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and how sure
     it is (0...1). equation_8_bpm: the paper's read-out.
-    rate_bpm, confidence, no_pulse: of every place, its rate (nan: none), how sure that is, and the probability
-    of "no pulse". network_no_pulse: what the network alone says of it, window by window. amplitude_percent, snr_db: how strongly and how clearly it pulsates at the
-    rate of the moment (`amplitude.at_rate`). row_px, col_px: where the places are on the frame.
-    rate_axis_bpm: the rates of `probability`. summary: as in summary.json, units in the keys.
-    folder: holds the files.
+    rate_bpm, confidence, no_pulse: of every place, its rate (nan: none), how sure that is, and the
+    probability of "no pulse". network_no_pulse: what the network alone says of it, window by window.
+    amplitude_percent, snr_db: how strongly and how clearly it pulsates at the rate of the moment
+    (`amplitude.at_rate`). row_px, col_px: where the places are on the frame. rate_axis_bpm: the rates of
+    `probability`. summary: as in summary.json, units in the keys. folder: holds the files.
     """
 
     frame: Shaped[np.ndarray, "height width 3"]

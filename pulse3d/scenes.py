@@ -4,7 +4,8 @@ A scene is float32 (time, row, col, 3), colours around 1: relative changes are w
 walls are regions of any shape. Some have a pulse, some have none and share all else: they move, the light on
 them changes, a codec simplifies them. Nothing but the pulse itself may tell a living cell from the rest.
 
-    scene = codec(1 + pulse + light + flicker + moving texture and edges + chromatic wander + local changes + noise)
+    scene = codec(1 + pulse + light + flicker + moving texture and edges + chromatic wander + local changes
+    + noise)
 
 The colour of a pulse and the dichromatic view of skin: de Haan and Jeanne, IEEE Trans. Biomed. Eng.
 60(10), 2013; Wang et al., IEEE Trans. Biomed. Eng. 64(7), 2017.
@@ -46,8 +47,8 @@ class Scene(NamedTuple):
 class SceneParameters(NamedTuple):
     """What was drawn for one scene. Levels are root mean squares of relative changes of colour.
 
-    cover: how much of every cell each region fills. alive: whether the region has a pulse. pulse: its colours.
-    kind: of the wave: 0 ordinary, 1 rich, 2 a pure sine.
+    cover: how much of every cell each region fills. alive: whether the region has a pulse. pulse: its
+    colours. kind: of the wave: 0 ordinary, 1 rich, 2 a pure sine.
     """
 
     cover: Float[Array, "region row col"]
@@ -177,9 +178,9 @@ def pulse_wave(
 ) -> tuple[Float[Array, "time"], Float[Array, "time"]]:
     """A pulse wave of about unit root mean square, and its rate in every frame.
 
-    The rate drifts (SD 3 % at the ends), wanders (SD 2 %) and follows the breath (up to 7 %, 0.1-0.4 Hz); second and third
-    harmonic up to 0.6 and 0.2 of the first, 1 and 0.6 where the wave is rich, none in a sine, less above
-    110 bpm; the breath moves the amplitude too.
+    The rate drifts (SD 3 % at the ends), wanders (SD 2 %) and follows the breath (up to 7 %, 0.1-0.4 Hz);
+    second and third harmonic up to 0.6 and 0.2 of the first, 1 and 0.6 where the wave is rich, none in a
+    sine, less above 110 bpm; the breath moves the amplitude too.
     """
     time_s = np.arange(frames) / fps
     breath_hz = jax.random.uniform(named(key, "breath_rate"), minval=0.1, maxval=0.4)
@@ -385,7 +386,8 @@ def _patterns(
 ) -> Array:
     """Patterns of several cells that move by any distance: neighbours change alike, each in its own way.
 
-    Each pattern is a few waves a cos(q x + phase), looked at from x + d(t); d has two displacements of `moved`.
+    Each pattern is a few waves a cos(q x + phase), looked at from x + d(t); d has two displacements of
+    `moved`.
     """
     count, cells = WAVES, where.shape[-1]
     sets = moved.reshape(-1, TEXTURES, moved.shape[-1])

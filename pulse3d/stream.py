@@ -24,11 +24,11 @@ class WindowResult(NamedTuple):
     """What one window of video says.
 
     time_s: the window's centre. probability: the map, (row, col, class). rate_bpm, confidence:
-    the rate of every place (nan: no pulse) and how sure it is, from this window and, by `places`, those before
-    it. evidence: for every rate,
-    from all patches; `readout.readings` makes rates of it, of all windows together. reading: one
-    rate from this window and those before it. equation_8_bpm: the paper's read-out.
-    enough_video: False where frames are missing (`map.max_gap_s`): then there is no pulse anywhere.
+    the rate of every place (nan: no pulse) and how sure it is, from this window and, by `places`, those
+    before it. evidence: for every rate, from all patches; `readout.readings` makes rates of it, of all
+    windows together. reading: one rate from this window and those before it. equation_8_bpm: the paper's
+    read-out. enough_video: False where frames are missing (`map.max_gap_s`): then there is no pulse
+    anywhere.
     """
 
     time_s: float

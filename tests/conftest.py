@@ -96,6 +96,45 @@ def toy_skin() -> config.Config:
 
 
 @pytest.fixture(scope="session")
+def toy_cells() -> config.Config:
+    """The default kind of problem in small: 8 rates, 45 frames, scenes of 6 x 6 cells."""
+    return config.Config(
+        preset="toy_cells",
+        clip=config.ClipConfig(
+            fps=15.0, frames=45, patch_px=6, channels=3, low_bpm=60.0, high_bpm=200.0, rates=8
+        ),
+        generator=config.ScenesConfig(frames=60, windows=1, shortest_s=2.0),
+        model=config.CellNetConfig(
+            memory_s=2.0,
+            filters=4,
+            signals=2,
+            notes=2,
+            first_taps=3,
+            taps=3,
+            rate_taps=3,
+            reaches=(2, 3),
+            hidden=6,
+            weight_hidden=3,
+        ),
+        train=config.TrainConfig(
+            batch_size=20,
+            steps=3,
+            learning_rate=1e-2,
+            eval_every=3,
+            eval_clips=40,
+            eval_batch_size=20,
+            log_every=1,
+            label_sd_bpm=10.0,
+            clip_norm=1.0,
+            weight_decay=1e-4,
+            average=0.9,
+        ),
+        map=config.MapConfig(centre="relative", shortest_s=2.0, cells=8, stride_px=1),
+        readout=config.ReadoutConfig(method="tracked", places=True),
+    )
+
+
+@pytest.fixture(scope="session")
 def toy_window(toy):
     """A window of texture and noise for the toy network, 21 x 33 px."""
     import numpy as np

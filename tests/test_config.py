@@ -61,7 +61,7 @@ def test_unknown_preset_names_the_nearest():
 
 
 def test_groups_of_every_kind_can_be_overridden():
-    default = config.get_preset("default")
+    default = config.get_preset("patches")
     new = config.override(default, ["generator.pulse=0.001,0.01", "model.gain=50", "train.average=0.9"])
     assert new.generator == dataclasses.replace(default.generator, pulse=(0.001, 0.01))
     assert new.model == dataclasses.replace(default.model, gain=50.0)

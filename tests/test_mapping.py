@@ -40,7 +40,7 @@ def test_definition_is_the_network_on_every_patch(toy, params, toy_window):
     found = mapping.map_by_definition(params, toy_window, toy, stride=5)
     for row, col in ((0, 0), (1, 3), (2, 5)):
         patch = jnp.asarray(toy_window[:, row * 5 : row * 5 + 8, col * 5 : col * 5 + 8])
-        logits = model.apply_logits(params, tiles.centre_patch(patch, toy.map.centre)[None], toy)
+        logits = model.apply_logits(params, (tiles.centre_patch(patch, toy.map.centre)[None],), toy)
         np.testing.assert_allclose(found[row, col], jax.nn.softmax(logits[0]), atol=1e-6)
 
 

@@ -42,22 +42,22 @@ def test_has_the_papers_number_of_parameters(paper):
 
 def test_equals_a_forward_pass_in_numpy(toy):
     params = model.init_params(jax.random.key(0), toy)
-    clips, _ = generator.make_batch(jax.random.key(1), toy, size=4)
-    probability = jax.nn.softmax(model.apply_logits(params, 20 * clips, toy))
+    (clips,), _ = generator.make_batch(jax.random.key(1), toy, size=4)
+    probability = jax.nn.softmax(model.apply_logits(params, (20 * clips,), toy))
     for clip, row in zip(20 * clips, probability, strict=True):
         np.testing.assert_allclose(row, numpy_forward(params, clip), atol=1e-5)
 
 
 def test_dropout_acts_in_training_only(toy):
     params = model.init_params(jax.random.key(0), toy)
-    clips, _ = generator.make_batch(jax.random.key(1), toy, size=4)
+    (clips,), _ = generator.make_batch(jax.random.key(1), toy, size=4)
     net = model.make_model(toy)
     outputs = [
         net.apply({"params": params}, clips, train=True, rngs={"dropout": jax.random.key(i)}) for i in (0, 1)
     ]
     assert not np.allclose(*outputs)
     np.testing.assert_array_equal(
-        model.apply_logits(params, clips, toy), net.apply({"params": params}, clips)
+        model.apply_logits(params, (clips,), toy), net.apply({"params": params}, clips)
     )
 
 
@@ -71,18 +71,18 @@ def test_reference_weights_answer_clean_patches(reference, rate):
     config = reference.config
     label = int(np.flatnonzero(config.clip.rate_axis_bpm == rate)[0])
     clip = generator.render(jax.random.key(0), parameters(label=label, noise_percent=2.0), config)
-    probability = jax.nn.softmax(model.apply_logits(reference.params, clip[None], config)[0])
+    probability = jax.nn.softmax(model.apply_logits(reference.params, (clip[None],), config)[0])
     assert config.clip.rate_axis_bpm[int(jnp.argmax(probability))] == rate
     np.testing.assert_allclose(probability, numpy_forward(reference.params, clip), atol=1e-4)
 
 
 def test_default_network_has_its_number_of_parameters():
-    shapes = model.param_shapes(get_preset("default"))
+    shapes = model.param_shapes(get_preset("patches"))
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == 44_219
 
 
 def test_fourier_basis_gives_a_unit_cosine_the_coefficient_one():
-    clip = get_preset("default").clip
+    clip = get_preset("patches").clip
     time_s = (np.arange(150) - 74.5) / 15
     basis = model.fourier_basis(clip)
     assert basis.shape == (150, 5, 2, 81)
@@ -96,7 +96,7 @@ def test_fourier_basis_gives_a_unit_cosine_the_coefficient_one():
 
 
 def test_fourier_basis_of_a_half_sees_that_half_alone():
-    clip = get_preset("default").clip
+    clip = get_preset("patches").clip
     basis = model.fourier_basis(clip)
     wave = np.cos(2 * np.pi * clip.rate_axis_bpm[50] / 60 * np.arange(150) / 15)
     for view, half in ((3, slice(75)), (4, slice(75, 150))):

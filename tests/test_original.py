@@ -77,7 +77,7 @@ def test_keras_gives_our_probabilities_and_trains_as_we_do(toy):
     network = original.make_network(params, replace(toy, model={"dropout": 0.0}))
     clips, labels = original.make_batch(np.random.default_rng(0), toy, size=12)
     clips = 20 * clips
-    expected = jax.nn.softmax(model.apply_logits(params, jnp.asarray(clips), toy))
+    expected = jax.nn.softmax(model.apply_logits(params, (jnp.asarray(clips),), toy))
     assert np.ptp(expected) > 0.3
     np.testing.assert_allclose(network.predict(clips, verbose=0), expected, atol=1e-5)
     loss, _ = network.train_on_batch(clips, np.eye(toy.clip.classes)[labels])

@@ -12,7 +12,7 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def default():
-    return get_preset("default")
+    return get_preset("patches")
 
 
 @pytest.fixture(scope="module")

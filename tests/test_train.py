@@ -25,7 +25,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("name", ["toy", "toy_skin"])
+@pytest.mark.parametrize("name", ["toy", "toy_skin", "toy_cells"])
 def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
     toy = request.getfixturevalue(name)
     batches = []
@@ -35,9 +35,9 @@ def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
             lambda step: generator.make_batch(train.step_key(toy.train, step), toy, size=20),
             out_shardings=split,
         )
-        clips, labels = make(jnp.asarray(3))
-        assert len(clips.sharding.device_set) == count
-        batches.append((np.asarray(clips), np.asarray(labels)))
+        inputs, targets = make(jnp.asarray(3))
+        assert len(inputs[0].sharding.device_set) == count
+        batches.append((np.asarray(inputs[0]), np.asarray(targets)))
     np.testing.assert_array_equal(batches[0][1], batches[1][1])
     np.testing.assert_allclose(batches[0][0], batches[1][0], atol=1e-6)
 
@@ -177,13 +177,13 @@ def test_training_in_bfloat16_keeps_parameters_and_gradients_in_float32(name, re
     settings = replace(request.getfixturevalue(name), train={"label_sd_bpm": 0.0})
     params = train.init_state(settings).params
     clips = 0.02 * jax.random.normal(jax.random.key(1), (12, *model.clip_shape(settings.clip)))
-    labels = jnp.arange(12) % settings.clip.classes
+    targets = jnp.asarray(generator.label_targets(settings))[jnp.arange(12) % settings.clip.classes]
 
     def gradients(compute):
         used = replace(settings, train={"compute": compute})
         (loss, logits), found = jax.jit(
             lambda p: jax.value_and_grad(train.loss_fn, has_aux=True)(
-                p, jax.random.key(2), clips, labels, used
+                p, jax.random.key(2), (clips,), targets, used
             )
         )(params)
         assert {leaf.dtype for leaf in jax.tree.leaves((loss, logits, found))} == {jnp.dtype("float32")}
@@ -247,26 +247,27 @@ def test_update_in_closed_form(clip_norm, weight_decay):
 
 def test_targets_share_a_rate_among_its_neighbours(toy, toy_skin):
     settings = replace(toy_skin, clip={"rates": 29}, train={"label_sd_bpm": 10.0})
-    targets = train.label_targets(settings)
+    targets = generator.label_targets(settings)
     np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
     np.testing.assert_array_equal(targets[-1], np.eye(30)[-1])
     np.testing.assert_array_equal(targets[:-1, -1], 0)
     # the rates are 5 bpm apart: half an SD
     np.testing.assert_allclose(targets[14, 14 - 8 : 15][::-1], targets[14, 14 : 14 + 9])
     np.testing.assert_allclose(targets[14, 15] / targets[14, 14], np.exp(-1 / 8), rtol=1e-5)
-    np.testing.assert_array_equal(train.label_targets(toy), np.eye(5))
+    np.testing.assert_array_equal(generator.label_targets(toy), np.eye(5))
 
 
 def test_cross_entropy_by_hand(toy, toy_skin):
     logits = jax.random.normal(jax.random.key(0), (6, 9))
     labels = jnp.array([0, 3, 8, 7, 1, 8])
     log_p = np.log(jax.nn.softmax(logits))
-    sharp = replace(toy_skin, train={"label_sd_bpm": 0.0})
-    np.testing.assert_allclose(
-        train.cross_entropy(logits, labels, sharp), -log_p[np.arange(6), labels], atol=1e-5
-    )
-    expected = -(log_p * train.label_targets(toy_skin)[labels]).sum(1)
-    np.testing.assert_allclose(train.cross_entropy(logits, labels, toy_skin), expected, atol=1e-5)
+    sharp = generator.label_targets(replace(toy_skin, train={"label_sd_bpm": 0.0}))[labels]
+    np.testing.assert_allclose(train.cross_entropy(logits, sharp), -log_p[np.arange(6), labels], atol=1e-5)
+    expected = -(log_p * generator.label_targets(toy_skin)[labels]).sum(1)
+    shared = generator.label_targets(toy_skin)[labels]
+    np.testing.assert_allclose(train.cross_entropy(logits, shared), expected, atol=1e-5)
+    # where nothing is asked
+    np.testing.assert_array_equal(train.cross_entropy(logits, jnp.zeros((6, 9))), 0)
 
 
 def test_average_follows_its_recursion_and_resumes(toy):
@@ -315,7 +316,7 @@ def test_flattening_takes_out_the_answer_to_nothing(biased):
     clips = jax.jit(jax.vmap(pulseless))(keys)
 
     def mean_log_ratio(params):
-        logits = model.apply_logits(params, clips, biased)
+        logits = model.apply_logits(params, (clips,), biased)
         return (np.log(2) + logits[:, :-1] - logits[:, -1:]).mean(0)
 
     np.testing.assert_allclose(mean_log_ratio(flat), 0, atol=1e-4)

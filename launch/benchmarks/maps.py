@@ -38,7 +38,7 @@ def dense_row(bench: Bench) -> list[Figure]:
     """The dense map against the network on every patch, and against the video's own time."""
     paper = checkpoint.load_weights("paper")
     patches = make_patches(bench, paper.config, bench.sizes.batch)
-    network = jax.jit(lambda x: jax.nn.softmax(model.apply_logits(paper.params, x, paper.config)))
+    network = jax.jit(lambda x: jax.nn.softmax(model.apply_logits(paper.params, (x,), paper.config)))
 
     def one_by_one():
         return [network(patches[i : i + 1]) for i in range(bench.sizes.single)]
