@@ -245,20 +245,29 @@ def _patch_mapper(
     """The mapper of a network that reads patches, every window anew."""
     network = pyramid if config.map.cells else dense
 
-    def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
-        for index, window in sliding_windows(frames, config.clip.frames, step):
-            yield index, window, window
-
-    return Mapper(
+    return window_mapper(
         config,
         layout,
-        make_reader(layout.frame, config),
-        windows,
         network.make_mapper(
             params, config, layout.grid, stride=layout.stride, devices=devices, method=method
         ),
         lambda window: network.map_window(params, window, config, stride=layout.stride),
     )
+
+
+def window_mapper(
+    config: Config,
+    layout: Layout,
+    call: Callable[[Window], Map],
+    program: Callable[[Array], Array],
+) -> Mapper:
+    """The mapper whose windows are mapped one by one, from their cells alone, by `call`."""
+
+    def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
+        for index, window in sliding_windows(frames, config.clip.frames, step):
+            yield index, window, window
+
+    return Mapper(config, layout, make_reader(layout.frame, config), windows, call, program)
 
 
 def sliding_windows(

@@ -104,8 +104,7 @@ def uniform_mapper(settings, shape, *, stride_px=None):
 
     layout = mapping.make_layout(shape, settings, stride_px=stride_px)
     answer = np.full((*layout.places, settings.clip.classes), 1 / settings.clip.classes, np.float32)
-    read = mapping.make_reader(shape, settings)
-    return mapping.Mapper(settings, layout, read, lambda window: answer, lambda window: answer)
+    return mapping.window_mapper(settings, layout, lambda window: answer, lambda window: answer)
 
 
 def states():

@@ -175,7 +175,7 @@ def test_arrays_of_any_shape_type_and_value_give_a_result_or_one_line(toy, data)
             assert np.isfinite(window).all()
             return mapper(window)
 
-        return list(stream.map_windows(source.frames(), dataclasses.replace(mapper, call=call)))
+        return list(stream.map_windows(source.frames(), dataclasses.replace(mapper, map=call)))
 
     inside = array.dtype.kind == "u" or (array.dtype.kind == "f" and ((array >= 0) & (array <= 1)).all())
     video_like = array.ndim in (3, 4) and array.shape[3:] in ((), (1,), (3,)) and array.size

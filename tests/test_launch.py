@@ -303,16 +303,18 @@ def test_default_weights_map_the_demo(tmp_path):
     times = [float(row["time_s"]) for row in read_csv(tmp_path / "rates.csv")]
     np.testing.assert_allclose(times, np.arange(5, 11), atol=1e-6)
     with np.load(tmp_path / "map.npz", allow_pickle=False) as maps:
-        # 30 x 53 cells of 6 px, one column of pixels left out; patches of 4 cells, one cell apart
-        assert maps["probability"].shape == (6, 27, 50, settings.clip.rates)
-        np.testing.assert_allclose(maps["probability"].sum(-1, dtype=float) + maps["no_pulse"], 1, atol=5e-3)
-        np.testing.assert_allclose(maps["row_px"], 11.5 + 6 * np.arange(27))
-        np.testing.assert_allclose(maps["col_px"], 12.5 + 6 * np.arange(50))
+        # 30 x 53 cells of 6 px, one column of pixels left out
+        assert maps["probability"].shape == (6, 30, 53, settings.clip.rates)
+        total = maps["probability"].sum(-1, dtype=float) + maps["network_no_pulse"]
+        np.testing.assert_allclose(total, 1, atol=5e-3)
+        np.testing.assert_allclose(maps["no_pulse"] + maps["confidence"], 1, atol=1e-6)
+        np.testing.assert_allclose(maps["row_px"], 2.5 + 6 * np.arange(30))
+        np.testing.assert_allclose(maps["col_px"], 3.5 + 6 * np.arange(53))
         np.testing.assert_array_equal(maps["rate_axis_bpm"], settings.clip.rate_axis_bpm)
         assert (float(maps["fps"]), str(maps["weights"])) == (15.0, "default")
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["windows"], summary["window_s"], summary["weights"]) == (6, 10.0, "default")
-    assert (summary["patch_px"], summary["stride_px"], summary["centre"]) == (24, 6, "relative")
+    assert (summary["patch_px"], summary["stride_px"], summary["centre"]) == (6, 6, "relative")
 
 
 def test_files_have_the_documented_format(demo):

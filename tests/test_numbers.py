@@ -39,7 +39,7 @@ def cells_float64(frames, layout, config):
     return cells[..., 1:2] if config.clip.channels == 1 else cells
 
 
-@pytest.mark.parametrize("name", ["default", pytest.param("paper", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["patches", pytest.param("paper", marks=pytest.mark.long)])
 def test_float32_agrees_with_float64_on_the_whole_path(name, frames, monkeypatch):
     """Pixels to rates, by the fast path in float32 and by the definition in float64."""
     weights = checkpoint.load_weights(name)

@@ -121,7 +121,7 @@ def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
 
     def follow(_, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
         network = dataclasses.replace(
-            mapper, call=lambda window: timed("the network", lambda: mapper(window))
+            mapper, map=lambda window: timed("the network", lambda: mapper.map(window))
         )
         return stream.map_windows(decode(iter(frames)), network, step_s=step_s)
 
