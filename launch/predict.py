@@ -49,7 +49,9 @@ _WEIGHTS = flags.DEFINE_string(
 )
 _FPS = flags.DEFINE_float("fps", None, "Frames per second, where the input has no time stamps.")
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
-_STEP = flags.DEFINE_float("step_s", None, "Seconds between windows.", lower_bound=1e-3)
+_STEP = flags.DEFINE_float(
+    "step_s", None, "Seconds between windows; to whole frames of the network.", lower_bound=1e-3
+)
 _TRUTH = flags.DEFINE_string(
     "truth", None, "CSV of reference rates to show in report.html: time in s, rate in bpm."
 )
