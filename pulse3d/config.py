@@ -117,7 +117,7 @@ class GeneratorConfig:
     @property
     def no_pulse_odds(self) -> float:
         """The odds of "no pulse" against one rate."""
-        return self.no_pulse_clips
+        return float(self.no_pulse_clips)
 
     def __post_init__(self):
         _require(len(self.fourier) == 5, "generator.fourier", self.fourier, "must hold 5 numbers")
@@ -177,7 +177,7 @@ class SkinConfig:
     @property
     def no_pulse_odds(self) -> float:
         """The odds of "no pulse" against one rate."""
-        return self.no_pulse_clips
+        return float(self.no_pulse_clips)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class ScenesConfig:
     flicker: tuple[float, float] = (0.003, 0.6)
     texture: tuple[float, float] = (0.0001, 0.03)
     texture_spread: float = 0.4
-    pattern_share: float = 0.6
+    pattern_share: float = 0.0
     pattern: tuple[float, float] = (0.003, 0.4)
     shift: tuple[float, float] = (0.005, 2.0)
     edge: tuple[float, float] = (0.0003, 0.1)
@@ -695,7 +695,14 @@ PRESETS: dict[str, Config] = {
             average=0.995,
         ),
         map=MapConfig(centre="relative", cells=30, average_frames=2, stride_px=1),
-        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=1.0, places=True),
+        readout=ReadoutConfig(
+            method="tracked",
+            no_pulse_prior=0.95,
+            evidence_scale=2.5,
+            evidence_power=1.0,
+            places=True,
+            place_bar_share=0.6,
+        ),
     ),
     "patches": Config(
         preset="patches",

@@ -73,7 +73,7 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
 
 
 def likelihood(
-    probability: Map, odds: float, *, weight: Float[np.ndarray, "row col"] | None = None
+    probability: Map, odds: int | float, *, weight: Float[np.ndarray, "row col"] | None = None
 ) -> Float[np.ndarray, "rate"]:
     """How strongly all patches together speak for every rate; 0 where none speaks for it.
 
@@ -97,7 +97,7 @@ def likelihood(
     return np.einsum("rc,rcf->f", weight, squares, dtype=np.float64) / max(weight.sum(), 1e-12)
 
 
-def pool(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
+def pool(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
     """How strongly a map speaks for every rate: `combine` or `likelihood`, as the method has it."""
     return combine(probability) if config.method == "votes" else likelihood(probability, odds)
 
@@ -117,7 +117,7 @@ def is_pulse(
     return np.asarray(strength.max(-1) > 0)
 
 
-def evidence(probability: Map, config: ReadoutConfig, *, odds: float) -> Float[np.ndarray, "rate"]:
+def evidence(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
     """What one map says about the rate, for `readings`: `pool`, or zeros where it says nothing."""
     strength = pool(probability, config, odds=odds)
     return strength * is_pulse(strength, has_pulse(probability).mean(), config)

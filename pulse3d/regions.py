@@ -48,7 +48,7 @@ def label(
 
 
 def find_regions(
-    result: Result, config: ReadoutConfig, *, odds: float, step_s: float, window_s: float
+    result: Result, config: ReadoutConfig, *, odds: int | float, step_s: float, window_s: float
 ) -> list[Region]:
     """The regions of a result, read out each by itself; one pass over the probabilities.
 

@@ -342,7 +342,7 @@ def test_network_evidence_is_what_its_maps_say(toy):
     assert evidence.equation_8_bpm[1] == pytest.approx(np.nanmean(rates))
     assert evidence.median_bpm[1] == pytest.approx(np.nanmedian(rates))
     check_places(evidence.places, expected, toy.clip.rate_axis_bpm, window=1)
-    np.testing.assert_array_equal(evidence.places.row_px, centres_px[0])
+    np.testing.assert_array_equal(evidence.places.row_px, mapper.layout.centres_px()[0])
     np.testing.assert_array_equal(evidence.places.frame_px, [16, 24])
     again = evaluation.from_arrays(evaluation.to_arrays(evidence))
     jax.tree.map(np.testing.assert_array_equal, again, evidence)

@@ -224,7 +224,8 @@ def result_members():
         ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm"), (windows,)
     )
     arrays |= dict.fromkeys(
-        ("rate_bpm", "confidence", "no_pulse", "amplitude_percent", "snr_db"), (windows, rows, cols)
+        ("rate_bpm", "confidence", "no_pulse", "network_no_pulse", "amplitude_percent", "snr_db"),
+        (windows, rows, cols),
     )
     arrays |= {"row_px": (rows,), "col_px": (cols,), "rate_axis_bpm": (rates,), "frame": (8, 8, 3)}
     arrays |= {"probability": (windows, rows, cols, rates)}

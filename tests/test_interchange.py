@@ -20,7 +20,7 @@ def test_mat_file_has_the_maps_as_the_original_program(tmp_path):
     assert read["map_p"].shape == (4, 5, 3, len(AXIS) + 1)
     for window, shares in enumerate(found.probabilities()):
         np.testing.assert_allclose(read["map_p"][:, :, window, :-1], shares, atol=1e-6)
-    np.testing.assert_allclose(read["map_p"][..., -1], found.no_pulse.transpose(1, 2, 0), atol=1e-6)
+    np.testing.assert_allclose(read["map_p"][..., -1], found.network_no_pulse.transpose(1, 2, 0), atol=1e-6)
     np.testing.assert_array_equal(read["bpm"].ravel(), AXIS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["map.mat", "map.npz"]
 

@@ -19,7 +19,7 @@ def made_result(rate_bpm, confidence):
         pulse_rate_bpm=unknown, low_bpm=unknown, high_bpm=unknown,
         pulse_confidence=0 * unknown, equation_8_bpm=unknown,
         rate_bpm=rate_bpm, confidence=confidence,
-        no_pulse=zeros, amplitude_percent=zeros, snr_db=zeros,
+        no_pulse=zeros, network_no_pulse=zeros, amplitude_percent=zeros, snr_db=zeros,
         row_px=8.0 * np.arange(1, 4), col_px=8.0 * np.arange(1, 5),
         rate_axis_bpm=np.array([60.0, 70.0]), summary={"stride_px": 8}, folder=Path("nowhere"),
     )  # fmt: skip

@@ -47,7 +47,7 @@ def two_people(folder):
     near = np.exp(-0.5 * ((AXIS - np.where(known, rate, 0)[..., None]) / 3) ** 2)
     shares = 0.9 * near / np.maximum(near.sum(-1, keepdims=True), 1e-9) * known[..., None]
     object.__setattr__(found, "probabilities", lambda: iter(shares.astype(np.float16)))
-    return replace_arrays(found, rate_bpm=rate, confidence=0.9 * known, no_pulse=1 - 0.9 * known)
+    return replace_arrays(found, rate_bpm=rate, confidence=0.9 * known, network_no_pulse=1 - 0.9 * known)
 
 
 def replace_arrays(found, **arrays):

@@ -31,7 +31,7 @@ def test_windows_come_in_time_and_equal_the_mapper(toy, weights):
         np.testing.assert_array_equal(result.reading, follow(result.evidence))
 
 
-def test_the_companion_maps_are_of_the_rate_that_was_read(toy, weights):
+def test_the_companion_maps_are_of_the_rate_that_was_read(toy):
     """A change of 1 % at 120 bpm; the network is certain of 120 bpm, of 60, and of no pulse."""
     trace = 0.5 * (1 + 0.01 * np.sin(2 * np.pi * 2 * np.arange(24) / 15))
     frames = np.broadcast_to(trace[:, None, None], (24, 8, 8)).astype(np.float32)
@@ -39,7 +39,9 @@ def test_the_companion_maps_are_of_the_rate_that_was_read(toy, weights):
     def companions(label):
         certain = np.eye(5, dtype=np.float32)[label][None, None]
         source = video.from_array(frames, fps=15.0).frames()
-        [window] = stream.map_stream(source, weights, mapper=lambda window: certain)
+        layout = mapping.make_layout((8, 8), toy)
+        mapper = mapping.window_mapper(toy, layout, lambda window: certain, lambda window: certain)
+        [window] = stream.map_windows(source, mapper)
         return window.reading.rate_bpm, window.amplitude_percent.item(), window.snr_db.item()
 
     for label, rate_bpm in ((1, 120.0), (0, 60.0)):

@@ -106,10 +106,10 @@ def precision_row(bench: Bench) -> list[Figure]:
 
     @functools.partial(jax.jit, static_argnums=1)
     def accuracy(key, compute):
-        clips, labels = generator.make_batch(key, weights.config, size=bench.sizes.batch)
+        inputs, targets = generator.make_batch(key, weights.config, size=bench.sizes.batch)
         network = model.make_model(weights.config, compute=compute)
-        logits = jnp.asarray(network.apply({"params": weights.params}, clips))
-        return jnp.mean(logits.argmax(-1) == labels)
+        logits = jnp.asarray(network.apply({"params": weights.params}, *inputs))
+        return jnp.mean(logits.argmax(-1) == targets.argmax(-1))
 
     keys = jax.random.split(jax.random.key(1), bench.repeats)
     shares = {c: np.array([float(accuracy(key, c)) for key in keys]) for c in (exact, rounded)}
