@@ -36,7 +36,7 @@ def rate_figure(scored: list[Scored], methods: list[str]) -> Figure:
         axes.fill_between(
             one.truth.time_s, answers.low_bpm, answers.high_bpm, color=style["color"], alpha=0.12, lw=0
         )
-    axes.set(xlabel="time (s), centre of the window", ylabel="pulse rate (bpm)")
+    axes.set(xlabel="time (s), centre of the window", ylabel="pulse rate (bpm)", shrink=0.8)
     axes.set_title(f"{scored[0].clip} ({scored[0].kind}); bands: 90 % intervals", fontsize=10)
     _finish(axes, beside=True)
     return figure
@@ -203,7 +203,8 @@ def map_figure(scored: list[Scored]) -> Figure:
             f"painted {scores.painted:.0%}, found {scores.found:.0%}, ROC area {scores.roc_area:.2f}",
             fontsize=10,
         )
-    keys = [Patch(color=colour, label=name) for name, colour in OUTCOME_COLOURS.items()]
+    names = {"nothing": "background without a rate"}
+    keys = [Patch(color=colour, label=names.get(name, name)) for name, colour in OUTCOME_COLOURS.items()]
     keys += [Patch(facecolor="white", edgecolor="0.7", label="left out")]
     figure.legend(handles=keys, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
