@@ -595,7 +595,7 @@ def videos(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("videos"), np.random.default_rng(0)
     time_s, skin = np.arange(13 * 15) / 15, np.arange(48) < 24
     wave = np.sin(2 * np.pi * 72 / 60 * time_s)[:, None, None, None] * skin[:, None]
-    frames = np.array([184, 133, 112]) - 3 * wave * np.array([0.3, 1.0, 0.6])
+    frames = np.array([184, 133, 112]) - 0.25 * wave * np.array([0.3, 1.0, 0.6])  # half of it is found
     frames = frames + rng.normal(0, 2, (len(time_s), 24, 48, 3))
     for name in ("me", "you", "bad"):
         pixels = np.clip(frames.round(), 0, 255).astype(np.uint8)
@@ -618,12 +618,12 @@ def test_a_folder_of_videos_is_scored_and_its_maps_against_masks(videos, tmp_pat
     assert "bad.csv: header 'seconds,bpm'; choose one of time_s,ppg; time_s,rate_bpm; rate_bpm" in err
     me, you = read_csv(tmp_path / "results.csv")
     assert (me["clip"], you["clip"]) == ("me", "you")
-    assert float(me["mae_bpm"]) < 1
-    assert float(you["mae_bpm"]) == pytest.approx(2, abs=1), "72 where the device says 70"
+    assert float(me["mae_bpm"]) < 2
+    assert float(you["mae_bpm"]) == pytest.approx(2, abs=2), "72 where the device says 70"
     assert you["painted"] == ""
-    assert float(me["found"]) > 0.9
-    assert float(me["painted"]) < 0.9
-    assert float(me["roc_area"]) > 0.8
+    assert 0.3 < float(me["found"]) < 0.8
+    assert float(me["painted"]) < 0.1
+    assert float(me["roc_area"]) > 0.7
     assert (tmp_path / "map_me.png").exists()
     assert not (tmp_path / "map_you.png").exists()
     assert "Maps against skin masks" in printed
