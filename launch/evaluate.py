@@ -106,8 +106,8 @@ Calibration error: mean distance of stated confidence and share within 5 bpm, ov
 MAP_DEFINITIONS = """\
 Painted: share of background places, over all windows, that show a rate. Found: share of skin places that show
 a rate within 5 bpm of the truth; at 3 %: where the threshold lets 3 % of the background show one. ROC area:
-of the places' {}, skin against background, in single windows and of the mean over the clip. IoU: the best
-intersection over union of that mean with the skin."""
+skin against background, ranked by {}, in single windows and by its mean over
+the clip. IoU: the best intersection over union of that mean with the skin."""
 
 
 class Source(NamedTuple):
@@ -435,7 +435,7 @@ def map_table(scored: list[evaluation.Scored]) -> list[str]:
             rows += [[method, name, *_map_cells(one)] for name, one in scores]
             rows.append([method, f"mean of {len(group)}", *_map_cells(evaluation.mean_map_scores(group))])
     header = "method,recording,painted (%),found (%),found at 3 % (%),ROC area,ROC area of the clip,IoU"
-    what = {"pulse": "probability of a pulse", "confidence": "confidence"}[_PLACE_SCORE.value]
+    what = {"pulse": "the probability of a pulse", "confidence": "confidence"}[_PLACE_SCORE.value]
     return (
         [f"Maps against skin masks:\n\n{markdown(header, rows)}", MAP_DEFINITIONS.format(what)]
         if rows

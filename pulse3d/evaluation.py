@@ -440,7 +440,9 @@ def score_places(evidence: Evidence, truth: Truth, mask: Mask | None, *, by: str
     """
     if evidence.places is None or mask is None:
         return None
-    rate_bpm = np.interp(evidence.time_s, truth.time_s, truth.rate_bpm)
+    rate_bpm = np.full(len(evidence.time_s), np.nan)
+    if len(truth.time_s):
+        rate_bpm = np.interp(evidence.time_s, truth.time_s, truth.rate_bpm)
     return map_truth.against(evidence.places, rate_bpm, mask, by=by)
 
 
@@ -486,8 +488,8 @@ class Scores(NamedTuple):
     n_windows: with a truth, or, without a pulse, all. answered: how many of them have an answer.
     mae_bpm, mae_low_bpm, mae_high_bpm: the mean over recordings of each one's MAE, and its 95 %
     interval. recordings_rmse_bpm: `metrics.rmse_over_recordings`. mae_beats_bpm: as mae_bpm, against the
-    rate over the beats. truth_gap_bpm: the same of the two truths, the floor that no method can be below
-    for both. All others pool the windows; snr_db and seconds_per_minute are means. nan: undefined.
+    rate over the beats. truth_gap_bpm: the same of the two truths, the floor that no method can be below for
+    both. All others pool the windows; snr_db and seconds_per_minute are means. nan: undefined.
     """
 
     recordings: int

@@ -109,7 +109,8 @@ def reliability_figure(scored: list[Scored], methods: list[str]) -> Figure:
     Each point says on how many windows it stands; those of fewer than `calibration.FEW_WINDOWS` are open.
     Bars: 95 % bootstrap intervals over recordings, where there are enough.
     """
-    curves = [(method, *_curves([s for s in scored if s.method == method])) for method in methods]
+    grouped = [(method, [s for s in scored if s.method == method]) for method in methods]
+    curves = [(method, *_curves(group)) for method, group in grouped if group]
     kinds = [
         ("stated confidence", "share of answers within 5 bpm", [(m, c) for m, c, _ in curves]),
         ("stated share of the interval", "share of truths inside", [(m, i) for m, _, i in curves]),
@@ -190,12 +191,13 @@ def map_figure(scored: list[Scored]) -> Figure:
         median = plots.median_map(places.rate_bpm)
         low, high = plots.rate_range(median)
         image = rates.imshow(median, extent=extent, cmap=plots.RATE_COLOURS, vmin=low, vmax=high)
-        figure.colorbar(image, ax=rates, label="pulse rate (bpm)")
+        figure.colorbar(image, ax=rates, label="pulse rate (bpm)", shrink=0.8)
         colours = ListedColormap(["white", *OUTCOME_COLOURS.values()])
         outcome.imshow(mapped.outcome, extent=extent, cmap=colours, vmin=-1.5, vmax=len(OUTCOMES) - 0.5)
-        height, width = mapped.skin.shape
+        (height, width), skin = mapped.skin.shape, mapped.skin == SKIN
         for axes in (rates, outcome):
-            axes.contour(mapped.skin == SKIN, levels=[0.5], colors="black", linewidths=1)
+            if skin.any() and not skin.all():
+                axes.contour(skin, levels=[0.5], colors="black", linewidths=1)
             axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
             axes.tick_params(labelsize=7)
         rates.set_title(f"{one.clip}: {one.method}", fontsize=10)
@@ -203,7 +205,8 @@ def map_figure(scored: list[Scored]) -> Figure:
             f"painted {scores.painted:.0%}, found {scores.found:.0%}, ROC area {scores.roc_area:.2f}",
             fontsize=10,
         )
-    keys = [Patch(color=colour, label=name) for name, colour in OUTCOME_COLOURS.items()]
+    names = {"nothing": "background without a rate"}
+    keys = [Patch(color=colour, label=names.get(name, name)) for name, colour in OUTCOME_COLOURS.items()]
     keys += [Patch(facecolor="white", edgecolor="0.7", label="left out")]
     figure.legend(handles=keys, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure

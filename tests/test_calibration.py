@@ -50,6 +50,9 @@ def test_bars_are_of_all_draws_of_recordings():
         np.tile(right[:, None], len(calibration.LEVELS)).astype(float), recording
     )
     np.testing.assert_allclose(held.low, curve.low[5])
+    every = calibration.interval_curve(np.ones((20, len(calibration.LEVELS))), recording)
+    assert (every.low == 1).all()
+    assert (every.high == 1).all()
     alike = calibration.confidence_curve(np.full(20, 0.55), np.tile([True, False], 10), recording)
     assert alike.low[5] == alike.high[5] == 0.5, "recordings are drawn, not windows"
     few = calibration.confidence_curve(np.full(16, 0.55), right[:16], recording[:16])

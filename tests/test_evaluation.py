@@ -372,6 +372,9 @@ def test_maps_are_scored_at_the_truth_of_their_own_windows():
     mask = map_truth.Mask(np.repeat([255, 0], 10).astype(np.uint8) * np.ones((10, 1), np.uint8))
     one = evaluation.score_places(evidence, truth, mask, by="pulse")
     assert one.scores.found == pytest.approx(2 / 3)
+    unknown = evaluation.score_places(evidence, make_truth([], []), mask, by="pulse")
+    assert np.isnan(unknown.scores.found), "too short for a window with a truth"
+    assert unknown.scores.painted == one.scores.painted
     assert evaluation.score_places(evidence, truth, None, by="pulse") is None
     assert evaluation.score_places(make_evidence([60]), truth, mask, by="pulse") is None
     scored = [make_scored([60], [60])._replace(map=found) for found in (one, None, one)]

@@ -74,7 +74,7 @@ def test_errors_have_a_point_per_recording_and_method():
 
 def test_reliability_of_windows_with_an_answer():
     figure = evaluation_plots.reliability_figure(
-        [SCORED[0], scored("paper:eq8", "a", [60], [90], confidence=np.nan)], METHODS
+        [SCORED[0], scored("paper:eq8", "a", [60], [90], confidence=np.nan)], [*METHODS, "elsewhere"]
     )
     (axes,) = figure.axes
     drawn = {name: points for name, points in lines(axes).items() if not name.startswith("_")}
@@ -111,6 +111,8 @@ def test_maps_are_drawn_with_their_mask_and_in_three_colours():
     )
     skin = np.repeat(np.array([255, 255, 255, 0, 0, 128], np.uint8), 10) * np.ones((10, 1), np.uint8)
     one = map_truth.against(places, np.array([70.0]), map_truth.Mask(skin), by="pulse")
+    bare = one._replace(skin=np.zeros_like(skin))
+    assert evaluation_plots.map_figure([SCORED[0]._replace(map=bare)]).axes, "a mask without skin"
     figure = evaluation_plots.map_figure([SCORED[0]._replace(map=one)] * 2)
     rates, outcome = figure.axes[:2]
     assert len(figure.axes) == 2 * 2 + 2, "two methods, each with its colour bar"

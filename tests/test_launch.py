@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -562,7 +563,7 @@ def test_evaluation_writes_everything(evaluated):
     assert len(windows) == 5 * 4 * 3, "the last frame, at 12.93 s, ends the fourth window early"
     assert (out / "table.md").read_text().strip() in printed
     assert "95 % CI" in printed
-    assert " to " not in printed.split("\n\n")[0], "three recordings have no interval"
+    assert re.search(r"\(\d+\.\d to \d", printed) is None, "two recordings have no interval"
     contact = [row for row in results if row["clip"] in ("lab/1", "b")]
     assert all(float(row["mae_beats_bpm"]) < 1 and float(row["truth_gap_bpm"]) < 1 for row in contact)
     assert {row["within_5bpm_beats"] for row in contact} == {"1.0000"}
@@ -584,17 +585,26 @@ def test_evaluation_writes_everything(evaluated):
     assert max(errors.values()) < 2
 
 
+def write_lossless(path, frames, *, fps):
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("ffv1", rate=fps)
+        track.height, track.width, track.pix_fmt = *frames.shape[1:3], "bgr0"
+        for image in frames:
+            container.mux(track.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(track.encode())
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Videos of 72 bpm on their left halves with tables beside them, one of which is wrong, and a mask."""
     root, rng = tmp_path_factory.mktemp("videos"), np.random.default_rng(0)
     time_s, skin = np.arange(13 * 15) / 15, np.arange(48) < 24
     wave = np.sin(2 * np.pi * 72 / 60 * time_s)[:, None, None, None] * skin[:, None]
-    frames = np.array([184, 133, 112]) - 3 * wave * np.array([0.3, 1.0, 0.6])
+    frames = np.array([184, 133, 112]) - 0.25 * wave * np.array([0.3, 1.0, 0.6])  # half of it is found
     frames = frames + rng.normal(0, 2, (len(time_s), 24, 48, 3))
     for name in ("me", "you", "bad"):
         pixels = np.clip(frames.round(), 0, 255).astype(np.uint8)
-        iio.imwrite(root / f"{name}.mkv", pixels, fps=15, codec="ffv1", pixelformat="bgr0")
+        write_lossless(root / f"{name}.mkv", pixels, fps=15)
     rows = [f"{t:.3f},{np.sin(2 * np.pi * 72 / 60 * t):.4f}" for t in np.arange(0, 13, 1 / 60)]
     (root / "me.csv").write_text("\n".join(["time_s,ppg", *rows]))
     (root / "you.csv").write_text("rate_bpm\n70\n")
@@ -613,16 +623,16 @@ def test_a_folder_of_videos_is_scored_and_its_maps_against_masks(videos, tmp_pat
     assert "bad.csv: header 'seconds,bpm'; choose one of time_s,ppg; time_s,rate_bpm; rate_bpm" in err
     me, you = read_csv(tmp_path / "results.csv")
     assert (me["clip"], you["clip"]) == ("me", "you")
-    assert float(me["mae_bpm"]) < 1
-    assert float(you["mae_bpm"]) == pytest.approx(2, abs=1), "72 where the device says 70"
+    assert float(me["mae_bpm"]) < 2
+    assert float(you["mae_bpm"]) == pytest.approx(2, abs=2), "72 where the device says 70"
     assert you["painted"] == ""
-    assert float(me["found"]) > 0.9
-    assert float(me["painted"]) < 0.9
-    assert float(me["roc_area"]) > 0.8
+    assert 0.3 < float(me["found"]) < 0.8
+    assert float(me["painted"]) < 0.1
+    assert float(me["roc_area"]) > 0.7
     assert (tmp_path / "map_me.png").exists()
     assert not (tmp_path / "map_you.png").exists()
     assert "Maps against skin masks" in printed
-    assert "probability of a pulse" in printed
+    assert "ranked by the probability of a pulse" in printed
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "evidence").iterdir()}
     code, printed, err = evaluate(videos, tmp_path, *arguments, "--place_score=confidence", "--recordings=me")
     assert code == 0, err
@@ -631,7 +641,7 @@ def test_a_folder_of_videos_is_scored_and_its_maps_against_masks(videos, tmp_pat
     changed = {name for name in me if me[name] != again[name]}
     assert "roc_area" in changed
     assert changed <= {"found_at_3_percent", "roc_area", "roc_area_clip", "iou"}
-    assert "of the places' confidence" in " ".join(printed.split())
+    assert "ranked by confidence" in printed
 
 
 def test_a_mask_of_another_size_is_named_before_anything_is_computed(videos, tmp_path):

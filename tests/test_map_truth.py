@@ -80,7 +80,7 @@ def test_roc_area_is_the_share_of_pairs_in_order():
 def test_roc_area_of_the_clip_is_of_the_mean_over_windows():
     mask = np.array([[S, B]], np.uint8)
     # in single windows one of four pairs is wrong and one a tie; on average skin scores more
-    pulse = [[[0.9, 0.2]], [[0.4, 0.4]]]
+    pulse = [[[0.4, 0.4]], [[0.9, 0.2]]]
     scores = map_truth.score_map(make_places(np.zeros((2, 1, 2)), pulse=pulse), np.zeros((2, 1, 1)), mask)
     assert scores.roc_area == pytest.approx(3.5 / 4)
     assert scores.roc_area_clip == 1
