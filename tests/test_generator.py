@@ -123,7 +123,9 @@ def test_clips_have_no_mean(paper):
 
 def test_batch_is_balanced(toy):
     for size in (toy.clip.classes * 3, 7):
-        counts = np.bincount(generator.make_batch(jax.random.key(1), toy, size=size)[1].argmax(-1), minlength=5)
+        counts = np.bincount(
+            generator.make_batch(jax.random.key(1), toy, size=size)[1].argmax(-1), minlength=5
+        )
         assert counts.max() - counts.min() <= (size % toy.clip.classes > 0)
     keys = jax.random.split(jax.random.key(2), 40)
     firsts = jax.jit(jax.vmap(lambda key: generator.make_batch(key, toy, size=1)[1].argmax(-1)))(keys)
