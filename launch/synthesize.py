@@ -10,11 +10,12 @@ import io
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from launch import common
-from pulse3d import config, files, generator, plots
+from pulse3d import config, files, generator, plots, scenes
 
 _OUT = flags.DEFINE_string("out", "pulse3d_out/samples", "Output folder.")
 _PRESET = flags.DEFINE_string("preset", config.DEFAULT_PRESET, f"One of {', '.join(config.PRESETS)}.")
@@ -31,8 +32,7 @@ def main() -> None:
         files.refuse_to_overwrite(out, ("clips.npz", "clips.png"))
     files.make_folder(out)
     keys = jax.random.split(jax.random.key(_SEED.value), _CLIPS.value)
-    clips, label = jax.jit(jax.vmap(lambda key: generator.make_clip(key, settings)))(keys)
-    rate_bpm = np.append(settings.clip.rate_axis_bpm, np.nan)[label]
+    clips, label, rate_bpm = jax.device_get(jax.jit(jax.vmap(lambda key: sample(key, settings)))(keys))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, clips=clips, label=label, rate_bpm=rate_bpm, fps=settings.clip.fps)
     files.write_atomically(out / "clips.npz", buffer.getvalue())
@@ -40,6 +40,20 @@ def main() -> None:
     figure = plots.clips_figure(np.asarray(clips)[shown], rate_bpm[shown], settings.clip.fps)
     plots.save_figure(figure, out / "clips.png")
     print(f"{_CLIPS.value} clips written to {out}: clips.npz, clips.png")
+
+
+def sample(key: jax.Array, settings: config.Config) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A clip, or a scene's relative changes of colour; its label; and its rate in bpm, nan for none.
+
+    The label of a scene is that of every cell (`scenes.Scene`), its rate the first living region's.
+    """
+    if not isinstance(settings.generator, config.ScenesConfig):
+        clip, label = generator.make_clip(key, settings)
+        return clip, label, jnp.append(settings.clip.rate_axis_bpm, jnp.nan)[label]
+    scene = scenes.make_scene(key, settings)
+    alive = jnp.stack([(scene.label == region).any() for region in range(scenes.REGIONS)])
+    rate_bpm = jnp.where(alive.any(), scene.rate_bpm.mean(1)[alive.argmax()], jnp.nan)
+    return scene.video / scene.video.mean(0) - 1, scene.label, rate_bpm
 
 
 if __name__ == "__main__":

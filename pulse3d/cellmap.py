@@ -197,7 +197,7 @@ def map_signals(
 ) -> Float[Array, "row col class"]:
     """The map of a window's signals; inside: of every row whether it belongs to the frame."""
     network, clip = model.make_model(config), config.clip
-    taper = cellnet.hann(0, frames, clip.frames)[None]
+    taper = cellnet.hann(0, frames, len(signals.wave))[None]
     one = jax.tree.map(lambda x: x[None], signals)
     spectra: Any = network.apply(
         {"params": params}, one, taper, frames[None] / clip.fps, inside, method="spectra"

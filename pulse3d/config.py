@@ -572,7 +572,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(values: dict[str, Any]) -> Config:
+def from_dict(values: Any) -> Config:
     """The inverse of `to_dict`; raises InputError for unknown names or refused values."""
     return _build(Config, values, "config")
 

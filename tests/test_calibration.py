@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from pulse3d import calibration, checkpoint, generator, mapping, metrics, model, readout, scene, stream, video
+from pulse3d import calibration, cellnet, checkpoint, generator, mapping, metrics, model, readout, scene, stream, video
 from pulse3d.config import SceneConfig
 
 
@@ -68,31 +68,33 @@ def synthetic_curve():
 
     @jax.jit
     def answer(key):
-        clips, labels = generator.make_batch(key, settings, size=128)
-        return jax.nn.softmax(model.apply_logits(weights.params, clips, settings)), labels
+        inputs, targets = generator.make_batch(key, settings, size=8)
+        logits = model.apply_logits(weights.params, inputs, settings)
+        return cellnet.within_axis(jax.nn.softmax(logits)), targets
 
-    def curve(clips):
-        batches = [answer(jax.random.fold_in(jax.random.key(5), index)) for index in range(clips // 128)]
-        probability, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-        truth = np.append(axis, np.nan)[labels]
-        row = probability[None]  # a map of one row
+    def curve(scenes):
+        batches = [answer(jax.random.fold_in(jax.random.key(5), index)) for index in range(scenes // 8)]
+        probability, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        asked = targets.any(-1)
+        truth = np.append(cellnet.rates_bpm(settings.clip), np.nan)[targets[asked].argmax(-1)]
+        row = probability[asked][None]  # a map of one row
         rates = readout.patch_rates(row, axis)[0]
         confidence = readout.patch_confidence(row, axis, tolerance_bpm)[0]
         found = np.isfinite(rates)
-        assert found.mean() > 0.5
+        assert found.mean() > 0.1
         return metrics.reliability(confidence[found], abs(rates - truth)[found] <= tolerance_bpm)
 
     return curve
 
 
 def test_a_place_is_as_often_right_as_it_says(synthetic_curve):
-    # of 350 rates in ten bins chance alone makes about 0.04
-    assert synthetic_curve(512).error < 0.08
+    # cells of a scene are right or wrong together: of 64 scenes chance alone makes some hundredths
+    assert synthetic_curve(64).error < 0.08
 
 
 @pytest.mark.long
 def test_a_place_is_as_often_right_as_it_says_to_a_twentieth(synthetic_curve):
-    curve = synthetic_curve(8192)
+    curve = synthetic_curve(1024)
     print("synthetic clips", curve)
     assert curve.error <= 0.05
 
