@@ -10,7 +10,19 @@ import jax
 import numpy as np
 import pytest
 
-from pulse3d import calibration, cellnet, checkpoint, generator, mapping, metrics, model, readout, scene, stream, video
+from pulse3d import (
+    calibration,
+    cellnet,
+    checkpoint,
+    generator,
+    mapping,
+    metrics,
+    model,
+    readout,
+    scene,
+    stream,
+    video,
+)
 from pulse3d.config import SceneConfig
 
 
