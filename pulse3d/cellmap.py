@@ -53,7 +53,8 @@ def relative_frames(frames: Iterable[Cells], *, memory: int) -> Iterator[Cells]:
 
     def change(frame: Cells) -> Cells:
         mean = np.asarray(total / len(held), np.float32)
-        return np.clip((frame - mean) / np.maximum(mean, cellnet.DARK), -1, 1)
+        lit = mean.max(-1, keepdims=True) >= cellnet.DARK
+        return np.clip((frame - mean) / np.maximum(mean, cellnet.DARK), -1, 1) * lit
 
     for frame in frames:
         held.append(frame)

@@ -25,7 +25,7 @@ from pulse3d import convolution
 from pulse3d.config import CellNetConfig, ClipConfig, Config, expect
 
 STILL = 1e-6  # relative changes of colour below this are none: a picture that stands, or a black one
-DARK = 0.03  # of white: darker colours are mostly noise, and are divided by this instead
+DARK = 0.03  # of white: darker colours are mostly noise and divided by this; cells so dark in all say nothing
 GUARD = 2  # rates beyond each end of the axis, which are told apart but not answered
 VIEWS = (1.0, 2.0, 0.5)  # multiples of a rate at which its spectrum is looked at
 
@@ -305,7 +305,8 @@ def relative_changes(
     """Every cell's change relative to the mean of its last `memory` frames, within -1...1.
 
     (x(t) - m(t)) / max(m(t), 0.03), where m(t) is the mean of frames t - memory + 1 ... t, in the
-    first frames of the first `memory`. It looks back only, and knows nothing of windows.
+    first frames of the first `memory`. It looks back only, and knows nothing of windows. Where all
+    channels are darker than 0.03, as under a covered lens, there is nothing but noise: 0.
     """
     ends = np.maximum(np.arange(1, len(cells) + 1), min(memory, len(cells)))[:, None]
     frame = np.arange(len(cells))
@@ -313,4 +314,5 @@ def relative_changes(
     # a sum over frames is a product with a matrix here: cumulative sums are slow on every backend
     weights = jnp.asarray(remembered / remembered.sum(1, keepdims=True), jnp.float32)
     mean = jnp.einsum("ts,shwc->thwc", weights, cells, precision="highest")
-    return jnp.clip((cells - mean) / jnp.maximum(mean, DARK), -1, 1)
+    lit = mean.max(-1, keepdims=True) >= DARK
+    return jnp.clip((cells - mean) / jnp.maximum(mean, DARK), -1, 1) * lit

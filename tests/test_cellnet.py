@@ -23,12 +23,13 @@ def test_changes_are_relative_to_the_mean_of_the_last_frames():
     for t in range(20):
         mean = cells[max(0, t - 7) : t + 1].mean(0) if t >= 8 else cells[:8].mean(0)
         np.testing.assert_allclose(changes[t], (cells[t] - mean) / mean, atol=2e-6)
-    # dark cells are divided by 0.03, and nothing is beyond 1
+    # dark channels are divided by 0.03, cells that are dark in all change nothing, and nothing is beyond 1
     dark = np.full((20, 1, 1, 3), 0.001, np.float32)
     dark[10] = 0.0025
-    np.testing.assert_allclose(
-        cellnet.relative_changes(jnp.asarray(dark), memory=8)[10], 0.0015 * 7 / 8 / 0.03, atol=1e-6
-    )
+    np.testing.assert_array_equal(cellnet.relative_changes(jnp.asarray(dark), memory=8), 0)
+    dark[..., 0] = 0.5
+    found = cellnet.relative_changes(jnp.asarray(dark), memory=8)[10, 0, 0]
+    np.testing.assert_allclose(found, [0, *[0.0015 * 7 / 8 / 0.03] * 2], atol=1e-6)
     flash = np.full((20, 1, 1, 3), 0.1, np.float32)
     flash[10] = 1.0
     np.testing.assert_array_equal(cellnet.relative_changes(jnp.asarray(flash), memory=8)[10], 1)
