@@ -14,6 +14,11 @@ and, for scores of the map, a skin mask of the frames' size, `me_skin.png`: 255 
 left out. A `manifest.json` instead says more (`pulse3d/datasets.py`). --dataset=demo scores the map of the
 built-in scene, whose masks are exact, and needs no --root.
 
+--pulseless=N adds videos without a pulse, in which every answer is made up: N of each generated kind, as
+they are and after x264, and photographs and walls cut from the recordings (`pulse3d/pulseless.py`). From
+them and the recordings with a pulse come the detection table and detection.png: how many windows with a
+pulse a method answers, and in how many without it makes one up.
+
 Writes into --out: results.csv (a row per method and recording), windows.csv, table.md (also
 printed), figures, and evidence/, from which an interrupted run goes on and other read-outs are
 made at no cost. `pulse3d/evaluation.py` says what a method is, `pulse3d/metrics.py` what is
@@ -47,10 +52,13 @@ from pulse3d import (
     datasets,
     evaluation,
     evaluation_plots,
+    faces,
     files,
     map_truth,
     mapping,
+    peers,
     plots,
+    pulseless,
     video,
 )
 from pulse3d.errors import InputError
@@ -65,7 +73,8 @@ _METHODS = flags.DEFINE_list(
     ["default", *evaluation.BASELINES],
     "SOURCE or SOURCE:READOUT, with commas between. SOURCE:"
     f" {', '.join([*evaluation.BASELINES, *evaluation.BASELINE_MAPS])}, or weights (default, a preset,"
-    f" a file, a folder). READOUT: {', '.join(evaluation.READOUTS)}.",
+    " a file, a folder), or open-rppg:MODEL, as open-rppg:FacePhys.rlap (needs the extra `peers`)."
+    f" READOUT: {', '.join(evaluation.READOUTS)}.",
 )
 _WINDOW = flags.DEFINE_float("window_s", 10.0, "Seconds of video per answer.", lower_bound=1.0)
 _STEP = flags.DEFINE_float("step_s", 1.0, "Seconds between answers.", lower_bound=1e-3)
@@ -77,6 +86,13 @@ _SHARD = flags.DEFINE_string("shard", None, "i/n: computes recordings i, i + n, 
 _STRIDE = flags.DEFINE_integer(
     "stride", None, "Pixels between patches; default: the network's, or --patch.", lower_bound=1
 )
+_ROI = flags.DEFINE_enum(
+    "roi",
+    "face",
+    evaluation.REGIONS,
+    "What green, chrom and pos take the mean colour of: the inner part of the face (needs the extra `face`;"
+    " where no face is found, the skin), skin-coloured pixels anywhere, or the frame.",
+)
 _PATCH = flags.DEFINE_integer("patch", 24, "Pixels of the patches of the *_map baselines.", lower_bound=1)
 _PLACE_SCORE = flags.DEFINE_enum(
     "place_score",
@@ -84,6 +100,13 @@ _PLACE_SCORE = flags.DEFINE_enum(
     map_truth.SCORES,
     "What ranks the places of a map for found_at_3_percent, roc_area, roc_area_clip and iou: their"
     " probability of a pulse, or their confidence.",
+)
+_PULSELESS = flags.DEFINE_integer(
+    "pulseless",
+    0,
+    "Scores whether there is a pulse, too, against this many generated videos of every kind without one, and"
+    " the recordings' photographs and walls; 0: does not.",
+    lower_bound=0,
 )
 _SET = flags.DEFINE_multi_string(
     "set", [], "Overrides a setting of map or readout: --set readout.interval=0.8."
@@ -94,7 +117,9 @@ RESULTS_HEADER = (
     "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute,"
     "mae_beats_bpm,within_5bpm_beats,truth_gap_bpm," + ",".join(map_truth.MapScores._fields)
 )
-WINDOWS_HEADER = "method,clip,time_s,truth_bpm,device_bpm,beats_bpm,answer_bpm,low_bpm,high_bpm,confidence"
+WINDOWS_HEADER = (
+    "method,clip,time_s,truth_bpm,device_bpm,beats_bpm,answer_bpm,low_bpm,high_bpm,confidence,log_odds"
+)
 DEFINITIONS = """\
 MAE: mean over recordings of each recording's mean absolute error, with its 95 % bootstrap interval over
 recordings. RMSE, within 5 bpm (no answer is a miss), Pearson and coverage (of the 90 % interval): over all
@@ -108,6 +133,11 @@ Painted: share of background places, over all windows, that show a rate. Found: 
 a rate within 5 bpm of the truth; at 3 %: where the threshold lets 3 % of the background show one. ROC area:
 skin against background, ranked by {}, in single windows and by its mean over
 the clip. IoU: the best intersection over union of that mean with the skin."""
+
+DETECTION_DEFINITIONS = """\
+ROC area: windows with a pulse against windows without, ranked by the odds that the method gives a pulse.
+Answered at 1 % (5 %): share of the windows with a pulse above the bar that lets 1 % (5 %) of those without
+pass. Answered, made up: the shares of windows with a pulse, and without, that the method answers as it is."""
 
 
 class Source(NamedTuple):
@@ -131,6 +161,10 @@ def main() -> None:
     ]
     if not methods or not recordings:
         raise InputError(f"--recordings={','.join(_RECORDINGS.value)}: none fits, or --methods is empty")
+    if _PULSELESS.value and _PROTOCOL.value == "toolbox":
+        raise InputError("--pulseless: --protocol=toolbox answers always; leave one of the two out")
+    if _PULSELESS.value:
+        recordings += [*pulseless.generate(_PULSELESS.value), *take_pulseless(recordings)]
     out = files.make_folder(Path(_OUT.value))
     folder = files.make_folder(out / "evidence")
 
@@ -158,6 +192,17 @@ def main() -> None:
     sys.exit(1 if failed else 0)
 
 
+def take_pulseless(recordings: list[datasets.Recording]) -> list[datasets.Recording]:
+    """What the recordings hold besides their pulse; those with a damaged mask are named by others."""
+    taken = []
+    for recording in recordings:
+        try:
+            taken += pulseless.take_from([recording])
+        except InputError:
+            continue
+    return taken
+
+
 def make_sources(methods: list[evaluation.Method]) -> dict[str, Source]:
     """The sources of the methods by name; raises InputError for one that cannot be used as asked."""
     toolbox = _PROTOCOL.value == "toolbox"
@@ -171,14 +216,16 @@ def make_sources(methods: list[evaluation.Method]) -> dict[str, Source]:
 
 
 # Baselines of the same recording follow each other and share its traces.
-skin_traces = functools.lru_cache(maxsize=1)(evaluation.skin_traces)
+region_traces = functools.lru_cache(maxsize=1)(evaluation.region_traces)
 patch_traces = functools.lru_cache(maxsize=1)(evaluation.patch_traces)
 
 
 def make_source(name: str, *, toolbox: bool) -> Source:
-    """A baseline, or a network with weights by that name."""
+    """A baseline, another program's model, or a network with weights by that name."""
     if name in (*evaluation.BASELINES, *evaluation.BASELINE_MAPS):
         return make_baseline(name, toolbox=toolbox)
+    if evaluation.is_peer(name):
+        return make_peer(name, toolbox=toolbox)
     return make_network(name, toolbox=toolbox)
 
 
@@ -186,16 +233,16 @@ def make_baseline(name: str, *, toolbox: bool) -> Source:
     """GREEN, CHROM or POS on the skin or on patches."""
     step_s, window_s, patch_px = _STEP.value, _WINDOW.value, _PATCH.value
     evaluation.require_windows(evaluation.baseline_clip(window_s), window_s=window_s, step_s=step_s)
-    settings = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
-    # a spectrum is a probability, no likelihood ratio: it has no strength that speaks for a pulse
-    read = dataclasses.replace(settings.readout, method="votes", no_pulse_prior=0.0, evidence_power=0.0)
+    read = baseline_readout()
     if name in evaluation.BASELINES:
-        length_s = None if toolbox else window_s
+        length_s, region = None if toolbox else window_s, _ROI.value
+        if region == "face":
+            faces.make_detector()  # says at once what is missing
         return Source(
             lambda source: evaluation.skin_evidence(
-                skin_traces(source), name, window_s=length_s, step_s=step_s
+                region_traces(source, region), name, window_s=length_s, step_s=step_s
             ),
-            {"step_s": step_s, "window_s": length_s},
+            {"step_s": step_s, "window_s": length_s, "roi": region},
             read,
         )
     stride_px = _STRIDE.value or patch_px
@@ -209,6 +256,27 @@ def make_baseline(name: str, *, toolbox: bool) -> Source:
         {"step_s": step_s, "window_s": window_s, "patch_px": patch_px, "stride_px": stride_px},
         read,
     )
+
+
+def make_peer(name: str, *, toolbox: bool) -> Source:
+    """A model of open-rppg."""
+    step_s, length_s = _STEP.value, None if toolbox else _WINDOW.value
+    evaluation.require_windows(evaluation.baseline_clip(_WINDOW.value), window_s=_WINDOW.value, step_s=step_s)
+    peers.require(name)
+    return Source(
+        lambda source: evaluation.peer_evidence(source, name, window_s=length_s, step_s=step_s),
+        {"step_s": step_s, "window_s": length_s},
+        baseline_readout(),
+    )
+
+
+def baseline_readout() -> config.ReadoutConfig:
+    """How the read-outs of probabilities take a spectrum.
+
+    A spectrum is a probability, no likelihood ratio: it has no strength that speaks for a pulse.
+    """
+    settings = common.use_settings(config.get_preset(config.DEFAULT_PRESET), _SET.value)
+    return dataclasses.replace(settings.readout, method="votes", no_pulse_prior=0.0, evidence_power=0.0)
 
 
 def make_network(name: str, *, toolbox: bool) -> Source:
@@ -333,6 +401,7 @@ def score_recording(
                 seconds_per_minute,
                 holds,
                 mapped,
+                evidence.face_share,
             )
         )
     return scored
@@ -360,20 +429,21 @@ def write_results(out: Path, scored: list[evaluation.Scored]) -> None:
         results.append(
             [one.method, one.clip, str(s.n_windows), str(s.answered), *(number(v, 4) for v in measures)]
         )
-        columns = (*one.truth, *one.answers[:4])
+        columns = (*one.truth, *one.answers[:4], one.answers.log_odds)
         windows += [
             [one.method, one.clip, *(number(v, 3) for v in row)] for row in zip(*columns, strict=True)
         ]
     files.write_csv(out / "results.csv", RESULTS_HEADER, results)
     files.write_csv(out / "windows.csv", WINDOWS_HEADER, windows)
-    text = "\n\n".join([*tables(scored), DEFINITIONS, *map_table(scored)])
+    text = "\n\n".join([*tables(scored), DEFINITIONS, *map_table(scored), *detection_tables(scored)])
     files.write_atomically(out / "table.md", (text + "\n").encode())
     print(text)
 
 
 def tables(scored: list[evaluation.Scored]) -> list[str]:
     """The scores as Markdown: pooled by kind of truth, pulseless recordings, every recording's MAE."""
-    scored = [s for s in scored if s.kind != datasets.SCENE]  # has no one rate
+    # a scene has no one rate; the pulseless set has tables of its own
+    scored = [s for s in scored if s.kind not in (datasets.SCENE, datasets.PULSELESS)]
     if not scored:
         return []
     methods, clips = (list(dict.fromkeys(getattr(s, name) for s in scored)) for name in ("method", "clip"))
@@ -422,7 +492,44 @@ def tables(scored: list[evaluation.Scored]) -> list[str]:
     if pulseless:
         parts.append("No measurable pulse; the right answer is none:\n\n" + markdown(unanswered, pulseless))
     each = markdown(",".join(["recording", "truth gap", *methods]), rows)
-    return [*parts, f"MAE of every recording (bpm); without a pulse, windows left unanswered:\n\n{each}"]
+    parts.append(f"MAE of every recording (bpm); without a pulse, windows left unanswered:\n\n{each}")
+    silent = {method: [s.clip for s in scored if s.method == method and is_silent(s)] for method in methods}
+    lines = [f"{method}: {', '.join(clips)}" for method, clips in silent.items() if clips]
+    parts.append("Recordings with a pulse of which nothing was answered: " + ("; ".join(lines) or "none"))
+    faceless = dict.fromkeys(s.clip for s in scored if s.face_share == 0)
+    if faceless:
+        parts.append(f"No face found, the skin of the whole frame taken instead: {', '.join(faceless)}")
+    return parts
+
+
+def is_silent(one: evaluation.Scored) -> bool:
+    """Whether nothing was answered of a recording with a pulse."""
+    return one.kind != datasets.NO_PULSE and not np.isfinite(one.answers.rate_bpm).any()
+
+
+def detection_tables(scored: list[evaluation.Scored]) -> list[str]:
+    """Whether there is a pulse, as Markdown, and what was made up of which kind; nothing without the set."""
+    absent = [s for s in scored if s.kind == datasets.PULSELESS]
+    if not absent:
+        return []
+    methods = list(dict.fromkeys(s.method for s in absent))
+    kinds = list(dict.fromkeys(pulseless.kind_of(s.clip) for s in absent))
+    shares, made_up = [], []
+    for method in methods:
+        found = evaluation.detect([s for s in scored if s.method == method])
+        percent = (files.number(100 * share, 1) for share in found[1:])
+        shares.append([method, files.number(found.roc_area, 3), *percent])
+        groups = [
+            [s for s in absent if s.method == method and pulseless.kind_of(s.clip) == kind] for kind in kinds
+        ]
+        counts = [evaluation.score(group) if group else None for group in groups]
+        made_up.append([method, *(f"{c.answered} of {c.n_windows}" if c else "" for c in counts)])
+    header = "method,ROC area,answered at 1 % (%),answered at 5 % (%),answered (%),made up (%)"
+    return [
+        f"Whether there is a pulse:\n\n{markdown(header, shares)}",
+        DETECTION_DEFINITIONS,
+        "Windows answered where there is no pulse:\n\n" + markdown(",".join(["method", *kinds]), made_up),
+    ]
 
 
 def map_table(scored: list[evaluation.Scored]) -> list[str]:
@@ -471,6 +578,9 @@ def markdown(header: str, rows: list[list[str]]) -> str:
 def draw(out: Path, scored: list[evaluation.Scored]) -> None:
     """Writes the figures; those of agreement are of the recordings with a contact pulse, if any."""
     methods = list(dict.fromkeys(s.method for s in scored))
+    if any(s.kind == datasets.PULSELESS for s in scored):
+        plots.save_figure(evaluation_plots.detection_figure(scored, methods), out / "detection.png")
+    scored = [s for s in scored if s.kind != datasets.PULSELESS]
     for clip in dict.fromkeys(s.clip for s in scored):
         figure = evaluation_plots.rate_figure([s for s in scored if s.clip == clip], methods)
         plots.save_figure(figure, out / f"rate_{files.safe_name(clip)}.png", dpi=110)

@@ -11,7 +11,7 @@ probabilities, "no pulse" last, as in `mapping`, so that the same read-outs take
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import scipy.signal
 from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped
 
+from pulse3d import metrics
 from pulse3d.config import ClipConfig
 from pulse3d.errors import InputError
 
@@ -31,6 +32,7 @@ Window = Float[Array | np.ndarray, "time height width 3"]
 
 WINDOW_S = 1.6  # CHROM and POS normalise colours in windows of this length
 BAND_BPM = (36.0, 198.0)  # half power of the band-pass before a spectrum
+SMOOTHNESS = 100.0  # of the trend that is taken from a signal at 30 fps
 STILL = 1e-6  # a trace that changes by less than this share of itself is a still picture
 
 
@@ -98,22 +100,31 @@ def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Flo
         P(f) = B(f)^2 |sum_t w(t) x(t) exp(-2 pi i f t / 60)|^2
         B(f) = 1 / (1 + ((f^2 - l h) / (f (h - l)))^2)
 
-    x is the signal minus its straight-line fit, w a Hann window; no bins, no zero-padding: the
-    sum is taken at the rates themselves. B is the field's customary band-pass, Butterworth of
-    order 1, l = 36 to h = 198 bpm, forwards and backwards; without it slow drifts win over the
-    pulse. Uniform for a signal without power.
-    Source of the band-pass: Liu et al., rPPG-Toolbox, NeurIPS 2023.
+    x is the signal minus its smooth trend, `metrics.detrend` with a smoothness of 100 at 30 fps, w a Hann
+    window; no bins, no zero-padding: the sum is taken at the rates themselves. B is the field's customary
+    band-pass, Butterworth of order 1, l = 36 to h = 198 bpm, forwards and backwards. Without trend and band
+    slow drifts win over the pulse. Uniform for a signal without power.
+    Source of both: Liu et al., rPPG-Toolbox, NeurIPS 2023.
     """
-    time_s = (np.arange(signal.shape[0]) - (signal.shape[0] - 1) / 2) / fps
-    angle = 2 * np.pi / 60 * np.outer(time_s, np.asarray(rate_axis_bpm))
-    window = np.hanning(len(time_s))[:, None]
+    waves = _waves(signal.shape[0], float(fps), tuple(np.asarray(rate_axis_bpm, float).tolist()))
     signal = jnp.asarray(signal) - signal.mean()
-    signal -= (signal @ time_s) / (time_s @ time_s) * time_s
     # Scaled, because the square of a small signal is lost in float32.
     signal /= jnp.maximum(abs(signal).max(), jnp.finfo(signal.dtype).tiny)
-    power = (signal @ (window * np.cos(angle))) ** 2 + (signal @ (window * np.sin(angle))) ** 2
+    power = ((signal @ waves) ** 2).reshape(2, -1).sum(0)
     power *= _band_response(np.asarray(rate_axis_bpm)) ** 2
     return jnp.where(power.sum() > 0, _divide(power, power.sum()), 1 / power.size)
+
+
+@cache
+def _waves(frames: int, fps: float, rates_bpm: tuple[float, ...]) -> Float[np.ndarray, "time wave"]:
+    """Cosines, then sines, of all rates under a Hann window, without their trend.
+
+    Taking the trend from them takes it from every signal that they are multiplied with: it is symmetric.
+    """
+    time_s = (np.arange(frames) - (frames - 1) / 2) / fps
+    angle = 2 * np.pi / 60 * np.outer(time_s, rates_bpm)
+    waves = np.hanning(frames)[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], 1)
+    return metrics.detrend(waves, smoothness=SMOOTHNESS * (fps / 30) ** 2).astype(np.float32)
 
 
 def no_pulse_probability(spectrum: Axis, duration_s: float, rate_axis_bpm: Axis) -> Float[Array, ""]:
@@ -223,16 +234,25 @@ def skin_mask(image: Image) -> Bool[Array, "height width"]:
     return (cb >= 77) & (cb <= 127) & (cr >= 133) & (cr <= 173)
 
 
-def skin_mean(image: Image) -> tuple[Float[Array, "3"], Float[Array, ""]]:
+def skin_mean(
+    image: Image, box: Float[Array | np.ndarray, "4"] | None = None
+) -> tuple[Float[Array, "3"], Float[Array, ""]]:
     """The mean colour of an image's skin, in the image's units, and the share of pixels that are skin.
 
-    Without any skin the mean is that of the whole image, and the share 0 says so.
+    Without any skin the mean is that of all pixels, and the share 0 says so. box: top, left, bottom and
+    right, in pixels, outside of which nothing counts.
     """
-    mask = skin_mask(image)
-    weight = jnp.where(mask.any(), mask, True)
+    rows, cols = (np.arange(size) + 0.5 for size in image.shape[:2])
+    inside = jnp.ones(image.shape[:2], bool)
+    if box is not None:
+        top, left, bottom, right = box
+        inside = ((rows >= top) & (rows < bottom))[:, None] & ((cols >= left) & (cols < right))
+        inside = jnp.where(inside.any(), inside, True)
+    mask = skin_mask(image) & inside
+    weight = jnp.where(mask.any(), mask, inside)
     channels = jnp.moveaxis(jnp.asarray(image), -1, 0)
     sums = [jnp.sum(channel * weight, dtype=jnp.float32) for channel in channels]
-    return jnp.stack(sums) / weight.sum(), mask.mean()
+    return jnp.stack(sums) / weight.sum(), mask.sum() / inside.sum()
 
 
 def skin_trace(window: Window) -> tuple[Float[Array, "time 3"], Float[Array, "time"]]:

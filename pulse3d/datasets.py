@@ -37,6 +37,7 @@ Samples = Float[np.ndarray, "sample"]
 
 PPG, CONSENSUS, DEVICE, NO_PULSE = "ppg", "consensus", "device", "no measurable pulse"  # the kinds of truth
 SCENE = "scene"  # and that of generated scenes: places with rates of their own
+PULSELESS = "pulseless set"  # and that of `pulseless`: every answer is made up
 # what the manifest calls the one rate of a whole recording
 ONE_RATE = {CONSENSUS: "hr_consensus", DEVICE: "rate_bpm"}
 TABLES = ("time_s,ppg", "time_s,rate_bpm", "rate_bpm")  # headers of the table beside a video
@@ -63,9 +64,9 @@ class Recording:
 
     truth: "ppg" (a contact pulse wave: `reference`), "consensus" (no contact, one rate for the whole
     video: `rate_bpm`, nan otherwise), "device" (an oximeter's rate: one, `rate_bpm`, or several:
-    `reference`), "no measurable pulse", or "scene" (the rates are in the mask). open_video, reference,
-    mask: read the files; they raise InputError where these are missing or damaged. `reference` gives None
-    where there is no contact, `mask` where there is no mask.
+    `reference`), "no measurable pulse", "scene" (the rates are in the mask), or "pulseless set".
+    open_video, reference, mask: read the files; they raise InputError where these are missing or damaged.
+    `reference` gives None where there is no contact, `mask` where there is no mask.
     """
 
     name: str

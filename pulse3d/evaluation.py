@@ -4,15 +4,16 @@ Evidence is what a source (a baseline or a network) says about every window of i
 is costly and independent of how it is read. Answers are made from it by a read-out, one for every
 window that has a truth. A method is a source with a read-out, written SOURCE or SOURCE:READOUT:
 
-    green, chrom, pos              on the mean colour of the skin, `baselines.skin_mean`
+    green, chrom, pos              on the mean colour of the skin, `region_traces`
     green_map, chrom_map, pos_map  on the mean colour of every patch
+    open-rppg:FacePhys.rlap ...    a model of open-rppg, if installed, `peers`
     anything else                  weights, as `checkpoint.load_weights` takes them
 
     peak       the largest of the probability over rates; unasked for green, chrom and pos
     posterior  its mode with an interval, `readout.read`; unasked for maps of baselines
     tracked    as posterior, after `readout.track` over all windows of the recording
     own        posterior or tracked, as the preset of the weights has it; unasked for weights
-    median     the median over patches of each patch's most likely rate
+    median     the median over patches of each patch's most likely rate; unasked for open-rppg, its own rate
     eq8        the mean of the patches' hard votes, `readout.equation_8`
 """
 
@@ -27,14 +28,27 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jaxtyping import Bool, Float
 
-from pulse3d import baselines, beats, calibration, map_truth, metrics, places, readout, stream, tiles
+from pulse3d import (
+    baselines,
+    beats,
+    calibration,
+    faces,
+    map_truth,
+    metrics,
+    peers,
+    places,
+    readout,
+    stream,
+    tiles,
+)
 from pulse3d.checkpoint import Weights
 from pulse3d.config import ClipConfig, Config, ReadoutConfig, to_dict
-from pulse3d.datasets import DEVICE, NO_PULSE, Recording
+from pulse3d.datasets import DEVICE, NO_PULSE, PULSELESS, SCENE, Recording
 from pulse3d.errors import InputError
 from pulse3d.map_truth import Mask, ScoredMap
 from pulse3d.mapping import Mapper
@@ -45,6 +59,7 @@ Windows = Float[np.ndarray, "window"]
 Centres = tuple[np.ndarray, np.ndarray]
 
 READOUTS = ("peak", "posterior", "tracked", "own", "median", "eq8")
+REGIONS = ("face", "skin", "frame")  # of which green, chrom and pos take the mean colour
 BASELINES = tuple(baselines.METHODS)
 BASELINE_MAPS = tuple(f"{name}_map" for name in BASELINES)
 TOLERANCE_BPM = 5.0  # a right answer is as near to the truth
@@ -62,18 +77,27 @@ class Method(NamedTuple):
 
 def parse_method(name: str) -> Method:
     """The method of a name SOURCE or SOURCE:READOUT; raises InputError for an unknown read-out."""
-    source, colon, asked = name.partition(":")
+    peer, _, rest = name.partition(":") if is_peer(name) else ("", "", name)
+    source, colon, asked = rest.partition(":")
     if not source or (colon and asked not in READOUTS):
         raise InputError(f"method {name}: expected SOURCE or SOURCE:READOUT with {', '.join(READOUTS)}")
+    if peer:
+        return Method(name, f"{peer}:{source}", asked or "median")
     unasked = "peak" if source in BASELINES else "posterior" if source in BASELINE_MAPS else "own"
     return Method(name, source, asked or unasked)
+
+
+def is_peer(name: str) -> bool:
+    """Whether a method or source is a model of another program."""
+    return name.startswith(f"{peers.OPEN_RPPG}:")
 
 
 class Traces(NamedTuple):
     """Colours over time at `TRACE_FPS`: of the skin (time, 3), or of patches (time, row, col, 3).
 
     end_s: the time stamp of the last frame. seconds: what reading took. frame_px: height and
-    width of the frames. centres_px: of the patches along each axis.
+    width of the frames. centres_px: of the patches along each axis. face_share: of the detections that
+    found the face; 0 where there is none to be followed, nan where it was not looked for.
     """
 
     colour: Float[np.ndarray, "time ... 3"]
@@ -81,6 +105,7 @@ class Traces(NamedTuple):
     seconds: float
     frame_px: tuple[int, int] = (0, 0)
     centres_px: Centres = (np.zeros(0), np.zeros(0))
+    face_share: float = np.nan
 
 
 class Evidence(NamedTuple):
@@ -91,7 +116,8 @@ class Evidence(NamedTuple):
     patches' most likely rates; nan where no patch has a pulse. signal: the pulse signal; of no
     length where the source makes none. window_s, step_s: of the windows. fps: frames per second
     of the resampled video. end_s: time stamp of the video's last frame. seconds: of computing,
-    decoding included. places: what the map says of every place, of a source that makes one.
+    decoding included. places: what the map says of every place, of a source that makes one. face_share: as
+    of `Traces`.
     """
 
     time_s: Windows
@@ -107,6 +133,7 @@ class Evidence(NamedTuple):
     end_s: float
     seconds: float
     places: map_truth.Places | None = None
+    face_share: float = np.nan
 
 
 def to_arrays(evidence: Evidence) -> dict[str, Any]:
@@ -124,13 +151,34 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Evidence:
     return Evidence(**values, places=known)
 
 
-def skin_traces(video: Video) -> Traces:
-    """The mean colour of the skin of every frame, (time, 3), of any scale.
+def region_traces(video: Video, region: str) -> Traces:
+    """The mean colour of a region of every frame, (time, 3), of any scale.
 
-    Holds one frame at a time. Raises InputError for a video that cannot be read.
+    region, one of REGIONS: the skin-coloured pixels of the inner part of the face's box, as the field takes
+    them (all of the box where none has the colour); those of the whole frame; or all pixels. Where there is
+    no face the whole frame's skin is taken, and face_share is 0. Holds one frame at a time. Raises
+    InputError for a video that cannot be read, and for faces where scikit-image is missing.
     """
-    mean = jax.jit(lambda image: baselines.skin_mean(image)[0])
-    return _read_traces(video, mean)
+    started = time.perf_counter()
+    if region == "face":
+        boxes, share = faces.find_faces(video)
+        if boxes is not None:
+            looked_s = time.perf_counter() - started
+            in_box = jax.jit(lambda image, box: baselines.skin_mean(image, box)[0])
+            traces = _read_traces(
+                video,
+                lambda frame: in_box(frame.image, faces.inner(boxes(np.array([frame.time_s])))[0]),
+            )
+            return traces._replace(seconds=traces.seconds + looked_s, face_share=share)
+    mean = jax.jit(
+        (lambda image: jnp.asarray(image).mean((0, 1), dtype=jnp.float32))
+        if region == "frame"
+        else (lambda image: baselines.skin_mean(image)[0])
+    )
+    traces = _read_traces(video, lambda frame: mean(frame.image))
+    if region == "face":
+        return traces._replace(seconds=time.perf_counter() - started, face_share=0.0)
+    return traces
 
 
 def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
@@ -142,7 +190,9 @@ def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
     means = jax.jit(partial(baselines.patch_means, patch_px=patch_px, stride_px=stride_px))
     frame_px = video.height, video.width
     centres_px = tiles.patch_centres(frame_px, patch_px, stride_px)
-    return _read_traces(video, means)._replace(frame_px=frame_px, centres_px=centres_px)
+    return _read_traces(video, lambda frame: means(frame.image))._replace(
+        frame_px=frame_px, centres_px=centres_px
+    )
 
 
 def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s: float) -> Evidence:
@@ -190,6 +240,37 @@ def patch_evidence(
     return _evidence(
         rows, [], clip, step_s, traces, started, _places(traces.frame_px, traces.centres_px, maps)
     )
+
+
+def peer_evidence(video: Video, source: str, *, window_s: float | None, step_s: float) -> Evidence:
+    """What a peer says, `peers.ask`, of the same windows as a baseline's.
+
+    Its rate is equation_8_bpm and median_bpm, its quality the share of pulses; the probability is
+    `baselines.spectrum_probability` of its signal. window_s: None makes one window of the whole recording.
+    Raises InputError for a recording that cannot be read or is shorter than one window.
+    """
+
+    def windows(end_s: float) -> tuple[ClipConfig, list[float]]:
+        frames = int(end_s * TRACE_FPS + 1e-3) + 1
+        clip = baseline_clip(frames / TRACE_FPS if window_s is None else window_s)
+        return clip, [start / clip.fps for start in window_starts(frames, clip, step_s)]
+
+    def bounds(end_s: float) -> list[tuple[float, float]]:
+        clip, starts_s = windows(end_s)
+        return [(start_s, start_s + clip.duration_s) for start_s in starts_s]
+
+    peer = peers.ask(source, video, bounds)
+    started, (clip, starts_s) = time.perf_counter(), windows(peer.end_s)
+    rows, signals = [], []
+    for start_s, rate, quality in zip(starts_s, peer.rate_bpm, peer.quality, strict=True):
+        time_s = start_s + np.arange(clip.frames) / clip.fps
+        signal = np.interp(time_s, peer.time_s, peer.signal) if len(peer.signal) else np.zeros(clip.frames)
+        spectrum = np.asarray(_signal_spectrum(signal.astype(np.float32), clip))
+        if not np.ptp(signal):  # it found no face; what it states is the bottom of its axis
+            spectrum, quality, rate = 0 * spectrum, 0.0, np.nan
+        rows.append((start_s + clip.duration_s / 2, spectrum, quality, rate, rate))
+        signals.append(signal)
+    return _evidence(rows, signals, clip, step_s, Traces(np.zeros((0, 3)), peer.end_s, peer.seconds), started)
 
 
 def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence:
@@ -333,7 +414,8 @@ def toolbox_truth(recording: Recording, end_s: float) -> Truth:
 class Answers(NamedTuple):
     """Rates in bpm with their interval and confidence, one per window; nan: no answer, or none given.
 
-    snr_db: of the pulse signal at the true rate; nan where there is no signal.
+    snr_db: of the pulse signal at the true rate; nan where there is no signal. log_odds: what ranks the
+    windows by whether there is a pulse, the logarithm of its odds.
     """
 
     rate_bpm: Windows
@@ -341,6 +423,7 @@ class Answers(NamedTuple):
     high_bpm: Windows
     confidence: Windows
     snr_db: Windows
+    log_odds: Windows
 
 
 def window_answers(
@@ -357,24 +440,32 @@ def window_answers(
         tracked    the same, of `readout.track` of all windows' probabilities
 
     asked: one of these, or own. For the last three a window says nothing where `readout.is_pulse` says so.
+    The odds of a pulse are those that the answer stands on: for eq8 and median of the mean share of patches
+    with a pulse, for peak of the largest probability, else of any rate against none.
     """
     asked = _read_out(asked, config)
     inside = _inside(evidence, truth, window_s)
     nothing = np.full(len(truth.time_s), np.nan)
-    answers = Answers(nothing, nothing, nothing, nothing, _snr(evidence, truth, inside))
-    if asked == "eq8":
-        return answers._replace(rate_bpm=_over_known(np.mean, evidence.equation_8_bpm, inside))
-    if asked == "median":
-        return answers._replace(rate_bpm=_over_known(np.median, evidence.median_bpm, inside))
-    mean = _window_probability(evidence, asked, inside, config)
-    if asked == "peak":
-        rates = mean[:, :-1]
+    answers = Answers(nothing, nothing, nothing, nothing, _snr(evidence, truth, inside), nothing)
+    if asked in ("eq8", "median"):
+        average, values = (
+            (np.mean, evidence.equation_8_bpm) if asked == "eq8" else (np.median, evidence.median_bpm)
+        )
+        share = np.nan_to_num(_over_known(np.mean, evidence.pulse_share, inside))
         return answers._replace(
-            rate_bpm=np.where(rates.any(1), evidence.rate_axis_bpm[rates.argmax(1)], np.nan)
+            rate_bpm=_over_known(average, values, inside), log_odds=_log_odds(share, 1 - share)
+        )
+    mean = _window_probability(evidence, asked, inside, config)
+    rates = mean[:, :-1]
+    if asked == "peak":
+        return answers._replace(
+            rate_bpm=np.where(rates.any(1), evidence.rate_axis_bpm[rates.argmax(1)], np.nan),
+            log_odds=_log_odds(rates.max(1), 1 - rates.max(1)),
         )
     readings = [readout.read(row, evidence.rate_axis_bpm, config) for row in mean]
     rate, low, high, confidence = np.array(readings, float).reshape(-1, 4).T
-    return Answers(rate, low, high, np.where(np.isfinite(rate), confidence, np.nan), answers.snr_db)
+    sure = np.where(np.isfinite(rate), confidence, np.nan)
+    return Answers(rate, low, high, sure, answers.snr_db, _log_odds(rates.sum(1), mean[:, -1]))
 
 
 def intervals_hold(
@@ -457,12 +548,12 @@ def toolbox_answers(evidence: Evidence, asked: str, truth: Truth, config: Readou
         signal = evidence.signal[0].astype(np.float64)
         snr = metrics.snr_db(signal, evidence.fps, truth.rate_bpm[0])
         rate = metrics.toolbox_rate(signal, evidence.fps)
-        return Answers(np.array([rate]), nothing, nothing, nothing, np.array([snr]))
+        return Answers(np.array([rate]), nothing, nothing, nothing, np.array([snr]), nothing)
     unknown = np.full(len(evidence.time_s), np.nan)
     own = Truth(evidence.time_s, unknown, unknown, unknown)
     rates = window_answers(evidence, asked, own, config, window_s=evidence.window_s).rate_bpm
     median = _over_known(np.median, rates, np.ones((1, len(rates)), bool))
-    return Answers(median, nothing, nothing, nothing, nothing)
+    return Answers(median, nothing, nothing, nothing, nothing, nothing)
 
 
 class Scored(NamedTuple):
@@ -470,6 +561,7 @@ class Scored(NamedTuple):
 
     kind: of the truth, as in `datasets.Recording`. seconds_per_minute: of computing per minute of
     video. holds: of `intervals_hold`. map: where the source makes one and the recording has a mask.
+    face_share: as of `Traces`.
     """
 
     method: str
@@ -480,6 +572,7 @@ class Scored(NamedTuple):
     seconds_per_minute: float
     holds: Float[np.ndarray, "window level"] | None = None
     map: ScoredMap | None = None
+    face_share: float = np.nan
 
 
 class Scores(NamedTuple):
@@ -517,7 +610,7 @@ def score(scored: list[Scored]) -> Scores:
     over_beats = np.concatenate([s.truth.beats_bpm for s in scored])
     answers = Answers(*map(np.concatenate, zip(*(s.answers for s in scored), strict=True)))
     recording = np.repeat(np.arange(len(scored)), [len(s.truth.rate_bpm) for s in scored])
-    counted = np.isfinite(truth) | (scored[0].kind == NO_PULSE)
+    counted = np.isfinite(truth) | (scored[0].kind in (NO_PULSE, PULSELESS))
     low, high = metrics.mae_interval(truth, answers.rate_bpm, recording)
     known, near = np.isfinite(truth), abs(answers.rate_bpm - truth) <= TOLERANCE_BPM
     return Scores(
@@ -541,18 +634,72 @@ def score(scored: list[Scored]) -> Scores:
     )
 
 
+class Detection(NamedTuple):
+    """How well windows with a pulse are told from windows without, 0...1.
+
+    roc_area: of the log odds of a pulse. answered_at_1_percent, answered_at_5_percent: the share of windows
+    with a pulse above the bar that lets 1 or 5 % of those without pass. answered, made_up: the shares of
+    windows with a pulse, and without, that are answered as the method stands.
+    """
+
+    roc_area: float
+    answered_at_1_percent: float
+    answered_at_5_percent: float
+    answered: float
+    made_up: float
+
+
+def detect(scored: list[Scored]) -> Detection:
+    """The scores of one method on recordings with a pulse and on those of the pulseless set.
+
+    Recordings without a measurable pulse, and scenes, are neither.
+    """
+    present, absent = detection_scores(scored)
+    answered, made_up = (
+        np.concatenate([np.zeros(0), *(np.isfinite(s.answers.rate_bpm) for s in group)])
+        for group in _by_pulse(scored)
+    )
+    at_1_percent, at_5_percent = (
+        _mean_finite(present > metrics.threshold(absent, share)) for share in (0.01, 0.05)
+    )
+    return Detection(
+        roc_area=metrics.roc_area(present, absent),
+        answered_at_1_percent=at_1_percent,
+        answered_at_5_percent=at_5_percent,
+        answered=_mean_finite(answered),
+        made_up=_mean_finite(made_up),
+    )
+
+
+def detection_scores(
+    scored: list[Scored],
+) -> tuple[Float[np.ndarray, "present"], Float[np.ndarray, "absent"]]:
+    """The log odds of all windows with a pulse, and of all without."""
+    present, absent = (
+        np.concatenate([np.zeros(0), *(s.answers.log_odds for s in group)]) for group in _by_pulse(scored)
+    )
+    return present, absent
+
+
+def _by_pulse(scored: list[Scored]) -> tuple[list[Scored], list[Scored]]:
+    return (
+        [s for s in scored if s.kind not in (NO_PULSE, PULSELESS, SCENE)],
+        [s for s in scored if s.kind == PULSELESS],
+    )
+
+
 def mean_map_scores(scored: list[Scored]) -> map_truth.MapScores:
     """The mean over recordings, those without a mask left out, of the scores of one method's maps."""
     scores = [s.map.scores for s in scored if s.map]
     return map_truth.MapScores(*(_mean_finite(np.array(column)) for column in zip(*scores, strict=True)))
 
 
-def _read_traces(video: Video, summarise: Callable[[np.ndarray], jax.Array]) -> Traces:
+def _read_traces(video: Video, summarise: Callable[[Frame], jax.Array]) -> Traces:
     started = time.perf_counter()
     stamps, colours = [], []
     for frame in video.frames():
         stamps.append(frame.time_s)
-        colours.append(np.asarray(summarise(frame.image)))
+        colours.append(np.asarray(summarise(frame)))
     if not stamps:
         raise InputError(f"{video.name}: has no frames")
     grid = np.arange(int(stamps[-1] * TRACE_FPS + 1e-3) + 1) / TRACE_FPS
@@ -566,7 +713,12 @@ def _read_traces(video: Video, summarise: Callable[[np.ndarray], jax.Array]) -> 
 def _skin_window(trace: jax.Array, clip: ClipConfig, method: str) -> tuple[jax.Array, jax.Array]:
     """The pulse signal of a window and its probability over rates."""
     signal = baselines.METHODS[method](trace, fps=clip.fps)
-    return signal, baselines.spectrum_probability(signal, clip.fps, clip.rate_axis_bpm)
+    return signal, _signal_spectrum(signal, clip)
+
+
+@partial(jax.jit, static_argnames="clip")
+def _signal_spectrum(signal: jax.Array | np.ndarray, clip: ClipConfig) -> jax.Array:
+    return baselines.spectrum_probability(signal, clip.fps, clip.rate_axis_bpm)
 
 
 def _centre(start: int, clip: ClipConfig) -> float:
@@ -630,6 +782,7 @@ def _evidence(
         end_s=read.end_s,
         seconds=read.seconds + time.perf_counter() - started,
         places=maps,
+        face_share=read.face_share,
     )
 
 
@@ -647,6 +800,12 @@ def _over_known(average: Callable, values: Windows, chosen: np.ndarray) -> np.nd
     """The average of the values that every row of `chosen` (row, window) chooses; nan if none is known."""
     groups = (values[row & np.isfinite(values)] for row in chosen)
     return np.array([average(group) if len(group) else np.nan for group in groups])
+
+
+def _log_odds(pulse: Windows, none: Windows) -> Windows:
+    """The logarithm of the odds of a pulse against none, within what a float can hold."""
+    least = np.finfo(float).tiny
+    return np.log(np.maximum(pulse, least)) - np.log(np.maximum(none, least))
 
 
 def _mean_finite(values: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from pulse3d import calibration, metrics, plots
-from pulse3d.evaluation import TOLERANCE_BPM, Scored
+from pulse3d.evaluation import TOLERANCE_BPM, Scored, detect, detection_scores
 from pulse3d.map_truth import OUTCOMES, SKIN
 from pulse3d.plots import METHOD_COLOURS
 
@@ -209,6 +209,35 @@ def map_figure(scored: list[Scored]) -> Figure:
     keys = [Patch(color=colour, label=names.get(name, name)) for name, colour in OUTCOME_COLOURS.items()]
     keys += [Patch(facecolor="white", edgecolor="0.7", label="left out")]
     figure.legend(handles=keys, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    return figure
+
+
+def detection_figure(scored: list[Scored], methods: list[str]) -> Figure:
+    """The share of windows with a pulse that are answered against that of windows without, for any bar.
+
+    Crosses: as the methods stand. The axis of what is made up is linear up to 1 %, then logarithmic.
+    """
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for index, method in enumerate(methods):
+        group = [s for s in scored if s.method == method]
+        present, absent = detection_scores(group)
+        if not len(present) or not len(absent):
+            continue
+        bars = np.unique(np.concatenate([present, absent]))[::-1]
+        answered, made_up = (
+            np.array([0.0, *((scores[:, None] >= bars).mean(0))]) for scores in (present, absent)
+        )
+        found, colour = detect(group), _style(index)["color"]
+        label = f"{method} (area {found.roc_area:.3f})"
+        axes.plot(made_up, answered, drawstyle="steps-post", color=colour, lw=1.5, label=label)
+        axes.plot(found.made_up, found.answered, "X", color=colour, ms=8, mec="white", clip_on=False)
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_xticks([0, 0.01, 0.05, 0.2, 1], ["0", "1 %", "5 %", "20 %", "100 %"])
+    axes.set_xlabel("share of windows without a pulse that are answered")
+    axes.set_ylabel("share of windows with a pulse that are answered")
+    _finish(axes)
     return figure
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from pulse3d import metrics
 from pulse3d.errors import InputError
 
 SKIN, BACKGROUND, LEFT_OUT = 255, 0, 128  # the values of a mask
@@ -119,7 +120,7 @@ def score_map(
         found               share of the skin that shows a rate less than 5 bpm from the truth
         found_at_3_percent  share of the skin whose score is above the threshold that at most 3 % of the
                             background exceed, and whose likeliest rate is less than 5 bpm from the truth
-        roc_area            `roc_area` of the score, skin against background, over places and windows
+        roc_area            `metrics.roc_area` of the score, skin against background, over places and windows
         roc_area_clip       the same of the mean score of every place over all windows
         iou                 `best_iou` of these means
 
@@ -135,37 +136,15 @@ def score_map(
         (abs(rate[:, skin] - truth) < TOLERANCE_BPM)[known]
         for rate in (places.rate_bpm, places.likeliest_bpm)
     )
-    above = score[:, skin][known] > painting_threshold(score[:, background].ravel())
+    above = score[:, skin][known] > metrics.threshold(score[:, background].ravel(), PAINTED)
     return MapScores(
         painted=_mean(np.isfinite(places.rate_bpm[:, background])),
         found=_mean(near),
         found_at_3_percent=_mean(above & likely_near),
-        roc_area=roc_area(score[:, skin].ravel(), score[:, background].ravel()),
-        roc_area_clip=roc_area(mean[skin], mean[background]),
+        roc_area=metrics.roc_area(score[:, skin].ravel(), score[:, background].ravel()),
+        roc_area_clip=metrics.roc_area(mean[skin], mean[background]),
         iou=best_iou(mean[skin], mean[background]),
     )
-
-
-def painting_threshold(background: Float[np.ndarray, "place"], share: float = PAINTED) -> float:
-    """The lowest of the scores of the background that at most `share` of them exceed; nan for none."""
-    number = len(background)
-    return float(np.sort(background)[number - 1 - int(share * number)]) if number else np.nan
-
-
-def roc_area(skin: Float[np.ndarray, "skin"], background: Float[np.ndarray, "background"]) -> float:
-    """The probability that a score of skin exceeds one of background, ties counting a half.
-
-        A = (R - n (n + 1) / 2) / (n m)
-
-    R is the sum of the ranks of the n scores of skin among all n + m; equal scores share their mean rank.
-    Source: Hanley and McNeil, Radiology 143, 1982.
-    """
-    n, m = len(skin), len(background)
-    if not n or not m:
-        return np.nan
-    _, index, count = np.unique(np.concatenate([skin, background]), return_inverse=True, return_counts=True)
-    rank = (count.cumsum() - (count - 1) / 2)[index]
-    return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def best_iou(skin: Float[np.ndarray, "skin"], background: Float[np.ndarray, "background"]) -> float:

@@ -174,6 +174,30 @@ def reliability(confidence: Windows, correct: Bool[np.ndarray, "window"], *, bin
     return Reliability(mean_confidence, accuracy, count, error)
 
 
+def roc_area(positive: Float[np.ndarray, "positive"], negative: Float[np.ndarray, "negative"]) -> float:
+    """The probability that a score of a positive exceeds one of a negative, ties counting a half.
+
+        A = (R - n (n + 1) / 2) / (n m)
+
+    R is the sum of the ranks of the n positives among all n + m; equal scores share their mean rank. nan
+    where there are no positives or no negatives.
+    Source: Hanley and McNeil, Radiology 143, 1982.
+    """
+    n, m = len(positive), len(negative)
+    if not n or not m:
+        return np.nan
+    both = np.concatenate([positive, negative])
+    _, index, count = np.unique(both, return_inverse=True, return_counts=True)
+    rank = (count.cumsum() - (count - 1) / 2)[index]
+    return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def threshold(negative: Float[np.ndarray, "negative"], share: float) -> float:
+    """The lowest of the negatives' scores that at most `share` of them, 0...1, exceed; nan for none."""
+    number = len(negative)
+    return float(np.sort(negative)[number - 1 - int(share * number)]) if number else np.nan
+
+
 def snr_db(
     signal: Signal,
     fps: float,
@@ -327,10 +351,12 @@ def toolbox_rate(signal: Signal, fps: float, *, low_hz: float = 0.6, high_hz: fl
     return float(60 * axis_hz[band][power[band].argmax()])
 
 
-def detrend(signal: Signal, *, smoothness: float) -> Signal:
-    """The signal minus its smooth trend, (I - (I + lambda^2 D'D)^-1) z; D takes second differences.
+def detrend(
+    signal: Float[np.ndarray, "time *column"], *, smoothness: float
+) -> Float[np.ndarray, "time *column"]:
+    """The signal, or each of several, minus its smooth trend, (I - (I + lambda^2 D'D)^-1) z.
 
-    smoothness: lambda; a straight line is removed whatever it is. Takes three samples or more.
+    D takes second differences. smoothness: lambda; a straight line is removed whatever it is. Takes three samples or more.
     Source: Tarvainen et al., IEEE Trans. Biomed. Eng. 49(2), 2002.
     """
     frames = len(signal)

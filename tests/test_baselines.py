@@ -97,10 +97,19 @@ def test_a_still_picture_has_no_pulse(method, level):
 def test_spectrum_is_the_power_at_the_rates():
     signal = (wave(72.0) + 0.5 * wave(120.0) + np.linspace(3, 9, 300)).astype(np.float32)
     spectrum = baselines.spectrum_probability(signal, 30.0, AXIS)
-    rates, power = metrics.power_spectrum((wave(72.0) + 0.5 * wave(120.0)), 30.0)
+    without_trend = metrics.detrend(wave(72.0) + 0.5 * wave(120.0), smoothness=100.0)
+    rates, power = metrics.power_spectrum(without_trend, 30.0)
     _, response = scipy.signal.freqs(*scipy.signal.butter(1, (36, 198), "bandpass", analog=True), AXIS)
     expected = np.interp(AXIS, rates, power) * abs(response) ** 4
     np.testing.assert_allclose(spectrum, expected / expected.sum(), atol=2e-4)
+
+
+def test_a_slow_drift_does_not_hide_the_pulse_at_any_frame_rate():
+    for fps in (15.0, 30.0, 60.0):
+        time_s = np.arange(round(10 * fps)) / fps
+        signal = np.sin(2 * np.pi * 72 / 60 * time_s) + 60 * (time_s / 10) ** 2
+        spectrum = baselines.spectrum_probability(signal.astype(np.float32), fps, AXIS)
+        assert AXIS[spectrum.argmax()] == pytest.approx(72, abs=1)
 
 
 def test_a_signal_without_power_has_a_flat_spectrum():

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import skimage.data
 
 from pulse3d import (
     baselines,
@@ -57,10 +58,12 @@ def make_truth(time_s, rate_bpm, *, beats_bpm=nan):
     return evaluation.Truth(time_s, rate_bpm, np.full(len(time_s), nan), beats_bpm + 0 * time_s)
 
 
-def make_scored(truth, rate, *, kind=datasets.PPG, low=nan, high=nan, method="pos", clip="a", confidence=nan):
+def make_scored(
+    truth, rate, *, kind=datasets.PPG, low=nan, high=nan, method="pos", clip="a", confidence=nan, log_odds=nan
+):
     rate = np.array(rate, float)
     low, high, sure, nothing = (value + 0 * rate for value in (low, high, confidence, nan))
-    answers = evaluation.Answers(rate, low, high, sure, nothing)
+    answers = evaluation.Answers(rate, low, high, sure, nothing, log_odds + np.zeros(len(rate)))
     return evaluation.Scored(method, clip, kind, make_truth(np.arange(len(rate)), truth), answers, 3.0)
 
 
@@ -97,13 +100,15 @@ def make_recording(rate_bpm=72.0, *, seconds=12.0, fps=25.0, truth=datasets.PPG,
         ("pos_map", "pos_map", "posterior"),
         ("default", "default", "own"),
         ("runs/a:eq8", "runs/a", "eq8"),
+        ("open-rppg:FacePhys.rlap", "open-rppg:FacePhys.rlap", "median"),
+        ("open-rppg:FacePhys.rlap:peak", "open-rppg:FacePhys.rlap", "peak"),
     ],
 )
 def test_methods_and_their_read_outs(name, source, asked):
     assert evaluation.parse_method(name) == (name, source, asked)
 
 
-@pytest.mark.parametrize("name", ["pos:mean", "pos:", ":peak", ""])
+@pytest.mark.parametrize("name", ["pos:mean", "pos:", ":peak", "", "open-rppg:", "open-rppg:a:mean"])
 def test_unknown_read_outs_are_refused(name):
     with pytest.raises(InputError, match=r"expected SOURCE or SOURCE:READOUT with peak"):
         evaluation.parse_method(name)
@@ -169,6 +174,44 @@ def test_snr_is_of_the_signal_inside_and_empty_without():
     )
     bare = evaluation.window_answers(make_evidence([60], window_s=10.0), "peak", truth, READ, window_s=10.0)
     assert np.isnan(bare.snr_db).all()
+
+
+def test_odds_of_a_pulse_are_those_that_the_answer_stands_on():
+    # three windows: sure of 70; sure of nothing; 70 and 90 alike
+    strength = np.stack([peaked(70.0), peaked(nan), peaked(70.0) + peaked(90.0)])
+    evidence = make_evidence([70, nan, 90], pulse_share=np.array([0.8, 0.0, 0.5]), strength=strength)
+    truth, config = make_truth(evidence.time_s, [70, 70, 70]), dataclasses.replace(READ, method="votes")
+
+    def odds(asked):
+        return evaluation.window_answers(evidence, asked, truth, config, window_s=2.0).log_odds
+
+    for asked in ("eq8", "median"):
+        np.testing.assert_allclose(odds(asked)[[0, 2]], [np.log(4), 0])
+        assert odds(asked)[1] < -500
+    largest = 0.9 + 0.1 / len(AXIS)
+    half = (largest + 0.1 / len(AXIS)) / 2
+    np.testing.assert_allclose(odds("peak")[[0, 2]], [np.log(p / (1 - p)) for p in (largest, half)])
+    assert odds("peak")[1] < -500
+    for asked in ("posterior", "tracked"):
+        assert (np.sign(odds(asked)) == [1, -1, 1]).all()
+
+
+def test_detection_by_hand():
+    # 20 windows without a pulse score 0 ... 19; with a pulse 18.5, 19.5, -1 and 30, the last unanswered
+    absent = make_scored(
+        np.full(20, nan), np.where(np.arange(20) < 19, nan, 80), kind=datasets.PULSELESS,
+        log_odds=np.arange(20.0),
+    )  # fmt: skip
+    present = make_scored([70, 70, 70, 70], [70, 90, 70, nan], log_odds=np.array([18.5, 19.5, -1.0, 30.0]))
+    neither = [
+        make_scored([nan], [80], kind=kind, log_odds=100.0) for kind in (datasets.NO_PULSE, datasets.SCENE)
+    ]
+    found = evaluation.detect([absent, present, *neither])
+    assert found.roc_area == pytest.approx((19 + 20 + 0 + 20) / 80)
+    assert found.answered_at_1_percent == pytest.approx(2 / 4), "none of 20 may pass"
+    assert found.answered_at_5_percent == pytest.approx(3 / 4), "one of 20 may pass"
+    assert (found.answered, found.made_up) == pytest.approx((3 / 4, 1 / 20))
+    assert evaluation.score([absent]).n_windows == 20
 
 
 def test_scores_by_hand():
@@ -274,7 +317,7 @@ def test_traces_are_the_mean_skin_on_a_regular_clock():
 
     source = video.Video("a", 6, 8, 20.0, 0.35, frames)
     skin_of, patches = (
-        evaluation.skin_traces(source),
+        evaluation.region_traces(source, "skin"),
         evaluation.patch_traces(source, patch_px=2, stride_px=4),
     )
     grid = np.arange(10) / 30
@@ -289,7 +332,9 @@ def test_traces_are_the_mean_skin_on_a_regular_clock():
 @pytest.mark.parametrize("method", evaluation.BASELINES)
 def test_baselines_find_the_pulse_of_skin_and_patches(method):
     opened = make_recording(72.0).open_video()
-    skin = evaluation.skin_evidence(evaluation.skin_traces(opened), method, window_s=10.0, step_s=1.0)
+    skin = evaluation.skin_evidence(
+        evaluation.region_traces(opened, "skin"), method, window_s=10.0, step_s=1.0
+    )
     np.testing.assert_allclose(skin.time_s, [5, 6])
     np.testing.assert_allclose(skin.equation_8_bpm, 72, atol=1)
     np.testing.assert_allclose(skin.strength.sum(1), 1, atol=1e-5)
@@ -320,8 +365,58 @@ def test_a_still_picture_has_no_pulse():
         assert np.isnan(answers.rate_bpm).all(), asked
 
 
+def make_face(rate_bpm=72.0, *, seconds=11.0, fps=15.0):
+    """A face that wanders before a wall of its own colour, which pulsates stronger, at 120 bpm."""
+    face = skimage.data.astronaut()[0:280, 90:370].astype(np.float32) / 255
+
+    def frames():
+        rng = np.random.default_rng(0)
+        for time in np.arange(round(seconds * fps)) / fps:
+            skin, wall = (np.sin(2 * np.pi * rate / 60 * time) for rate in (rate_bpm, 120.0))
+            frame = np.ones((320, 480, 3), np.float32) * [0.72, 0.52, 0.44] * (1 - 0.05 * wall)
+            left = round(20 + 100 * time / seconds)
+            frame[20:300, left : left + 280] = face * (1 - 0.01 * skin * np.array([0.3, 1.0, 0.6]))
+            yield video.Frame(
+                time, np.clip(frame + rng.normal(0, 0.01, frame.shape), 0, 1).astype(np.float32)
+            )
+
+    return video.Video("face", 320, 480, fps, seconds, frames)
+
+
+def test_the_face_is_followed_and_what_is_around_it_left_out():
+    source = make_face()
+
+    def rate(region):
+        traces = evaluation.region_traces(source, region)
+        evidence = evaluation.skin_evidence(traces, "green", window_s=10.0, step_s=1.0)
+        assert evidence.face_share == pytest.approx(traces.face_share, nan_ok=True)
+        return evidence.median_bpm[0], traces.face_share
+
+    found, share = rate("face")
+    assert found == pytest.approx(72, abs=2)
+    assert share == 1
+    for region in ("skin", "frame"):
+        found, share = rate(region)
+        assert found == pytest.approx(120, abs=2)
+        assert np.isnan(share)
+
+
+def test_without_a_face_the_skin_of_the_frame_is_taken():
+    source = make_recording().open_video()
+    face, skin = (evaluation.region_traces(source, region) for region in ("face", "skin"))
+    assert (face.face_share, np.isnan(skin.face_share)) == (0, True)
+    np.testing.assert_array_equal(face.colour, skin.colour)
+
+
+def test_the_whole_frame_is_the_mean_of_all_its_pixels():
+    source = make_recording().open_video()
+    traces = evaluation.region_traces(source, "frame")
+    first = next(iter(source.frames())).image
+    np.testing.assert_allclose(traces.colour[0], first.mean((0, 1)), rtol=1e-5)
+
+
 def test_too_short_a_recording_is_refused():
-    traces = evaluation.skin_traces(make_recording(seconds=4.0).open_video())
+    traces = evaluation.region_traces(make_recording(seconds=4.0).open_video(), "skin")
     with pytest.raises(InputError, match=r"4.0 s long; one window needs 10 s"):
         evaluation.skin_evidence(traces, "pos", window_s=10.0, step_s=1.0)
 
@@ -403,7 +498,7 @@ def test_fingerprint_is_of_the_network_not_of_its_use(toy):
 
 def test_toolbox_protocol_compares_whole_recordings_by_the_same_path():
     recording = make_recording(72.0, seconds=20.0)
-    traces = evaluation.skin_traces(recording.open_video())
+    traces = evaluation.region_traces(recording.open_video(), "skin")
     evidence = evaluation.skin_evidence(traces, "chrom", window_s=None, step_s=1.0)
     truth = evaluation.toolbox_truth(recording, traces.end_s)
     answers = evaluation.toolbox_answers(evidence, "peak", truth, READ)

@@ -3,14 +3,19 @@ import numpy as np
 from pulse3d import calibration, evaluation, evaluation_plots, map_truth
 
 
-def scored(method, clip, truth, answer, *, half_bpm=5.0, confidence=0.8):
+def scored(method, clip, truth, answer, *, half_bpm=5.0, confidence=0.8, kind="ppg", log_odds=0.0):
     truth, answer = np.array(truth, float), np.array(answer, float)
     time_s, nothing = 5.0 + np.arange(len(truth)), np.full(len(truth), np.nan)
     answers = evaluation.Answers(
-        answer, answer - half_bpm, answer + half_bpm, confidence + 0 * answer, nothing
+        answer,
+        answer - half_bpm,
+        answer + half_bpm,
+        confidence + 0 * answer,
+        nothing,
+        log_odds + np.zeros(len(truth)),
     )
     known = evaluation.Truth(time_s, truth, nothing, nothing)
-    return evaluation.Scored(method, clip, "ppg", known, answers, 1.0)
+    return evaluation.Scored(method, clip, kind, known, answers, 1.0)
 
 
 METHODS = ["pos", "paper:eq8"]
@@ -126,3 +131,19 @@ def test_maps_are_drawn_with_their_mask_and_in_three_colours():
     assert rates.get_xlim() == (0, 60)
     keys = [text.get_text() for text in figure.legends[0].get_texts()]
     assert keys[1:4] == ["right", "wrong", "missed"]
+
+
+def test_detection_is_drawn_from_nothing_to_everything_and_as_it_stands():
+    nan = np.nan
+    given = [
+        scored("pos", "a", [70, 70, 70, 70], [70, 70, nan, nan], log_odds=np.array([3.0, 2.0, 0.5, -1.0])),
+        scored("pos", "still/1", [nan, nan], [nan, 80], kind="pulseless set", log_odds=np.array([0.0, 1.0])),
+        scored("paper:eq8", "a", [70], [70]),
+    ]
+    (axes,) = evaluation_plots.detection_figure(given, METHODS).axes
+    curve, cross = axes.get_lines()
+    # made up, answered: by a bar that falls over 3, 2, 1, 0.5, 0, -1
+    expected = [[0, 0], [0, 0.25], [0, 0.5], [0.5, 0.5], [0.5, 0.75], [1, 0.75], [1, 1]]
+    np.testing.assert_array_equal(curve.get_xydata(), expected)
+    np.testing.assert_array_equal(cross.get_xydata(), [[0.5, 0.5]])
+    assert "area" in curve.get_label()

@@ -40,7 +40,8 @@ TOY = [
 
 
 def start(module, *arguments, cwd=ROOT, stdin=None):
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-m", f"launch.{module}", *map(str, arguments)],
         cwd=cwd, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -557,7 +558,7 @@ def test_evaluation_writes_everything(evaluated):
         "painted,found,found_at_3_percent,roc_area,roc_area_clip,iou"
     )
     assert ",".join(windows[0]) == (
-        "method,clip,time_s,truth_bpm,device_bpm,beats_bpm,answer_bpm,low_bpm,high_bpm,confidence"
+        "method,clip,time_s,truth_bpm,device_bpm,beats_bpm,answer_bpm,low_bpm,high_bpm,confidence,log_odds"
     )
     assert len(results) == 5 * 4
     assert len(windows) == 5 * 4 * 3, "the last frame, at 12.93 s, ends the fourth window early"
@@ -662,6 +663,57 @@ def test_the_map_of_the_demo_scene_is_scored(tmp_path):
     assert float(row["roc_area"]) > 0.95
     assert {p.name for p in tmp_path.glob("*.png")} == {"map_demo.png", "rate_demo.png"}
     assert printed.startswith("MAE"), "there is no table of rates"
+
+
+def test_windows_with_a_pulse_are_told_from_a_pulseless_set(videos, tmp_path):
+    arguments = (
+        "--methods=pos,pos_map:median",
+        "--patch=8",
+        "--recordings=me",
+        "--roi=skin",
+        "--pulseless=1",
+    )
+    code, printed, err = evaluate(videos, tmp_path, *arguments)
+    assert code == 0, err
+    rows = {(row["method"], row["clip"]): row for row in read_csv(tmp_path / "results.csv")}
+    kinds = ["still", "moving camera", "flicker", "black", "saturated"]
+    names = {f"{kind}{coded}/1" for kind in kinds for coded in ("", " x264")} | {"photograph/me"}
+    assert {clip for _, clip in rows} == names | {"me"}, "its walls are too narrow"
+    assert {(row["n_windows"], row["mae_bpm"]) for (_, clip), row in rows.items() if clip != "me"} == {
+        ("6", "")
+    }
+    table = printed[printed.index("Whether there is a pulse") :].splitlines()
+    found = {row[1]: row[2:-1] for row in ([cell.strip() for cell in line.split("|")] for line in table[4:6])}
+    assert set(found) == {"pos", "pos_map:median"}
+    for method, (area, *shares) in found.items():
+        assert 0 <= float(area) <= 1
+        at_1_percent, at_5_percent, answered, made_up = map(float, shares)
+        assert 0 <= at_1_percent <= at_5_percent <= 100
+        assert answered == 100
+        windows = [int(rows[method, name]["answered"]) for name in names]
+        assert made_up == pytest.approx(100 * sum(windows) / (6 * len(names)), abs=0.05)
+    assert float(found["pos_map:median"][0]) > 0.7
+    assert "| still " in printed
+    assert "6 of 6" in printed
+    assert printed.index("| recording") < printed.index("Whether there is a pulse")
+    assert "photograph/me" not in printed, "the set has tables of its own"
+    assert {p.name for p in tmp_path.glob("*.png")} == {
+        "rate_me.png", "map_me.png", "errors.png", "bland_altman.png", "scatter.png", "reliability.png",
+        "detection.png",
+    }  # fmt: skip
+    code, _, err = evaluate(videos, tmp_path / "toolbox", "--pulseless=1", "--protocol=toolbox")
+    assert code == 2
+    assert "--pulseless: --protocol=toolbox answers always" in err
+
+
+def test_recordings_of_which_nothing_was_answered_are_named(tmp_path):
+    root = write_clips(tmp_path / "clips", names=("a", "b", "still"))
+    frames = np.load(root / "b.npy")
+    np.save(root / "b.npy", np.full_like(frames, 100))
+    code, printed, err = evaluate(root, tmp_path / "out", "--methods=green,pos")
+    assert code == 0, err
+    assert "Recordings with a pulse of which nothing was answered: green: b; pos: b\n" in printed
+    assert "No face found, the skin of the whole frame taken instead: a, b, still\n" in printed
 
 
 def test_evaluation_resumes_and_makes_other_read_outs_at_no_cost(clips, evaluated, tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -229,3 +231,20 @@ def test_reference_rates_of_the_real_clips(shared):
         )
         rates = metrics.reference_rates(pulse, time, centres, length_s=10.0)
         np.testing.assert_allclose(rates, expected, atol=0.11, err_msg=file.name)
+
+
+def test_roc_area_is_the_share_of_pairs_in_order():
+    rng = np.random.default_rng(0)
+    positive, negative = rng.integers(0, 6, 30) / 5, rng.integers(0, 5, 40) / 5
+    pairs = [(a > b) + 0.5 * (a == b) for a, b in itertools.product(positive, negative)]
+    assert metrics.roc_area(positive, negative) == pytest.approx(np.mean(pairs))
+    assert metrics.roc_area(negative, positive) == pytest.approx(1 - np.mean(pairs))
+    assert metrics.roc_area(np.array([0.7]), np.array([0.3, 0.5])) == 1
+    assert np.isnan(metrics.roc_area(np.array([]), positive))
+
+
+def test_threshold_lets_a_share_exceed_it():
+    assert metrics.threshold(np.arange(100) / 100, 0.03) == pytest.approx(0.96)
+    assert metrics.threshold(np.arange(100) / 100, 0.0) == pytest.approx(0.99)
+    assert metrics.threshold(np.full(50, 0.2), 0.5) == 0.2, "of equal scores none exceeds"
+    assert np.isnan(metrics.threshold(np.array([]), 0.1))

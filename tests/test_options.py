@@ -395,6 +395,11 @@ CASES = {
             ["evidence/pos_map*", "evidence/toy.npz*", "results.csv:toy.npz*", "results.csv:pos_map:*",
              "windows.csv:toy.npz*", "windows.csv:pos_map:*", "*.png"],
         ),
+        "roi": Case(
+            ["--roi=frame"], ["evidence/pos,b.npz:face_share", "evidence/pos,*.roi"],
+            ["evidence/pos,*", "results.csv:pos:*", "windows.csv:pos:*", "*.png"],
+            says("evidence/pos,b.npz:face_share", np.isnan),
+        ),
         "patch": Case(
             ["--patch=12"], ["evidence/pos_map,b.npz:strength", "evidence/*.patch_px"],
             ["evidence/pos_map*", "results.csv:pos_map:*", "windows.csv:pos_map:*", "*.png"],
@@ -529,7 +534,7 @@ STARTED = test_launch.test_two_processes_one_of_them_killed_train_the_same_netwo
 
 
 # run by tests that need more than the files here: masks of skin (tests/test_launch.py)
-ELSEWHERE = {"evaluate": {"place_score"}}
+ELSEWHERE = {"evaluate": {"place_score", "pulseless"}}
 
 
 def test_every_flag_has_a_case():

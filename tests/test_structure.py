@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors"},
     {"config", "whole"},
-    {"waveform", "convolution", "metrics", "map_truth", "video", "nuisance", "timing"},
-    {"layers", "beats", "calibration"},
+    {"waveform", "convolution", "metrics", "video", "nuisance", "timing"},
+    {"layers", "beats", "calibration", "map_truth"},
     {"cellnet"},
     {"skin", "scenes", "model"},
     {"generator", "tiles", "original"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"mapping", "places"},
     {"scene", "files", "baselines"},
     {"train", "checkpoint", "datasets"},
-    {"logbook", "stream"},
+    {"logbook", "stream", "pulseless", "faces", "peers"},
     {"evaluation", "result"},
     {"plots", "regions", "interchange"},
     {"evaluation_plots", "report"},
@@ -33,6 +33,8 @@ OWNERS = {
     "imageio": {"video"},
     "av": {"video"},
     "plotly": {"report"},
+    "rppg": {"peers"},
+    "skimage": {"faces"},
     "matplotlib": {"plots", "evaluation_plots"},
 }
 

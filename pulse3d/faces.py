@@ -1,0 +1,106 @@
+"""Where the face is in a video, for the baselines: a box found every second, smoothed and followed.
+
+The detector is the cascade of local binary patterns for frontal faces that comes with scikit-image, an
+extra: `pip install 'pulse3d[face]'`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import scipy.ndimage
+from jaxtyping import Float, Shaped
+from PIL import Image
+
+from pulse3d.errors import InputError
+from pulse3d.video import Video
+
+# top, left, bottom, right, in pixels
+Box = Float[np.ndarray, "4"]
+Boxes = Float[np.ndarray, "time 4"]
+
+EVERY_S = 1.0  # from one detection to the next
+MEDIAN = 11  # detections in the running median
+SMOOTH = 5.0  # and SD, in detections, of the Gaussian after it: a box that jumps changes the colour inside
+LEAST_SHARE = 0.3  # of the detections that must find a face
+INNER = 0.6  # of a face's box, along each axis, in which there is little hair and background
+DETECTED_PX = 320  # faces are looked for in images of about this size
+SCALES, STEP = 1.15, 1.0  # from one size of the detector's window to the next; its stride
+SMALLEST = 6  # a face's size is at least this part of the image's shorter side ...
+SMALLEST_PX = 24  # ... and this
+
+
+@cache
+def make_detector() -> Callable[[Shaped[np.ndarray, "height width 3"]], Box | None]:
+    """A function from an image, RGB, uint8 or float 0...1, to the box of its largest face; None without one.
+
+    Raises InputError where scikit-image is missing.
+    """
+    try:
+        from skimage import data, feature
+    except ImportError:
+        raise InputError(
+            "--roi=face: finding faces needs scikit-image; pip install 'pulse3d[face]', or --roi=skin"
+        ) from None
+    cascade = feature.Cascade(data.lbp_frontal_face_cascade_filename())
+
+    def find(image: Shaped[np.ndarray, "height width 3"]) -> Box | None:
+        grey_levels = image if image.dtype == np.uint8 else (255 * image).astype(np.uint8)
+        factor = max(1, round(max(image.shape) / DETECTED_PX))
+        small = np.asarray(Image.fromarray(grey_levels).reduce(factor))
+        side = min(small.shape[:2])
+        smallest = max(SMALLEST_PX, side // SMALLEST)
+        if side < smallest:
+            return None
+        found = cascade.detect_multi_scale(small, SCALES, STEP, (smallest, smallest), (side, side))
+        if not found:
+            return None
+        face = max(found, key=lambda one: one["width"] * one["height"])
+        top, left = face["r"], face["c"]
+        return factor * np.array([top, left, top + face["height"], left + face["width"]], float)
+
+    return find
+
+
+def follow(
+    found_s: Float[np.ndarray, "found"],
+    found: Float[np.ndarray, "found 4"],
+    time_s: Float[np.ndarray, "time"],
+) -> Boxes:
+    """The boxes at `time_s` from those found at `found_s`: running median, then mean, linear in between.
+
+    Before the first and after the last they stay. Edges are filtered one by one.
+    """
+    smooth = scipy.ndimage.median_filter(found, size=(MEDIAN, 1), mode="nearest")
+    smooth = scipy.ndimage.gaussian_filter1d(smooth, SMOOTH, axis=0, mode="nearest")
+    return np.stack([np.interp(time_s, found_s, edge) for edge in smooth.T], -1)
+
+
+def inner(boxes: Boxes) -> Boxes:
+    """The inner part of boxes: INNER of their height and width."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    return np.concatenate([centre - INNER * half, centre + INNER * half], 1)
+
+
+def find_faces(video: Video) -> tuple[Callable[[Float[np.ndarray, "time"]], Boxes] | None, float]:
+    """What gives the box of a video's face at any times, `follow`, and the share of detections that found it.
+
+    Passes over the video once. None where fewer than LEAST_SHARE found one. Raises InputError for a video
+    that cannot be read, and where scikit-image is missing.
+    """
+    detect, due_s, tried = make_detector(), 0.0, 0
+    found_s, found = [], []
+    for frame in video.frames():
+        if frame.time_s < due_s:
+            continue
+        due_s, tried = frame.time_s + EVERY_S, tried + 1
+        box = detect(frame.image)
+        if box is not None:
+            found_s.append(frame.time_s)
+            found.append(box)
+    share = len(found) / max(tried, 1)
+    if share < LEAST_SHARE:
+        return None, share
+    return lambda time_s: follow(np.array(found_s), np.stack(found), time_s), share
