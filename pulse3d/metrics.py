@@ -356,7 +356,8 @@ def detrend(
 ) -> Float[np.ndarray, "time *column"]:
     """The signal, or each of several, minus its smooth trend, (I - (I + lambda^2 D'D)^-1) z.
 
-    D takes second differences. smoothness: lambda; a straight line is removed whatever it is. Takes three samples or more.
+    D takes second differences. smoothness: lambda; a straight line is removed whatever it is. Takes three
+    samples or more.
     Source: Tarvainen et al., IEEE Trans. Biomed. Eng. 49(2), 2002.
     """
     frames = len(signal)

@@ -190,7 +190,8 @@ class Follower:
         if len(self._recent) == self._steps:
             self._recent.popleft()
             self._ahead = self._change @ states[0]
-        return read(states[-1] if evidence.any() else alone(evidence), self._axis, self._config)
+        seen = _sharpen(states[-1], self._config.temperature) if evidence.any() else alone(evidence)
+        return read(seen, self._axis, self._config)
 
 
 def track(
@@ -219,8 +220,11 @@ def track(
     once (step / window in the midst of a video, 1 for a single window; a window is taken as a whole
     number of steps); times `track_weight`, at most 1. A window of zeros has no pulse.
 
+    What is left of "no pulse" is shared among the rates as P(f)^(1 / temperature): the floor, and windows
+    that count a fraction each, make P wider than the errors are.
+
     step_s, window_s: from a window to the next, and the length of each.
-    Source: Rabiner, Proc. IEEE 77(2), 1989.
+    Sources: Rabiner, Proc. IEEE 77(2), 1989; of the temperature, Guo et al., ICML 2017, section 4.2.
     """
     change = _transition(rate_axis_bpm, config, step_s)
     weights = _weights(len(evidence), _steps(step_s, window_s), config)
@@ -231,7 +235,7 @@ def track(
         behind = change.T @ (observed[window] * behind)
         behind /= behind.sum()
         tracked[window - 1] *= behind
-    tracked /= tracked.sum(-1, keepdims=True)
+    tracked = _sharpen(tracked / tracked.sum(-1, keepdims=True), config.temperature)
     return np.where(evidence.any(-1, keepdims=True), tracked, alone(evidence))
 
 
@@ -247,6 +251,17 @@ def _forward(
         states[window] = state / state.sum()
         ahead = change @ states[window]
     return states
+
+
+def _sharpen(
+    probability: Float[np.ndarray, "*window class"], temperature: float
+) -> Float[np.ndarray, "*window class"]:
+    """The probability with the rates' share to the power of 1 / temperature; "no pulse" keeps its own."""
+    rates = probability[..., :-1]
+    most = rates.max(-1, keepdims=True)
+    powers = (rates / np.where(most > 0, most, 1)) ** (1 / temperature)
+    share = rates.sum(-1, keepdims=True) / np.maximum(powers.sum(-1, keepdims=True), 1e-300)
+    return np.concatenate([powers * share, probability[..., -1:]], -1)
 
 
 def _prior(rates: int, config: ReadoutConfig) -> Float[np.ndarray, "class"]:

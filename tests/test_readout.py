@@ -123,6 +123,28 @@ def test_tracking_equals_the_sum_over_all_paths(prior, power):
     np.testing.assert_allclose(tracked, expected / expected.sum(1, keepdims=True))
 
 
+def test_temperature_narrows_the_rates_and_leaves_no_pulse():
+    evidence = 10 * np.random.default_rng(0).dirichlet(np.ones(4), size=5)
+    evidence[3] = 0
+    times = {"step_s": 2.0, "window_s": 4.0}
+    wide, narrow = (
+        readout.track(evidence, FEW, replace(TRACKED, no_pulse_prior=0.1, temperature=temperature), **times)
+        for temperature in (1.0, 0.5)
+    )
+    expected = wide[:, :-1] ** 2
+    seen = [0, 1, 2, 4]
+    expected *= wide[:, :-1].sum(1, keepdims=True) / np.where(evidence.any(1), expected.sum(1), 1)[:, None]
+    np.testing.assert_allclose(narrow[seen, :-1], expected[seen])
+    np.testing.assert_allclose(narrow[:, -1], wide[:, -1])
+    np.testing.assert_array_equal(narrow[3], wide[3])
+    settings = replace(TRACKED, no_pulse_prior=0.1)
+    answers = [
+        readout.readings(evidence, FEW, replace(settings, temperature=t), **times)[0] for t in (1.0, 0.5)
+    ]
+    assert answers[1].confidence >= answers[0].confidence
+    assert answers[1].high_bpm - answers[1].low_bpm <= answers[0].high_bpm - answers[0].low_bpm
+
+
 @pytest.mark.parametrize("strength", [0.1, 1.0, 9.0])
 def test_a_single_window_counts_whole_and_its_strength_decides(strength):
     share = np.random.default_rng(0).dirichlet(np.ones(75), size=1)
@@ -231,7 +253,7 @@ def test_evidence_is_zero_where_nothing_speaks_for_a_pulse():
 @pytest.mark.parametrize("method", ["votes", "tracked"])
 @pytest.mark.parametrize("window_s", [0.6, 2.0, 4.0, 20.0])
 def test_follower_reads_as_the_last_of_all_windows_so_far(method, window_s):
-    settings = replace(TRACKED, method=method, evidence_scale=0.1, evidence_power=1.0)
+    settings = replace(TRACKED, method=method, evidence_scale=0.1, evidence_power=1.0, temperature=0.5)
     evidence = 5 * np.random.default_rng(0).dirichlet(np.full(75, 0.1), size=13)
     evidence[[2, 4]] = 0
     times = {"step_s": 1.0, "window_s": window_s}
