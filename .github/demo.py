@@ -80,7 +80,7 @@ def how_it_works() -> Figure:
         "mapping a video": [
             ("video", "any file, camera, array;\ntime stamps respected"),
             ("windows", "10 s of cells,\none every second"),
-            ("the same network", "on every patch of\nthree sizes, shared work"),
+            ("the same network", "features of a frame once,\nshared by all windows"),
             ("pulse-rate map", "a probability over rates\nfor every place"),
             ("rate", "one per window, with\ninterval, or no pulse"),
         ],

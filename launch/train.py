@@ -108,7 +108,7 @@ def main() -> None:
     step, best = checkpoints.restore_best(state)
     if leads:
         warn(checkpoints)
-    params, scores = train.finish(best.final_params, settings, mesh)
+    params, scores = best.final_params, train.fresh_scores(best.final_params, settings, mesh)
     checkpoints.close()
     if leads:
         plots.learning_curve(

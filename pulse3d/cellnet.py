@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -80,7 +81,8 @@ class CellNet(nn.Module):
         self.weight_hidden = dense(sizes.weight_hidden)
         self.weight = dense(sizes.signals + sizes.notes)
         self.seen = dense(sizes.hidden)
-        self.rates_first, self.rates_second = dense(sizes.hidden), dense(sizes.hidden)
+        along = partial(Along, sizes.hidden, sizes.rate_taps, self.compute)
+        self.rates_first, self.rates_second = along(), along()
         self.context = dense(sizes.hidden)
         self.rate = dense(1)
         self.rate_bias = self.param("rate_bias", nn.initializers.zeros, (len(rates_bpm(self.clip)),))
@@ -152,22 +154,15 @@ class CellNet(nn.Module):
         inside = spectra.inside[:, :, None, None] * jnp.ones((1, 1, wave.shape[2], 1))
         # not kept for the gradient: much memory, little work
         joined = jax.checkpoint(partial(compare, reaches=self.config.reaches))(wave, weight * inside)
-        batch, rows, cols, rates, _ = joined.shape
-
-        def along(layer, x):
-            """A convolution along the rates, zeros beyond."""
-            half = self.config.rate_taps // 2
-            padded = jnp.pad(x, [*[(0, 0)] * 3, (half, half), (0, 0)])
-            return layer(jnp.concatenate([padded[..., i : i + rates, :] for i in range(2 * half + 1)], -1))
-
+        batch, rows, cols = joined.shape[:3]
         seconds = jnp.broadcast_to(spectra.seconds[:, None, None, None], (batch, rows, cols, 1))
         told = jnp.concatenate([spectra.note, jnp.log(seconds / 10), weight], -1)
         features = nn.gelu(self.seen(joined))
-        features += nn.gelu(along(self.rates_first, features))
-        near = weighted_mean(features, inside, self.config.reaches[0])
+        features += nn.gelu(self.rates_first(features))
+        (near,) = weighted_means(features, inside, self.config.reaches[:1])
         context = self.context(jnp.concatenate([_summary(features), _summary(near), told], -1))
         both = jnp.concatenate([features, near], -1)
-        features = nn.gelu(along(self.rates_second, both) + context[..., None, :])
+        features = nn.gelu(self.rates_second(both) + context[..., None, :])
         rate = self.rate(features)[..., 0] + self.rate_bias
         asked = jnp.concatenate([_summary(features), context], -1)
         no_pulse = self.no_pulse(nn.gelu(self.no_pulse_hidden(asked)))
@@ -203,6 +198,31 @@ class Kernel(nn.Module):
         return convolve(x, kernel)
 
 
+class Along(nn.Module):
+    """A convolution along the rates, zeros beyond; its kernel is (taps x features in, features out)."""
+
+    features: int
+    taps: int
+    compute: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch row col rate feature"]) -> Array:
+        """The convolution and a bias: (batch, row, col, rate, feature)."""
+        rates, channels = x.shape[-2:]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.taps * channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # cells as the rows of an image: on a CPU ten times as fast as one product with joined neighbours
+        found = lax.conv_general_dilated(
+            x.reshape(1, -1, rates, channels).astype(self.compute),
+            kernel.reshape(1, self.taps, channels, self.features).astype(self.compute),
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            preferred_element_type=jnp.float32,
+        )
+        return found.reshape(*x.shape[:-1], self.features) + bias
+
+
 def compare(
     wave: Float[Array, "batch row col signal view part rate"],
     weight: Float[Array, "batch row col signal"],
@@ -216,9 +236,9 @@ def compare(
     """
     power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
     wave = wave * jax.lax.rsqrt(power + 1e-9)[..., None, None, None]
-    apart = (wave[..., 0, :, :] ** 2).sum(-2)
+    apart = weighted_means((wave[..., 0, :, :] ** 2).sum(-2), weight, reaches)
     batch, rows, cols, _, _, _, rates = wave.shape
-    sums = [wave, *(weighted_mean(wave, weight, reach) for reach in reaches)]
+    sums = [wave, *weighted_means(wave, weight, reaches)]
     seen = []
     for index, whole in enumerate(sums):
         power = (whole**2).sum(-2)
@@ -226,29 +246,45 @@ def compare(
         scaled = power / (level.mean(-1)[..., None, None] + 1e-6)
         seen.append(jnp.log(scaled + 1e-2).reshape(batch, rows, cols, -1, rates))
         if index:
-            alone = weighted_mean(apart, weight, reaches[index - 1])
             within = sums[index - 1][..., 0, :, :]
             dot = (within * whole[..., 0, :, :]).sum(-2)
             size = jnp.sqrt((within**2).sum(-2) * level + 1e-12)
-            seen += [level / (alone + 1e-6), dot / size]
+            seen += [level / (apart[index - 1] + 1e-6), dot / size]
     return jnp.concatenate(seen, -2).swapaxes(-1, -2)
 
 
-def weighted_mean(
-    values: Float[Array, "batch row col ..."], weight: Float[Array, "batch row col ..."], reach: int
-) -> Float[Array, "batch row col ..."]:
-    """The weighted mean of every cell's neighbourhood; axes that the weight lacks share it."""
-    rows, cols = (jnp.asarray(neighbourhood(n, reach)) for n in values.shape[1:3])
-
-    def total(x):
-        x = jnp.einsum("ij,bj...->bi...", rows, x)
-        return jnp.einsum("ij,brj...->bri...", cols, x)
+def weighted_means(
+    values: Float[Array, "batch row col ..."],
+    weight: Float[Array, "batch row col ..."],
+    reaches: tuple[int, ...],
+) -> list[Float[Array, "batch row col ..."]]:
+    """The weighted mean of every cell's neighbourhood of every reach; axes that the weight lacks share it."""
 
     def spread(x):
         return x.reshape(*x.shape, *(1,) * (values.ndim - x.ndim))
 
+    totals, weights = _sums(values * spread(weight), reaches), _sums(weight, reaches)
     # never 0 / 0: rows beyond the frame have no neighbours at all
-    return total(values * spread(weight)) / spread(jnp.maximum(total(weight), 1e-30))
+    return [
+        total / spread(jnp.maximum(weighed, 1e-30)) for total, weighed in zip(totals, weights, strict=True)
+    ]
+
+
+def _sums(
+    values: Float[Array, "batch row col ..."], reaches: tuple[int, ...]
+) -> list[Float[Array, "batch row col ..."]]:
+    """The sum over every cell's neighbourhood of every reach."""
+    batch, rows, cols = values.shape[:3]
+    found = []
+    for reach in reaches:
+        down, across = (jnp.asarray(neighbourhood(n, reach)) for n in (rows, cols))
+        if batch == 1:
+            # plain products of matrices, several times as fast on a CPU as what XLA makes of the others
+            rowwise = lax.map(partial(jnp.matmul, across), values.reshape(rows, cols, -1))
+            found.append((down @ rowwise.reshape(rows, -1)).reshape(values.shape))
+        else:
+            found.append(jnp.einsum("ij,bj...->bi...", down, jnp.einsum("ij,brj...->bri...", across, values)))
+    return found
 
 
 def _summary(features: jax.Array) -> jax.Array:

@@ -131,56 +131,6 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True)
-class SkinConfig:
-    """The laws of the default clips: a few cells of skin in motion, light and a video codec.
-
-    Levels are root mean squares of relative changes of colour: 0.01 is 1 %. Pairs are bounds of
-    a log-uniform law, unless said otherwise. See `pulse3d/skin.py`.
-
-    pulse: of a pulse in the mean of its colours. pulse_colour: relative strength in red, green, blue;
-    each is multiplied by a log-normal factor of SD colour_spread. pulse_spread: SD of the log of the
-    pulse's strength from cell to cell.
-    light: of each of four changes of brightness, grey or as of gloss, of SD light_spread around
-    these. flicker: of a change from frame to frame, in flicker_share of the clips.
-    texture: of each of two displacements. wander: of each of four chromatic changes.
-    local: of what every cell does for itself. sensor: of the noise of cells and frames.
-    calm_share: share of clips in which light and texture are weaker, by a factor within `calm`
-    (local: by its square root). wild_share: share in which these and wander are stronger, by `wild`.
-    strong_share: share of pulses as in a finger on the lens, within `strong`.
-    codec_share: share of clips that went through a codec, with steps of `codec_step`.
-    no_pulse_clips: clips without a pulse for every run through the rates.
-    """
-
-    pulse: tuple[float, float] = (0.0006, 0.006)
-    pulse_colour: tuple[float, float, float] = (0.33, 0.77, 0.53)
-    colour_spread: float = 0.2
-    pulse_spread: float = 0.35
-    light: tuple[float, float] = (0.0001, 0.02)
-    light_spread: float = 0.12
-    flicker_share: float = 0.12
-    flicker: tuple[float, float] = (0.003, 0.6)
-    texture: tuple[float, float] = (0.0001, 0.03)
-    texture_spread: float = 0.4
-    wander: tuple[float, float] = (0.00005, 0.004)
-    local: tuple[float, float] = (0.0003, 0.015)
-    sensor: tuple[float, float] = (0.0001, 0.002)
-    calm_share: float = 0.5
-    calm: tuple[float, float] = (0.02, 1.0)
-    wild_share: float = 0.15
-    wild: tuple[float, float] = (1.0, 60.0)
-    strong_share: float = 0.05
-    strong: tuple[float, float] = (0.006, 0.2)
-    codec_share: float = 0.7
-    codec_step: tuple[float, float] = (0.0004, 0.012)
-    no_pulse_clips: int = 20
-
-    @property
-    def no_pulse_odds(self) -> float:
-        """The odds of "no pulse" against one rate."""
-        return float(self.no_pulse_clips)
-
-
-@dataclass(frozen=True)
 class ScenesConfig:
     """The laws of the default scenes: regions that live or do not, in motion, light and a video codec.
 
@@ -256,33 +206,6 @@ class ModelConfig:
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be in [0, 1)")
         for name in ("filters", "pool", "hidden"):
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be >= 1")
-
-
-@dataclass(frozen=True)
-class SpectralConfig:
-    """The default network: temporal and spatial convolutions, Fourier transforms, a head over rates.
-
-    first_filters, filters, signals: channels after the first convolution, after the others, and
-    of what is Fourier transformed. first_taps, taps, space_taps, rate_taps: lengths of the kernels
-    over time (first; then dilated by 2 and 4), over rows and columns, and over the rates.
-    hidden, attention_hidden, no_pulse_hidden: sizes of the heads. gain: of the input.
-    """
-
-    first_filters: int = 16
-    filters: int = 24
-    signals: int = 8
-    first_taps: int = 9
-    taps: int = 7
-    space_taps: int = 3
-    rate_taps: int = 5
-    hidden: int = 48
-    attention_hidden: int = 16
-    no_pulse_hidden: int = 32
-    gain: float = 100.0
-
-    def __post_init__(self):
-        for name in ("first_taps", "taps", "rate_taps"):
-            _require(getattr(self, name) % 2 == 1, f"model.{name}", getattr(self, name), "must be odd")
 
 
 @dataclass(frozen=True)
@@ -370,7 +293,7 @@ class MapConfig:
     original), "pixel", each pixel's own mean over time, which removes static texture, or
     "relative", the same divided by that mean.
     cells: the network reads means over square cells, so many along the frame's shorter side;
-    0: it reads pixels. levels: sizes of patches, each twice the one before.
+    0: it reads pixels.
     average_frames: each frame is the mean of so many of the resampled video.
     max_gap_s: between two frames; a window with a larger gap has no pulse. So has one with fewer frames
     than two for every beat of the highest rate.
@@ -382,7 +305,6 @@ class MapConfig:
     centre: str = "pixel"
     shortest_s: float = 4.0
     cells: int = 0
-    levels: int = 1
     average_frames: int = 1
     max_gap_s: float = 1.0
     stride_px: int = 8
@@ -391,8 +313,7 @@ class MapConfig:
 
     def __post_init__(self):
         _one_of("map.centre", self.centre, ("window", "pixel", "relative"))
-        for name in ("levels", "average_frames"):
-            _require(getattr(self, name) >= 1, f"map.{name}", getattr(self, name), "must be at least 1")
+        _require(self.average_frames >= 1, "map.average_frames", self.average_frames, "must be at least 1")
         _require(self.cells >= 0, "map.cells", self.cells, "must not be negative")
         _require(self.stride_px >= 1, "map.stride_px", self.stride_px, "must be at least 1")
         for name in ("step_s", "max_gap_s"):
@@ -504,8 +425,8 @@ class Config:
 
     preset: str = "paper"
     clip: ClipConfig = field(default_factory=ClipConfig)
-    generator: GeneratorConfig | SkinConfig | ScenesConfig = field(default_factory=GeneratorConfig)
-    model: ModelConfig | SpectralConfig | CellNetConfig = field(default_factory=ModelConfig)
+    generator: GeneratorConfig | ScenesConfig = field(default_factory=GeneratorConfig)
+    model: ModelConfig | CellNetConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     map: MapConfig = field(default_factory=MapConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
@@ -526,13 +447,9 @@ class Config:
                 self.model.kernel,
                 f"leaves nothing to pool in a clip of {self.clip.frames} frames of {patch} px",
             )
-        elif isinstance(self.model, SpectralConfig):
-            _require(
-                self.model.space_taps <= patch, "model.space_taps", self.model.space_taps, "exceeds the patch"
-            )
         cells, network = bool(self.map.cells), type(self.model).__name__
         _require(
-            cells == isinstance(self.model, (SpectralConfig, CellNetConfig)),
+            cells == isinstance(self.model, CellNetConfig),
             "map.cells",
             self.map.cells,
             f"does not suit {network}",
@@ -713,29 +630,6 @@ PRESETS: dict[str, Config] = {
             places=True,
             place_bar_share=0.6,
         ),
-    ),
-    "patches": Config(
-        preset="patches",
-        clip=ClipConfig(fps=15.0, frames=150, patch_px=4, channels=3, low_bpm=40.0, high_bpm=200.0, rates=81),
-        generator=SkinConfig(),
-        model=SpectralConfig(),
-        train=TrainConfig(
-            batch_size=128,
-            steps=5_000,
-            learning_rate=3e-3,
-            schedule="cosine",
-            warmup_steps=200,
-            eval_every=500,
-            eval_clips=4_600,
-            eval_batch_size=460,
-            keep_best="loss",
-            label_sd_bpm=2.0,
-            clip_norm=1.0,
-            weight_decay=1e-4,
-            average=0.998,
-        ),
-        map=MapConfig(centre="relative", cells=30, levels=3, average_frames=2, stride_px=1),
-        readout=ReadoutConfig(method="tracked", no_pulse_prior=0.5, evidence_power=1.0),
     ),
 }
 DEFAULT_PRESET = "default"

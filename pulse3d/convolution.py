@@ -1,4 +1,4 @@
-"""Convolutions as they are fast: the 3-D one of few channels and large kernels, and those of small ones.
+"""Convolutions of few channels and large kernels, as they are fast.
 
 `lax.conv_general_dilated` runs such a convolution many times slower on a CPU than the machine
 multiplies matrices. `valid_convolution` gives the same result from large matrix products; it
@@ -15,9 +15,6 @@ Two steps make it fast.
        y_odd  = w0*x1 + w1*x2 = w1*(x2 - x1) + (w0 + w1)*x1
 
    (the "fast FIR algorithm", Winograd 1980). It is applied along time and height.
-
-`neighbours_product` and `neighbours_convolution` are the same small convolution over time, or over
-rows and columns, in two ways.
 """
 
 from __future__ import annotations
@@ -124,52 +121,3 @@ def _rows_product(video, kernel, compute):
     )
     outputs = product(rows, toeplitz, (((2,), (0,)), ((), ())), compute=compute)
     return outputs.reshape(batch, time_out, height_out, width_out, filters)
-
-
-def neighbours_product(
-    x: Float[Array, "batch time row col channel"],
-    kernel: Float[Array, "tap feature"],
-    *,
-    taps: int = 1,
-    square: int = 1,
-    dilation: int = 1,
-    compute: DTypeLike = jnp.float32,
-) -> Float[Array, "batch time row_out col_out feature"]:
-    """Every element's neighbours joined, times the kernel: cross-correlation as one matrix product.
-
-    Over time `taps` neighbours, `dilation` apart, zeros outside; over rows and columns every whole
-    square x square. kernel: (taps x square x square x channel, feature).
-    """
-    length, half = x.shape[1], taps // 2 * dilation
-    padded = jnp.pad(x, [(0, 0), (half, half), (0, 0), (0, 0), (0, 0)])
-    rows, cols = (n - square + 1 for n in x.shape[2:4])
-    joined = [
-        padded[:, i * dilation : i * dilation + length, row : row + rows, col : col + cols]
-        for i in range(taps)
-        for row in range(square)
-        for col in range(square)
-    ]
-    return product(jnp.concatenate(joined, -1), kernel, (((4,), (0,)), ((), ())), compute=compute)
-
-
-def neighbours_convolution(
-    x: Float[Array, "batch time row col channel"],
-    kernel: Float[Array, "tap feature"],
-    *,
-    taps: int = 1,
-    square: int = 1,
-    dilation: int = 1,
-) -> Float[Array, "batch time row_out col_out feature"]:
-    """The same as `neighbours_product`, by `lax.conv_general_dilated`; taps or square is 1."""
-    batch, time, rows, cols, channels = x.shape
-    options: dict = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "window_strides": (1, 1)}
-    if taps > 1:
-        half = taps // 2 * dilation
-        flat = x.reshape(batch, time, rows * cols, channels)
-        options |= {"padding": ((half, half), (0, 0)), "rhs_dilation": (dilation, 1)}
-        result = lax.conv_general_dilated(flat, kernel.reshape(taps, 1, channels, -1), **options)
-        return result.reshape(batch, time, rows, cols, -1)
-    flat = x.reshape(batch * time, rows, cols, channels)
-    options |= {"padding": "VALID"}
-    result = lax.conv_general_dilated(flat, kernel.reshape(square, square, channels, -1), **options)
-    return result.reshape(batch, time, *result.shape[1:])

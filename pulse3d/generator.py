@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from pulse3d import scenes, skin, waveform
-from pulse3d.config import Config, GeneratorConfig, ScenesConfig, SkinConfig, expect
+from pulse3d import scenes, waveform
+from pulse3d.config import Config, GeneratorConfig, ScenesConfig, expect
 
 
 class ClipParameters(NamedTuple):
@@ -118,9 +118,6 @@ def make_clip(
 ) -> tuple[Float[Array, "time height width channel"], Int[Array, ""]]:
     """One clip and its label, by the laws of the config; `label` fixes the class instead of drawing it."""
     parameters_key, noise_key = jax.random.split(key)
-    if isinstance(config.generator, SkinConfig):
-        drawn = skin.sample_parameters(parameters_key, config, label=label)
-        return skin.render(noise_key, drawn, config), drawn.label
     parameters = sample_parameters(parameters_key, config, label=label)
     return render(noise_key, parameters, config), parameters.label
 

@@ -2,7 +2,7 @@
 
 `map_by_definition` cuts every patch and runs the network on each: slow, obvious, the truth.
 The `Mapper` of `make_mapper` gives the same numbers much faster, because neighbouring patches share most
-of their work (`dense` for the paper's network, `pyramid` for the default one), and spreads it over the
+of their work (`dense` for the paper's network, `cellmap` for the default one), and spreads it over the
 local devices. It is made once for a video and handed on: it alone knows where the patches are.
 
 A window is float32 (time, height, width, channel), white being 1, in cells: pixels, or averages
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,12 +24,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pulse3d import cellmap, dense, model, pyramid, video
+from pulse3d import cellmap, cells, dense, model, video
+from pulse3d.cells import Cells
 from pulse3d.config import CellNetConfig, Config
 from pulse3d.errors import InputError
 from pulse3d.tiles import Map, Window, centre_patch, grid_shape
-
-Cells = Float[np.ndarray, "row col channel"]
 
 MAX_BYTES = 2**32  # of a window and of its map, each
 
@@ -117,8 +116,8 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     if not config.map.cells:
         layout = Layout(frame_shape, frame_shape, 1, 0, 0, patch, wanted)
     else:
-        size = pyramid.cell_size(frame_shape, config.map.cells)
-        rows, cols, top, left = pyramid.cell_grid(frame_shape, config.map.cells)
+        size = cells.cell_size(frame_shape, config.map.cells)
+        rows, cols, top, left = cells.cell_grid(frame_shape, config.map.cells)
         layout = Layout(frame_shape, (rows, cols), size, top, left, patch, max(1, round(wanted / size)))
     clip, places = config.clip, layout.places
     if 4 * clip.frames * clip.channels * math.prod(layout.grid) > MAX_BYTES:
@@ -132,7 +131,7 @@ def make_reader(frame_shape: tuple[int, int], config: Config) -> Callable[[np.nd
     """A function from an image (height, width, 3) to the cells that the network reads of it."""
     if not config.map.cells:
         return lambda image: video.to_unit(image, config.clip.channels)
-    average = pyramid.make_averager(frame_shape, config.map.cells)
+    average = cells.make_averager(frame_shape, config.map.cells)
     return lambda image: video.to_unit(average(image), config.clip.channels)
 
 
@@ -153,25 +152,7 @@ def map_by_definition(
     shuffle_key: PRNGKeyArray | None = None,
     batch_size: int = 64,
 ) -> Map:
-    """The map, patch by patch: cut, shuffle (with a key), subtract the mean, run the network.
-
-    With several levels (`map.levels`): each of them so, then `pyramid.combine_levels`.
-    """
-    if config.map.levels > 1:
-        found = pyramid.levels(window.shape[1:3], config, stride=stride)
-        single = replace(config, map=replace(config.map, levels=1))
-        maps = [
-            map_by_definition(
-                params,
-                pyramid.cut_level(window, level),
-                single,
-                stride=level.stride,
-                shuffle_key=shuffle_key,
-                batch_size=batch_size,
-            )
-            for level in found
-        ]
-        return pyramid.combine_levels(maps, found, config)
+    """The map, patch by patch: cut, shuffle (with a key), subtract the mean, run the network."""
     size = config.clip.patch_px
     rows, cols = grid_shape(window.shape[1:3], size, stride)
     video = jnp.asarray(window)
@@ -243,15 +224,12 @@ def _patch_mapper(
     params: model.Params, config: Config, layout: Layout, devices: list[jax.Device], method: str
 ) -> Mapper:
     """The mapper of a network that reads patches, every window anew."""
-    network = pyramid if config.map.cells else dense
-
+    stride = layout.stride
     return window_mapper(
         config,
         layout,
-        network.make_mapper(
-            params, config, layout.grid, stride=layout.stride, devices=devices, method=method
-        ),
-        lambda window: network.map_window(params, window, config, stride=layout.stride),
+        dense.make_mapper(params, config, layout.grid, stride=stride, devices=devices, method=method),
+        lambda window: dense.map_window(params, window, config, stride=stride),
     )
 
 

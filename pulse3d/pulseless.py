@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -97,7 +97,7 @@ GENERATED: dict[str, Callable[[np.random.Generator], Images]] = {
 }
 
 
-def grey_levels(images: Images) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+def grey_levels(images: Iterable[np.ndarray]) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """The images as a camera gives them: rounded, and cut off at 0 and 255."""
     return (np.clip(np.round(image), 0, 255).astype(np.uint8) for image in images)
 

@@ -256,7 +256,11 @@ def window_labels(scene: Scene, taper: Float[Array, "time"], config: Config) -> 
     spread = config.train.label_sd_bpm
     axis = jnp.asarray(cellnet.rates_bpm(config.clip), jnp.float32)
     rates = jnp.clip(scene.rate_bpm @ taper, axis[0], axis[-1])
-    near = jax.nn.softmax(-0.5 * ((rates[:, None] - axis) / spread) ** 2)
+    away = abs(rates[:, None] - axis)
+    if spread > 0:
+        near = jax.nn.softmax(-0.5 * (away / spread) ** 2)
+    else:
+        near = jax.nn.one_hot(away.argmin(-1), len(axis))
     targets = jnp.zeros((REGIONS + 1, len(axis) + 1)).at[:-1, :-1].set(near).at[-1, -1].set(1.0)
     return targets[scene.label] * (scene.label != UNKNOWN)[..., None]
 

@@ -22,7 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from pulse3d import generator, model
-from pulse3d.config import Config, ScenesConfig, TrainConfig
+from pulse3d.config import Config, TrainConfig
 from pulse3d.errors import InputError
 
 Metrics = dict[str, Any]
@@ -231,42 +231,6 @@ def fresh_scores(params: Any, config: Config, mesh: Mesh | None = None, *, few: 
         "first_clips": few,
         "first_clips_scores": evaluate(params, seed=2, clips=few),
     }
-
-
-def flatten_null_response(params: Any, config: Config, *, seed: int = 3, clips: int = 4096) -> Any:
-    """The parameters with what the network answers to nothing taken out of its bias over the rates.
-
-    Over `clips` clips without a pulse the mean log likelihood ratio of every rate becomes 0
-    (`readout.likelihood` has the ratio). Returns networks without such a bias as they are.
-    """
-    if "rate_bias" not in params or isinstance(config.generator, ScenesConfig):
-        return params
-    size = min(clips, config.train.eval_batch_size)
-
-    @jax.jit
-    def responses(params, key, labels):
-        clips, _ = jax.vmap(lambda k, label: generator.make_clip(k, config, label=label))(
-            jax.random.split(key, size), labels
-        )
-        logits = model.apply_logits(params, (clips,), config)
-        return (logits[:, :-1] - logits[:, -1:]).mean(0)
-
-    root = jax.random.key(seed, impl="threefry2x32")
-    # an argument: as a constant the label is folded into the program, which compiles for minutes
-    labels = jnp.full(size, config.clip.rates)
-    batches = -(-clips // size)
-    mean = np.mean([responses(params, jax.random.fold_in(root, i), labels) for i in range(batches)], axis=0)
-    odds = config.odds
-    return params | {"rate_bias": jnp.asarray(params["rate_bias"]) - mean - np.log(odds)}
-
-
-def finish(params: Any, config: Config, mesh: Mesh | None = None) -> tuple[Any, dict[str, Any]]:
-    """The parameters as they are used, and the scores of these: flattened first, then scored.
-
-    Of several processes, which share the mesh, each calls this with the same parameters.
-    """
-    flat = jax.device_get(flatten_null_response(jax.device_get(params), config))
-    return flat, fresh_scores(flat, config, mesh)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:

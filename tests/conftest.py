@@ -58,44 +58,6 @@ def toy() -> config.Config:
 
 
 @pytest.fixture(scope="session")
-def toy_skin() -> config.Config:
-    """The default kind of problem in small: 8 rates, 60 frames of 4 x 4 cells, two levels."""
-    return config.Config(
-        preset="toy_skin",
-        clip=config.ClipConfig(
-            fps=15.0, frames=60, patch_px=4, channels=3, low_bpm=60.0, high_bpm=200.0, rates=8
-        ),
-        generator=config.SkinConfig(no_pulse_clips=2),
-        model=config.SpectralConfig(
-            first_filters=4,
-            filters=6,
-            signals=3,
-            first_taps=5,
-            taps=3,
-            rate_taps=3,
-            hidden=8,
-            attention_hidden=4,
-            no_pulse_hidden=4,
-        ),
-        train=config.TrainConfig(
-            batch_size=20,
-            steps=3,
-            learning_rate=1e-2,
-            eval_every=3,
-            eval_clips=40,
-            eval_batch_size=20,
-            log_every=1,
-            label_sd_bpm=10.0,
-            clip_norm=1.0,
-            weight_decay=1e-4,
-            average=0.9,
-        ),
-        map=config.MapConfig(centre="relative", cells=8, levels=2, stride_px=1),
-        readout=config.ReadoutConfig(method="tracked"),
-    )
-
-
-@pytest.fixture(scope="session")
 def toy_cells() -> config.Config:
     """The default kind of problem in small: 8 rates, 45 frames, scenes of 6 x 6 cells."""
     return config.Config(

@@ -361,8 +361,8 @@ def test_unnatural_names_of_images_are_sorted(tmp_path):
     assert len(list(video.open_video(tmp_path, fps=30.0).frames())) == 5
 
 
-def test_frames_of_8k_stay_within_memory(map_into, toy_skin):
-    settings = replace(toy_skin, clip={"frames": 6})
+def test_frames_of_8k_stay_within_memory(map_into, toy_cells):
+    settings = replace(toy_cells, clip={"frames": 8}, map={"shortest_s": 0.5}, generator={"shortest_s": 0.5})
     frames = np.broadcast_to(np.uint8(100), (8, 4320, 7680, 3))
     source = video.from_array(frames, fps=15.0)
     assert video.frames_ahead(source, 8) == 2

@@ -6,7 +6,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import replace
 
 from launch import benchmark
 from launch.benchmarks import base, videos
@@ -14,14 +13,11 @@ from pulse3d import checkpoint, config, model, timing, video
 
 
 @pytest.fixture
-def bench(toy, toy_skin, tmp_path, monkeypatch):
-    """Two repetitions of small work; the default preset has clips of the paper's, which compile sooner."""
-    small_skin = dataclasses.replace(
-        replace(toy_skin, clip={"channels": 1}), generator=config.GeneratorConfig(no_pulse_clips=2)
-    )
+def bench(toy, toy_cells, tmp_path, monkeypatch):
+    """Two repetitions of small work."""
     presets = {
         name: dataclasses.replace(settings, preset=name)
-        for name, settings in (("paper", toy), ("default", small_skin))
+        for name, settings in (("paper", toy), ("default", toy_cells))
     }
     monkeypatch.setattr(config, "PRESETS", presets)
 

@@ -75,9 +75,11 @@ def test_rates_beyond_the_axis_are_no_pulse(toy_cells):
     np.testing.assert_allclose(merged.sum(1), 1, atol=1e-6)
 
 
-def test_weighted_mean_is_that_of_the_neighbourhood():
-    values, weight = RNG.normal(size=(1, 5, 7, 2, 3)), RNG.uniform(0.1, 1, (1, 5, 7, 2))
-    found = cellnet.weighted_mean(jnp.asarray(values), jnp.asarray(weight), 3)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_weighted_means_are_those_of_the_neighbourhoods(batch):
+    values, weight = RNG.normal(size=(batch, 5, 7, 2, 3)), RNG.uniform(0.1, 1, (batch, 5, 7, 2))
+    near, found = cellnet.weighted_means(jnp.asarray(values), jnp.asarray(weight), (1, 3))
+    np.testing.assert_allclose(near, values, rtol=1e-4, err_msg="a cell alone")
     for row, col in ((0, 0), (2, 3), (4, 6)):
         near = np.zeros((5, 7))
         for r, c in np.ndindex(5, 7):

@@ -41,14 +41,14 @@ def test_latest_and_best_are_kept_apart(tmp_path, toy, metric, best):
     store.close()
 
 
-def test_the_average_is_kept_with_the_parameters(tmp_path, toy_skin):
-    state = train.init_state(toy_skin)
+def test_the_average_is_kept_with_the_parameters(tmp_path, toy_cells):
+    state = train.init_state(toy_cells)
     marked = state.replace(average=jax.tree.map(lambda x: x + 1, state.average))
     store = checkpoint.Checkpoints(tmp_path, "loss")
     store.save(1, marked, {"loss": 1.0})
     store.close()
     store = checkpoint.Checkpoints(tmp_path, "loss")
-    restored = store.restore_latest(train.init_state(toy_skin))
+    restored = store.restore_latest(train.init_state(toy_cells))
     store.close()
     assert_equal(restored.average, marked.average)
     assert_equal(restored.final_params, marked.average)
@@ -73,14 +73,14 @@ def test_weights_file_round_trip(tmp_path, toy, params):
     assert_equal(checkpoint.load_weights(str(tmp_path)).params, params)
 
 
-def test_weights_of_the_default_network_are_used_as_their_preset_says(tmp_path, toy_skin):
+def test_weights_of_the_default_network_are_used_as_their_preset_says(tmp_path, toy_cells):
     path, preset = tmp_path / "weights.npz", get_preset("default")
-    params = model.init_params(jax.random.key(0), toy_skin)
-    checkpoint.save_weights(path, params, dataclasses.replace(toy_skin, preset="default"), {})
+    params = model.init_params(jax.random.key(0), toy_cells)
+    checkpoint.save_weights(path, params, dataclasses.replace(toy_cells, preset="default"), {})
     loaded = checkpoint.load_weights(str(path))
     assert_equal(loaded.params, params)
     assert (loaded.config.clip, loaded.config.generator, loaded.config.model) == (
-        toy_skin.clip, toy_skin.generator, toy_skin.model,
+        toy_cells.clip, toy_cells.generator, toy_cells.model,
     )  # fmt: skip
     assert (loaded.config.map, loaded.config.readout) == (preset.map, preset.readout)
 

@@ -61,23 +61,23 @@ def test_unknown_preset_names_the_nearest():
 
 
 def test_groups_of_every_kind_can_be_overridden():
-    default = config.get_preset("patches")
+    default = config.get_preset("default")
     new = config.override(default, ["generator.pulse=0.001,0.01", "model.gain=50", "train.average=0.9"])
     assert new.generator == dataclasses.replace(default.generator, pulse=(0.001, 0.01))
     assert new.model == dataclasses.replace(default.model, gain=50.0)
     with pytest.raises(InputError, match="no setting kernel"):
         config.override(default, ["model.kernel=3,3,3"])
-    with pytest.raises(InputError, match="does not suit SpectralConfig"):
+    with pytest.raises(InputError, match="does not suit CellNetConfig"):
         config.override(default, ["map.cells=0"])
 
 
 def test_a_group_has_to_be_of_the_kind_expected(paper):
     assert config.expect(paper.model, config.ModelConfig) is paper.model
-    with pytest.raises(InputError, match="expected SkinConfig, found GeneratorConfig"):
-        config.expect(paper.generator, config.SkinConfig)
+    with pytest.raises(InputError, match="expected ScenesConfig, found GeneratorConfig"):
+        config.expect(paper.generator, config.ScenesConfig)
 
 
-@pytest.mark.parametrize("name", ["toy", "toy_skin"])
+@pytest.mark.parametrize("name", ["toy", "toy_cells"])
 def test_dictionaries_round_trip(name, request):
     settings = request.getfixturevalue(name)
     assert config.from_dict(config.to_dict(settings)) == settings

@@ -68,28 +68,6 @@ def test_drops_into_flax_with_the_same_parameters(options):
     np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), atol=1e-4)
 
 
-@pytest.mark.parametrize("sizes", [{"taps": 5, "dilation": 2}, {"taps": 3}, {"square": 3}, {"square": 1}])
-def test_small_convolutions_equal_their_definition(sizes):
-    """Position by position: the sum over neighbours, zeros outside of time."""
-    x, taps, square = random((2, 12, 5, 6, 3), 0), sizes.get("taps", 1), sizes.get("square", 1)
-    kernel = random((taps * square**2 * 3, 4), 1)
-    found = [
-        jax.jit(function, static_argnames=sizes)(x, kernel, **sizes)
-        for function in (convolution.neighbours_product, convolution.neighbours_convolution)
-    ]
-    dilation, parts = sizes.get("dilation", 1), np.asarray(kernel).reshape(taps, square, square, 3, 4)
-    assert found[0].shape == found[1].shape == (2, 12, 6 - square, 7 - square, 4)
-    for time, row, col in [(0, 0, 0), (6, 1, 2), (11, 5 - square, 6 - square)]:
-        expected = np.zeros((2, 4))
-        for tap in range(taps):
-            seen = time + (tap - taps // 2) * dilation
-            if 0 <= seen < 12:
-                part = np.asarray(x)[:, seen, row : row + square, col : col + square]
-                expected += np.einsum("byxc,yxcf->bf", part, parts[tap])
-        for result in found:
-            np.testing.assert_allclose(result[:, time, row, col], expected, atol=1e-5)
-
-
 def test_product_rounds_its_operands_and_adds_up_in_float32():
     x, w = random((5, 300), 0), random((300, 4), 1)
     dims = (((1,), (0,)), ((), ()))

@@ -112,7 +112,7 @@ def test_patch_centres(toy):
     np.testing.assert_array_equal(cols, [12, 17, 22, 27])
 
 
-@pytest.mark.parametrize(("kind", "stride_px"), [("toy", 3), ("toy", 4), ("toy_skin", 8), ("toy_skin", 20)])
+@pytest.mark.parametrize(("kind", "stride_px"), [("toy", 3), ("toy", 4), ("toy_cells", 8), ("toy_cells", 20)])
 def test_centres_are_the_mean_coordinates_of_what_a_patch_reads(kind, stride_px, request):
     """Read from images whose brightness is the coordinate."""
     settings, frame = request.getfixturevalue(kind), (61, 90)
@@ -152,7 +152,7 @@ def test_sliding_windows_are_slices_in_constant_memory(step):
     assert starts == list(range(0, 22, step))
 
 
-@pytest.mark.parametrize("kind", ["toy", "toy_skin"])
+@pytest.mark.parametrize("kind", ["toy", "toy_cells"])
 def test_a_frame_size_seen_before_compiles_nothing(kind, request, caplog):
     settings = request.getfixturevalue(kind)
     first = model.init_params(jax.random.key(0), settings)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pulse3d import checkpoint, mapping, model, readout, scene, stream, video
+from pulse3d import cellmap, cellnet, checkpoint, mapping, model, readout, scene, stream, video
 from pulse3d.checkpoint import Weights
 from pulse3d.config import SceneConfig
 
@@ -39,7 +39,19 @@ def cells_float64(frames, layout, config):
     return cells[..., 1:2] if config.clip.channels == 1 else cells
 
 
-@pytest.mark.parametrize("name", ["patches", pytest.param("paper", marks=pytest.mark.long)])
+def exact_map(params, cells, config, *, start, stride):
+    """The map of the window that starts at a frame: patch by patch, or of all cells of the whole video."""
+    if not config.map.cells:
+        window = cells[start : start + config.clip.frames]
+        return mapping.map_by_definition(params, window, config, stride=stride)
+    changes = cellnet.relative_changes(jnp.asarray(cells), memory=cellnet.memory_frames(config))
+    tapers = cellnet.hann(start, config.clip.frames, len(changes))[None, None]
+    seconds = jnp.full((1, 1), config.clip.duration_s)
+    logits = model.apply_logits(params, (changes[None], tapers, seconds), config)[0, 0]
+    return np.asarray(cellnet.within_axis(jax.nn.softmax(logits)))[::stride, ::stride]
+
+
+@pytest.mark.parametrize("name", ["default", pytest.param("paper", marks=pytest.mark.long)])
 def test_float32_agrees_with_float64_on_the_whole_path(name, frames, monkeypatch):
     """Pixels to rates, by the fast path in float32 and by the definition in float64."""
     weights = checkpoint.load_weights(name)
@@ -54,8 +66,7 @@ def test_float32_agrees_with_float64_on_the_whole_path(name, frames, monkeypatch
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), weights.params)
         for index in range(len(found)):
             start = round(index * step_s * config.clip.fps)
-            window = cells[start : start + config.clip.frames]
-            exact.append(mapping.map_by_definition(params, window, config, stride=layout.stride))
+            exact.append(exact_map(params, cells, config, start=start, stride=layout.stride))
 
     def readings(maps):
         evidence = [readout.evidence(m, config.readout, odds=config.odds) for m in maps]
@@ -76,8 +87,8 @@ def test_float32_agrees_with_float64_on_the_whole_path(name, frames, monkeypatch
 
 
 @pytest.fixture(scope="module")
-def toy_weights(toy_skin):
-    return Weights(model.init_params(jax.random.key(0), toy_skin), toy_skin, {}, "toy")
+def toy_weights(toy_cells):
+    return Weights(model.init_params(jax.random.key(0), toy_cells), toy_cells, {}, "toy")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +106,7 @@ def test_devices_do_not_change_the_readings(toy_frames, toy_weights):
         mapped(video.from_array(toy_frames, fps=15.0).frames(), toy_weights, devices=jax.devices()[:count])
         for count in (1, 2, 4)
     )
-    assert len(alone) == 6
+    assert len(alone) == 7
     for window, *others in zip(alone, two, four, strict=True):
         for other in others:
             np.testing.assert_allclose(other.probability, window.probability, atol=1e-6)
@@ -109,13 +120,18 @@ def test_a_video_cut_in_two_is_the_whole(toy_frames, toy_weights):
     expected = mapped(whole, toy_weights)
     jax.tree.map(np.testing.assert_array_equal, mapped(joined, toy_weights), expected)
 
-    # from the second window's first frame on; and by a clock that starts elsewhere
-    for later in (mapped(whole[12:], toy_weights), mapped(whole, toy_weights, start_s=whole[12].time_s)):
-        assert len(later) == len(expected) - 1
-        for a, b in zip(later, expected[1:], strict=True):
-            assert a.time_s == pytest.approx(b.time_s)
-            np.testing.assert_array_equal(a.probability, b.probability)
-            np.testing.assert_array_equal(a.evidence, b.evidence)
+    # from the second window's first frame on, which is the same by a clock that starts there; windows that
+    # know nothing of what came before are as in the whole
+    later, clock = mapped(whole[12:], toy_weights), mapped(whole, toy_weights, start_s=whole[12].time_s)
+    assert len(later) == len(clock) == len(expected) - 1
+    for a, b, seen in zip(later, clock, expected[1:], strict=True):
+        assert a.time_s == pytest.approx(b.time_s) == pytest.approx(seen.time_s)
+        np.testing.assert_array_equal(a.probability, b.probability)
+        np.testing.assert_array_equal(a.evidence, b.evidence)
+    before = cellmap.span(toy_weights.config) + cellnet.memory_frames(toy_weights.config)
+    first = -(-before // 12)
+    for a, b in zip(later[first:], expected[first + 1 :], strict=True):
+        np.testing.assert_allclose(a.probability, b.probability, atol=1e-5)
     shifted = mapped([(4096 + time_s, image) for time_s, image in whole], toy_weights)
     for a, b in zip(shifted, expected, strict=True):
         assert a.time_s == pytest.approx(4096 + b.time_s)

@@ -85,6 +85,11 @@ def test_targets_are_the_mean_rate_of_the_window(quiet):
     assert targets[0, 1].argmax() == len(rates) - 1, "beyond the axis: its end"
     np.testing.assert_array_equal(targets[1, 0], np.eye(len(rates) + 1)[-1])
     np.testing.assert_array_equal(targets[1, 1], 0)
+    sharp = scenes.window_labels(
+        scene, cellnet.hann(0, 150, 150), replace(quiet, train={"label_sd_bpm": 0.0})
+    )
+    np.testing.assert_array_equal(sharp[0, 0], np.eye(len(rates) + 1)[abs(rates - 100).argmin()])
+    np.testing.assert_array_equal(sharp[1], targets[1])
 
 
 def test_odds_are_those_of_the_laws(toy_cells):
@@ -143,3 +148,26 @@ def test_every_draw_has_a_name_and_jit_changes_nothing(toy_cells):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], atol=2e-4), one, many)
     for function in (scenes.sample_parameters, scenes.render, scenes.make_scene, scenes.make_example):
         assert next(iter(inspect.signature(function).parameters)) == "key"
+
+
+def test_golden_scenes(toy_cells):
+    """Six scenes of fixed keys; change the numbers (printed where they differ) when the laws or the random
+    draws of the default generator change on purpose."""
+    make = jax.jit(jax.vmap(lambda key: scenes.make_scene(key, toy_cells)))
+    made = jax.device_get(make(jax.random.split(jax.random.key(0), 6)))
+    alive = np.isin(made.label, range(scenes.REGIONS)).mean((1, 2))
+    rate_bpm, channels = made.rate_bpm.mean((1, 2)), 1000 * made.video.std(1).mean((1, 2))
+    changes = 1000 * abs(np.diff(made.video, axis=1)).mean((1, 2, 3, 4))
+    found = np.column_stack([alive, rate_bpm, channels, changes])
+    np.testing.assert_allclose(found, GOLDEN, rtol=5e-3, err_msg=np.array2string(found, separator=", "))
+
+
+# share of living cells; mean rate; SD of red, green and blue over time; mean change from frame to frame
+GOLDEN = [
+    [0.055556, 117.391, 6.7151, 6.8660, 6.8609, 2.9221],
+    [0.027778, 89.9813, 4.2623, 4.2399, 4.6627, 3.2377],
+    [0.055556, 81.9405, 5.6017, 6.4528, 5.3115, 2.1085],
+    [0, 142.663, 10.2722, 11.3597, 9.8948, 7.8874],
+    [0.027778, 155.076, 25.4453, 28.8989, 25.3265, 13.3389],
+    [0, 113.519, 2.4590, 2.0582, 2.6575, 1.9034],
+]

@@ -1,0 +1,44 @@
+"""A frame as square cells, over which its colours are averaged: what the default network reads.
+
+There are `map.cells` of them along the frame's shorter side; what does not fill a cell is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+Cells = Float[np.ndarray, "row col channel"]
+
+
+def cell_size(frame_shape: tuple[int, int], cells: int) -> int:
+    """Edge of the cells in px, for frames (height, width)."""
+    return max(1, round(min(frame_shape) / cells))
+
+
+def cell_grid(frame_shape: tuple[int, int], cells: int) -> tuple[int, int, int, int]:
+    """Rows and columns of cells, and the pixels left out at the top and at the left: they are centred."""
+    size = cell_size(frame_shape, cells)
+    rows, cols = (n // size for n in frame_shape)
+    return rows, cols, (frame_shape[0] - rows * size) // 2, (frame_shape[1] - cols * size) // 2
+
+
+def make_averager(frame_shape: tuple[int, int], cells: int) -> Callable[[np.ndarray], Cells]:
+    """A function from an image of that shape (height, width, 3) to its cells.
+
+    The image is uint8 or float of 0...1, the cells are float32 of 0...1.
+    """
+    size = cell_size(frame_shape, cells)
+    rows, cols, top, left = cell_grid(frame_shape, cells)
+
+    def average(image: np.ndarray) -> Cells:
+        used = image[top : top + rows * size, left : left + cols * size]
+        # Rows first: the sums run along the memory, and those of 8 bits are whole numbers.
+        whole = image.dtype == np.uint8
+        strips = used.reshape(rows, size, -1).sum(1, dtype=np.uint32 if whole else np.float32)
+        sums = strips.reshape(rows, cols, size, -1).sum(2)
+        return sums.astype(np.float32) / np.float32(size**2 * (255 if whole else 1))
+
+    return average
