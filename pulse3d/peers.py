@@ -11,6 +11,7 @@ last one a time of nan and a line with the windows, and answers with a line of J
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -90,6 +91,8 @@ def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, 
             answer = b""
         except BaseException:
             process.kill()
+            with contextlib.suppress(OSError):  # of what it has not taken
+                process.stdin.close()
             raise
         seconds = time.perf_counter() - started
         if process.wait() or not answer:

@@ -100,3 +100,28 @@ def test_rate_of_false_pulses(read_video, kind, coded):
         assert abs(rates[answered][:, None] - [90, 180]).min(1).max() < 3
     else:  # the bundled weights' known shares: at most 1 in 10, of the raw moving camera
         assert answered.mean() <= 0.15
+
+
+@pytest.mark.long
+def test_pure_waves_of_any_colour_are_not_sure_and_wrong(read_video):
+    """A finger on a lens in the extreme: a sine of 50 to 180 a minute, 0.3 to 3 %, any ratio of colours."""
+    rng, outcomes = np.random.default_rng(0), []
+    time_s = np.arange(pulseless.FRAMES) / SKIN.fps
+    for _ in range(500):
+        rate_bpm, level = rng.uniform(50, 180), np.exp(rng.uniform(np.log(0.003), np.log(0.03)))
+        wave = level * np.sin(2 * np.pi * (rate_bpm / 60 * time_s + rng.uniform()))
+        colour, ratio = rng.uniform(40, 220, 3), rng.uniform(0, 1, 3) * rng.choice([-1, 1])
+        frames = (
+            colour * (1 + now * ratio / abs(ratio).max()) + rng.normal(0, 1, (*SHAPE, 3)) for now in wave
+        )
+        rates, confidence, _ = read_video(frames)
+        wrong = abs(rates - rate_bpm) > 5
+        outcomes.append(
+            [np.isfinite(rates).mean(), wrong.mean(), (wrong & (confidence >= 0.5)).any(), rate_bpm]
+        )
+    answered, wrong, sure_and_wrong, rate_bpm = np.array(outcomes).T
+    print(
+        f"{answered.mean():.3f} of the windows answered, {wrong.mean():.3f} wrongly; sure and wrong:"
+        f" {sure_and_wrong.sum():.0f} of 500 videos, of {np.sort(rate_bpm[sure_and_wrong > 0]).round()} bpm"
+    )
+    assert wrong.mean() < 0.2

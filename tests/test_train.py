@@ -6,7 +6,7 @@ import pytest
 from conftest import replace
 from jax.sharding import NamedSharding, PartitionSpec
 
-from pulse3d import generator, train
+from pulse3d import cellnet, generator, model, train
 from pulse3d.errors import InputError
 
 
@@ -101,32 +101,47 @@ GOLDEN = {
 }
 
 
-def test_golden_step_of_the_default_kind(toy_cells):
+@pytest.fixture(scope="module")
+def learning(toy_cells):
+    """The default kind learns pulses in little else: what its first update did, and the losses of 40."""
+    quiet = dict.fromkeys(("light", "texture", "edge", "wander", "local", "sensor"), (1e-5, 1e-4))
+    settings = replace(
+        toy_cells, generator=quiet | {"pulse": (0.004, 0.006), "wild_share": 0.0, "codec_share": 0.0}
+    )
+    step = train.make_train_step(settings, train.make_mesh(jax.devices()[:1]))
+    state = train.init_state(settings)
+    before = snapshot(state.params)
+    state, metrics = step(state)
+    first = {name: float(value) for name, value in metrics.items()} | {
+        "parameters": float(optax.tree.norm(before)),
+        "update": float(optax.tree.norm(optax.tree.sub(state.params, before))),
+        "update of the average": float(optax.tree.norm(optax.tree.sub(state.average, before))),
+    }
+    losses = [first["loss"]]
+    for _ in range(39):
+        state, metrics = step(state)
+        losses.append(float(metrics["loss"]))
+    return first, losses
+
+
+def test_golden_step_of_the_default_kind(learning):
     """One update; change the numbers (`-vvv` shows all) when the default generator, its network, the initial
     values or the optimiser change on purpose."""
-    start = train.init_state(toy_cells)
-    before = snapshot(start.params)
-    record = run_to_end(replace(toy_cells, train={"steps": 1}), start)[0]
-    found = {
-        "loss": record.train["loss"],
-        "gradient_norm": record.train["gradient_norm"],
-        "parameters": float(optax.tree.norm(before)),
-        "update": float(optax.tree.norm(optax.tree.sub(record.state.params, before))),
-        "update of the average": float(optax.tree.norm(optax.tree.sub(record.state.average, before))),
-        **{f"validation {name}": value for name, value in record.validation.items()},
-    }
-    assert found == pytest.approx(GOLDEN_DEFAULT, rel=2e-3)
+    assert learning[0] == pytest.approx(GOLDEN_DEFAULT, rel=2e-3)
+
+
+def test_default_network_learns(learning):
+    _, losses = learning
+    assert np.mean(losses[-5:]) < 0.3 * losses[0]
 
 
 GOLDEN_DEFAULT = {
-    "loss": 2.90747,
-    "gradient_norm": 4.45065,
+    "loss": 2.99345,
+    "accuracy": 0.0,
+    "gradient_norm": 48.6953,
     "parameters": 7.97052,
-    "update": 0.319204,
-    "update of the average": 0.0319204,
-    "validation accuracy": 0.0459952,
-    "validation loss": 2.79274,
-    "validation within_one_class": 0.0832672,
+    "update": 0.31885,
+    "update of the average": 0.031885,
 }
 
 
@@ -175,7 +190,15 @@ def test_within_one_class_counts_neighbouring_rates_only():
 def test_training_in_bfloat16_keeps_parameters_and_gradients_in_float32(name, request):
     settings = replace(request.getfixturevalue(name), train={"label_sd_bpm": 0.0})
     params = train.init_state(settings).params
-    inputs, targets = generator.make_batch(jax.random.key(1), settings, size=12)
+    clips = 0.02 * jax.random.normal(jax.random.key(1), (12, *model.clip_shape(settings.clip)))
+    targets = jnp.eye(settings.clip.classes)[jnp.arange(12) % settings.clip.classes]
+    inputs = (clips,)
+    if name == "toy_cells":
+        frames, classes = settings.clip.frames, len(cellnet.rates_bpm(settings.clip)) + 1
+        tapers = jnp.tile(cellnet.hann(0, frames, frames), (12, 1, 1))
+        inputs = (clips, tapers, jnp.full((12, 1), settings.clip.duration_s))
+        labels = jax.random.randint(jax.random.key(2), (12, 1, *clips.shape[2:4]), 0, classes)
+        targets = jax.nn.one_hot(labels, classes)
 
     def gradients(compute):
         used = replace(settings, train={"compute": compute})
@@ -291,19 +314,3 @@ def test_scores_of_a_weights_file_are_of_fresh_clips(toy):
     assert scores["fresh_clips_scores"] == evaluate(params, seed=2)
     assert scores["first_clips_scores"] == evaluate(params, seed=2, clips=20)
     assert scores["fresh_clips_scores"] != evaluate(params, seed=1), "those of the validation"
-
-
-def test_default_network_learns(toy_cells):
-    """Pulses in little else: 8 rates and no pulse, in every cell."""
-    quiet = dict.fromkeys(("light", "texture", "edge", "wander", "local", "sensor"), (1e-5, 1e-4))
-    settings = replace(
-        toy_cells,
-        generator=quiet | {"pulse": (0.004, 0.006), "wild_share": 0.0, "codec_share": 0.0},
-        train={"batch_size": 20, "label_sd_bpm": 0.0},
-    )
-    step = train.make_train_step(settings, train.make_mesh(jax.devices()[:1]))
-    state, losses = train.init_state(settings), []
-    for _ in range(40):
-        state, metrics = step(state)
-        losses.append(float(metrics["loss"]))
-    assert np.mean(losses[-5:]) < 0.6 * losses[0]
