@@ -255,14 +255,6 @@ def skin_mean(
     return jnp.stack(sums) / weight.sum(), mask.sum() / inside.sum()
 
 
-def skin_trace(window: Window) -> tuple[Float[Array, "time 3"], Float[Array, "time"]]:
-    """The trace of a window's skin and the share of skin in every frame: `skin_mean` of each.
-
-    A share of 0 marks a frame without skin, which is represented by the mean of all its pixels.
-    """
-    return lax.map(skin_mean, window)
-
-
 def _relative(colour: Float[Array, "time 3"]) -> Float[Array, "time 3"]:
     """Every channel divided by its mean, minus 1; 0 for a black one."""
     mean = colour.mean(0)

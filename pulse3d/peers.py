@@ -80,26 +80,26 @@ def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, 
     ):
         assert process.stdin is not None
         assert process.stdout is not None
+        reply, started, last_s = b"", time.perf_counter(), 0.0
         try:
-            ready = process.stdout.readline() == READY
-            started, last_s = time.perf_counter(), 0.0
-            if ready:
+            if process.stdout.readline() == READY:
+                started = time.perf_counter()
                 last_s = _send(process.stdin, video, windows)
-            answer = process.stdout.read()
-            process.stdin.close()
-        except BrokenPipeError:
-            answer = b""
+                reply = process.stdout.read()
+        except BrokenPipeError:  # it has ended; why, it says below
+            pass
         except BaseException:
             process.kill()
+            raise
+        finally:
             with contextlib.suppress(OSError):  # of what it has not taken
                 process.stdin.close()
-            raise
         seconds = time.perf_counter() - started
-        if process.wait() or not answer:
+        if process.wait() or not reply:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines() or ["it ended"]
             raise InputError(f"{source}: {lines[-1][:200]}")
-    found = {name: np.array(values, float) for name, values in json.loads(answer).items()}
+    found = {name: np.array(values, float) for name, values in json.loads(reply).items()}
     return Peer(**found, end_s=last_s, seconds=seconds)
 
 

@@ -169,12 +169,23 @@ def test_skin_mask_on_known_colours():
     np.testing.assert_array_equal(baselines.skin_mask((image / 255).astype(np.float32)), expected)
 
 
-def test_skin_trace_is_the_mean_of_the_skin_or_of_all():
-    window = np.full((2, 4, 4, 3), 0.2, np.float32)
-    window[0, 1:3, 1:3] = SKIN
-    trace, share = baselines.skin_trace(window)
-    np.testing.assert_allclose(trace, [SKIN, [0.2] * 3], atol=1e-6)
-    np.testing.assert_allclose(share, [0.25, 0])
+def test_skin_mean_is_that_of_the_skin_in_the_box_or_of_all_in_it():
+    image = np.full((4, 6, 3), 0.2, np.float32)
+    image[1:3, 1:3] = SKIN
+    image[3, 5] = 0.8
+    for box, colour, share in (
+        (None, SKIN, 4 / 24),
+        ((0.0, 0.0, 2.0, 2.0), SKIN, 1 / 4),
+        ((0.0, 3.0, 2.0, 6.0), [0.2] * 3, 0),
+        ((3.0, 5.0, 9.0, 9.0), [0.8] * 3, 0),
+        ((-5.0, -5.0, -1.0, -1.0), SKIN, 4 / 24),  # beyond the image: as without a box
+    ):
+        mean, found = baselines.skin_mean(image, None if box is None else np.array(box))
+        np.testing.assert_allclose(mean, colour, atol=1e-6)
+        assert found == pytest.approx(share)
+    without = baselines.skin_mean(np.full((4, 4, 3), 0.2, np.float32))
+    np.testing.assert_allclose(without[0], 0.2, atol=1e-6)
+    assert without[1] == 0
 
 
 @pytest.mark.parametrize("method", ["chrom", "pos"])

@@ -17,8 +17,9 @@ import numpy as np
 
 class Model:
     def __init__(self, model):
-        if model != "Green.fake":
+        if model not in ("Green.fake", "Dies.fake"):
             raise ValueError(f"no model {model}")
+        self.dies = model == "Dies.fake"
         print("hello from the peer")
 
     def __enter__(self):
@@ -30,6 +31,8 @@ class Model:
 
     def update_frame(self, frame, ts):
         assert frame.dtype == np.uint8
+        if self.dies and len(self.ts) == 3:
+            raise RuntimeError("too tired")
         self.green.append(-frame[..., 1].mean())
         self.ts.append(ts)
 
@@ -99,6 +102,11 @@ def test_a_peer_that_says_nothing_gives_no_rate(stand_in):
 def test_what_stops_a_peer_is_said_in_one_line(stand_in):
     with pytest.raises(InputError, match=r"^open-rppg:Other: ValueError: no model Other$"):
         peers.ask("open-rppg:Other", make_video(), lambda end_s: [])
+
+
+def test_a_peer_that_dies_on_the_way_says_why(stand_in):
+    with pytest.raises(InputError, match=r"^open-rppg:Dies.fake: RuntimeError: too tired$"):
+        peers.ask("open-rppg:Dies.fake", make_video(seconds=600.0), lambda end_s: [])
 
 
 def test_a_video_that_cannot_be_read_stops_the_peer(stand_in):
