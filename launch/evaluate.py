@@ -197,7 +197,7 @@ def take_pulseless(recordings: list[datasets.Recording]) -> list[datasets.Record
     taken = []
     for recording in recordings:
         try:
-            taken += pulseless.take_from([recording])
+            taken += pulseless.take_from(recording)
         except InputError:
             continue
     return taken

@@ -159,26 +159,22 @@ def region_traces(video: Video, region: str) -> Traces:
     no face the whole frame's skin is taken, and face_share is 0. Holds one frame at a time. Raises
     InputError for a video that cannot be read, and for faces where scikit-image is missing.
     """
-    started = time.perf_counter()
+    started, track, share = time.perf_counter(), None, np.nan
     if region == "face":
-        boxes, share = faces.find_faces(video)
-        if boxes is not None:
-            looked_s = time.perf_counter() - started
-            in_box = jax.jit(lambda image, box: baselines.skin_mean(image, box)[0])
-            traces = _read_traces(
-                video,
-                lambda frame: in_box(frame.image, faces.inner(boxes(np.array([frame.time_s])))[0]),
-            )
-            return traces._replace(seconds=traces.seconds + looked_s, face_share=share)
-    mean = jax.jit(
-        (lambda image: jnp.asarray(image).mean((0, 1), dtype=jnp.float32))
-        if region == "frame"
-        else (lambda image: baselines.skin_mean(image)[0])
-    )
-    traces = _read_traces(video, lambda frame: mean(frame.image))
-    if region == "face":
-        return traces._replace(seconds=time.perf_counter() - started, face_share=0.0)
-    return traces
+        track, share = faces.find_faces(video)
+    if track is not None:
+        in_box = jax.jit(lambda image, box: baselines.skin_mean(image, box)[0])
+        traces = _read_traces(
+            video, lambda frame: in_box(frame.image, faces.inner(faces.box_at(track, frame.time_s)))
+        )
+    elif region == "frame":
+        whole = jax.jit(lambda image: jnp.asarray(image).mean((0, 1), dtype=jnp.float32))
+        traces = _read_traces(video, lambda frame: whole(frame.image))
+    else:
+        skin = jax.jit(lambda image: baselines.skin_mean(image)[0])
+        traces = _read_traces(video, lambda frame: skin(frame.image))
+    face_share = 0.0 if region == "face" and track is None else share
+    return traces._replace(seconds=time.perf_counter() - started, face_share=face_share)
 
 
 def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage
@@ -19,7 +20,7 @@ from pulse3d.video import Video
 
 # top, left, bottom, right, in pixels
 Box = Float[np.ndarray, "4"]
-Boxes = Float[np.ndarray, "time 4"]
+Boxes = Float[np.ndarray, "found 4"]
 
 EVERY_S = 1.0  # from one detection to the next
 MEDIAN = 11  # detections in the running median
@@ -64,28 +65,32 @@ def make_detector() -> Callable[[Shaped[np.ndarray, "height width 3"]], Box | No
     return find
 
 
-def follow(
-    found_s: Float[np.ndarray, "found"],
-    found: Float[np.ndarray, "found 4"],
-    time_s: Float[np.ndarray, "time"],
-) -> Boxes:
-    """The boxes at `time_s` from those found at `found_s`: running median, then mean, linear in between.
+class Track(NamedTuple):
+    """Boxes of a face at the times, in s, at which they were found, smoothed."""
 
-    Before the first and after the last they stay. Edges are filtered one by one.
-    """
-    smooth = scipy.ndimage.median_filter(found, size=(MEDIAN, 1), mode="nearest")
-    smooth = scipy.ndimage.gaussian_filter1d(smooth, SMOOTH, axis=0, mode="nearest")
-    return np.stack([np.interp(time_s, found_s, edge) for edge in smooth.T], -1)
+    time_s: Float[np.ndarray, "found"]
+    boxes: Boxes
 
 
-def inner(boxes: Boxes) -> Boxes:
-    """The inner part of boxes: INNER of their height and width."""
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
-    return np.concatenate([centre - INNER * half, centre + INNER * half], 1)
+def smooth(found: Boxes) -> Boxes:
+    """The boxes without what is false or jumps: a running median, then a Gaussian mean, edge by edge."""
+    steady = scipy.ndimage.median_filter(found, size=(MEDIAN, 1), mode="nearest")
+    return scipy.ndimage.gaussian_filter1d(steady, SMOOTH, axis=0, mode="nearest")
 
 
-def find_faces(video: Video) -> tuple[Callable[[Float[np.ndarray, "time"]], Boxes] | None, float]:
-    """What gives the box of a video's face at any times, `follow`, and the share of detections that found it.
+def box_at(track: Track, time_s: float) -> Box:
+    """The box at a time: linear between those found, before the first and after the last as there."""
+    return np.array([np.interp(time_s, track.time_s, edge) for edge in track.boxes.T])
+
+
+def inner(box: Box) -> Box:
+    """The inner part of a box: INNER of its height and width."""
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    return np.concatenate([centre - INNER * half, centre + INNER * half])
+
+
+def find_faces(video: Video) -> tuple[Track | None, float]:
+    """The track of a video's face, and the share of detections that found it.
 
     Passes over the video once. None where fewer than LEAST_SHARE found one. Raises InputError for a video
     that cannot be read, and where scikit-image is missing.
@@ -103,4 +108,4 @@ def find_faces(video: Video) -> tuple[Callable[[Float[np.ndarray, "time"]], Boxe
     share = len(found) / max(tried, 1)
     if share < LEAST_SHARE:
         return None, share
-    return lambda time_s: follow(np.array(found_s), np.stack(found), time_s), share
+    return Track(np.array(found_s), smooth(np.stack(found))), share

@@ -112,22 +112,20 @@ def generate(number: int) -> list[Recording]:
     ]
 
 
-def take_from(recordings: list[Recording]) -> list[Recording]:
-    """What recordings hold besides their pulse: "photograph/<name>", "wall/<name> left", "... right".
+def take_from(recording: Recording) -> list[Recording]:
+    """What a recording holds besides its pulse: "photograph/<name>", "wall/<name> left", "... right".
 
-    Walls are of those with a mask, where they are large enough. Reads the masks; raises InputError for one
-    that is damaged.
+    Walls are of one with a mask, where they are large enough. Reads the mask; raises InputError where that is
+    damaged.
     """
-    taken = []
-    for recording in recordings:
-        taken.append(_recording(f"photograph/{recording.name}", partial(_open_photograph, recording)))
-        mask = recording.mask()
-        if mask is not None:
-            taken += [
-                _recording(f"wall/{recording.name} {side}", partial(_open_part, recording, part))
-                for side, part in walls(mask.skin).items()
-            ]
-    return taken
+    mask = recording.mask()
+    return [
+        _recording(f"photograph/{recording.name}", partial(_open_photograph, recording)),
+        *(
+            _recording(f"wall/{recording.name} {side}", partial(_open_part, recording, part))
+            for side, part in (walls(mask.skin) if mask is not None else {}).items()
+        ),
+    ]
 
 
 def kind_of(name: str) -> str:

@@ -41,31 +41,36 @@ def test_boxes_are_followed_smoothly_and_past_what_is_false():
     found_s, edges = np.arange(60.0), np.array([1.0, 2.0, 3.0, 4.0])
     found = np.repeat(found_s[:, None], 4, 1) * edges
     times = np.array([-1.0, 30.0, 30.25, 99.0])
-    followed = faces.follow(found_s, found, times)
+
+    def follow(found, times):
+        track = faces.Track(found_s, faces.smooth(found))
+        return np.stack([faces.box_at(track, time) for time in times])
+
+    followed = follow(found, times)
     np.testing.assert_allclose(followed[1:3], times[1:3, None] * edges, atol=1e-3)
-    np.testing.assert_array_equal(followed[[0, 3]], faces.follow(found_s, found, np.array([0.0, 59.0])))
+    np.testing.assert_array_equal(followed[[0, 3]], follow(found, [0.0, 59.0]))
     found[28:33] = 1000  # false ones, fewer than half of the median's
-    away = faces.follow(found_s, found, times)
+    away = follow(found, times)
     assert abs(away - followed).max() < 12
 
 
 def test_the_inner_part_keeps_the_centre():
-    np.testing.assert_allclose(faces.inner(np.array([[0.0, 100.0, 100.0, 300.0]])), [[20, 140, 80, 260]])
+    np.testing.assert_allclose(faces.inner(np.array([0.0, 100.0, 100.0, 300.0])), [20, 140, 80, 260])
 
 
 @pytest.mark.parametrize(("every", "follows"), [(3, True), (4, False)])
 def test_a_face_in_too_few_frames_is_none(every, follows):
     there, away = on_canvas(90, 100), np.full((480, 640, 3), 128, np.uint8)
     frames = np.stack([there if index % every == 0 else away for index in range(12)])
-    boxes, share = faces.find_faces(video.from_array(frames, fps=1.0))
+    track, share = faces.find_faces(video.from_array(frames, fps=1.0))
     assert share == pytest.approx(1 / every)
-    assert (boxes is not None) == follows
+    assert (track is not None) == follows
 
 
 def test_faces_are_looked_for_once_a_second():
-    boxes, share = faces.find_faces(video.from_array(np.stack([on_canvas(0, 0)] * 5), fps=2.0))
+    track, share = faces.find_faces(video.from_array(np.stack([on_canvas(0, 0)] * 5), fps=2.0))
     assert share == 1
-    assert boxes(np.array([0.0, 1.7])).shape == (2, 4)
+    np.testing.assert_array_equal(track.time_s, [0, 1, 2])
 
 
 def test_without_the_extra_one_line_says_so(monkeypatch):

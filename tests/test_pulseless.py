@@ -69,7 +69,7 @@ def test_x264_leaves_less_at_a_lower_bit_rate():
 
 
 def test_a_photograph_is_the_first_frame_under_noise():
-    (photograph,) = pulseless.take_from([make_recording()])
+    (photograph,) = pulseless.take_from(make_recording())
     assert photograph.name == "photograph/me"
     assert pulseless.kind_of(photograph.name) == "photograph"
     opened = photograph.open_video()
@@ -83,7 +83,7 @@ def test_a_photograph_is_the_first_frame_under_noise():
 
 
 def test_a_photograph_of_a_large_frame_is_smaller():
-    (photograph,) = pulseless.take_from([make_recording(shape=(100, 1300), seconds=0.1)])
+    (photograph,) = pulseless.take_from(make_recording(shape=(100, 1300), seconds=0.1))
     opened = photograph.open_video()
     assert (opened.height, opened.width) == (34, 434)
     assert next(iter(opened.frames())).image.shape == (34, 434, 3)
@@ -94,7 +94,7 @@ def test_walls_are_beside_all_that_may_be_skin_and_above_the_shoulders():
     mask[20:101, 150:200] = SKIN
     mask[20:119, 140:260] = np.where(mask[20:119, 140:260] == SKIN, SKIN, LEFT_OUT)
     recording = make_recording(mask)
-    photograph, left, right = pulseless.take_from([recording])
+    photograph, left, right = pulseless.take_from(recording)
     assert (left.name, right.name) == ("wall/me left", "wall/me right")
     assert {photograph.truth, left.truth, right.truth} == {datasets.PULSELESS}
     whole = images(recording)
