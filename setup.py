@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 VERSION = next(
     line.split('"')[1]
@@ -15,8 +15,8 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["pulse3d", "launch", "launch.benchmarks"],
-    package_data={"pulse3d": ["weights/*.npz", "page/*", "py.typed"]},
+    packages=find_packages(include=["pulse3d*", "launch*"]),
+    package_data={"pulse3d": ["weights/*.npz", "py.typed"], "pulse3d.showing": ["page/*"]},
     entry_points={
         "console_scripts": [
             f"pulse3d-{name} = launch.{name}:command" for name in ("predict", "train", "evaluate")

@@ -14,8 +14,10 @@ from matplotlib.patches import FancyBboxPatch
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from pulse3d import plots, scene, stream, video
+from pulse3d import stream, video
 from pulse3d.config import SceneConfig
+from pulse3d.showing import figures
+from pulse3d.synthetic import demo_scene
 
 HERE = Path(__file__).parent
 SHOWN_S, FPS, GAIN = 4.0, 15.0, 80.0
@@ -24,19 +26,19 @@ LOW_BPM, HIGH_BPM = 50.0, 150.0
 
 def panels(settings: SceneConfig) -> list[Image.Image]:
     """The frames of the animation."""
-    demo = scene.make_scene(jax.random.key(0), settings)
+    demo = demo_scene.make_scene(jax.random.key(0), settings)
     source = video.from_array(demo.frames, fps=settings.fps)
     windows = list(stream.map_stream(source.frames(), "paper", stride_px=4, step_s=0.25))
     smooth = ndimage.uniform_filter(demo.frames[..., 1].astype(np.float32), (3, 31, 31))
     change = smooth - ndimage.uniform_filter1d(smooth, round(2 * settings.fps), axis=0)
-    font = ImageFont.truetype(plots.FONT, 13)
+    font = ImageFont.truetype(figures.FONT, 13)
     images = []
     for index in range(round(SHOWN_S * FPS)):
         time_s = 1.0 + index / FPS
         number = round(time_s * settings.fps)
         window = min(windows, key=lambda w: abs(w.time_s - time_s))
         rates = (np.nan_to_num(window.rate_bpm) - LOW_BPM) / (HIGH_BPM - LOW_BPM)
-        colours = matplotlib.colormaps[plots.RATE_COLOURS](rates)
+        colours = matplotlib.colormaps[figures.RATE_COLOURS](rates)
         colours[..., 3] = window.confidence
         layer = Image.fromarray((255 * colours).astype(np.uint8)).convert("RGBa")
         size = (settings.width_px - 24, settings.height_px - 24)
@@ -110,4 +112,4 @@ if __name__ == "__main__":
     first, *rest = panels(SceneConfig(duration_s=8.0))
     animation = {"save_all": True, "append_images": rest, "duration": round(1000 / FPS), "loop": 0}
     first.save(HERE / "demo.webp", quality=60, method=4, **animation)
-    plots.save_figure(how_it_works(), HERE / "how.svg")
+    figures.save_figure(how_it_works(), HERE / "how.svg")

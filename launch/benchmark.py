@@ -26,9 +26,9 @@ import jax
 from absl import flags
 
 from launch import common
-from launch.benchmarks import ceilings, maps, training, videos
+from launch.benchmarks import ceilings, maps, timing, training, videos
 from launch.benchmarks.base import ACCELERATOR, SMALL, Bench, Figure, NotHere, Sizes, as_json
-from pulse3d import files, timing
+from pulse3d import files
 from pulse3d.errors import InputError
 
 _OUT = flags.DEFINE_string("out", "pulse3d_out/benchmark", "Output folder.")

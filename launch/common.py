@@ -18,7 +18,7 @@ import numpy as np
 from absl import app, flags, logging
 from jax.experimental import multihost_utils
 
-from pulse3d import __version__, config
+from pulse3d import __version__
 from pulse3d.errors import InputError
 
 
@@ -91,14 +91,6 @@ def cache_compilations() -> None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "pulse3d" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-def use_settings(trained: config.Config, assignments: list[str]) -> config.Config:
-    """The config with settings of map and readout replaced; the rest belongs to the weights."""
-    for assignment in assignments:
-        if not assignment.startswith(("map.", "readout.")):
-            raise InputError(f"--set {assignment}: here only the settings map.* and readout.* can be set")
-    return config.override(trained, assignments)
 
 
 def join_processes(

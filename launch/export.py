@@ -11,8 +11,10 @@ from pathlib import Path
 from absl import flags
 
 from launch import common
-from pulse3d import checkpoint, files, interchange
+from pulse3d import files
 from pulse3d.errors import InputError
+from pulse3d.mapping import export
+from pulse3d.network import weights_file
 
 _WEIGHTS = flags.DEFINE_string("weights", "default", "As launch.predict takes it.")
 _FRAME = flags.DEFINE_string("frame", "640x480", "Width and height of the video's frames in px.")
@@ -25,12 +27,12 @@ def main() -> None:
     size = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", _FRAME.value)
     if not size:
         raise InputError(f"--frame={_FRAME.value}: expected WIDTHxHEIGHT in px, as in 640x480")
-    weights = checkpoint.load_weights(_WEIGHTS.value)
+    weights = weights_file.load_weights(_WEIGHTS.value)
     out = Path(_OUT.value or f"{weights.name}_{_FRAME.value}.jaxexport")
     if not _OVERWRITE.value:
         files.refuse_to_overwrite(out.parent, (out.name, f"{out.name}.json"))
     files.make_folder(out.parent)
-    about = interchange.export_network(weights, (int(size[2]), int(size[1])), out, stride_px=_STRIDE.value)
+    about = export.export_network(weights, (int(size[2]), int(size[1])), out, stride_px=_STRIDE.value)
     print(f"{about['input']}\n-> {about['output']}")
     print(f"written to {out.parent}: {out.name}, {out.name}.json")
 

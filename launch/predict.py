@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,21 +23,13 @@ import tqdm
 from absl import flags
 
 from launch import common
-from pulse3d import (
-    checkpoint,
-    config,
-    files,
-    interchange,
-    mapping,
-    plots,
-    regions,
-    report,
-    result,
-    scene,
-    stream,
-    video,
-)
+from pulse3d import config, files, pipeline, result, settings, stream, video
 from pulse3d.errors import InputError
+from pulse3d.evaluation import map_truth
+from pulse3d.mapping.mapper import make_mapper
+from pulse3d.network import weights_file
+from pulse3d.showing import figures, outputs, report
+from pulse3d.synthetic import demo_scene
 
 _VIDEO = flags.DEFINE_string(
     "video",
@@ -63,69 +56,62 @@ _MAT = flags.DEFINE_bool("mat", False, "Also writes map.mat, as the original pro
 _QUIET = flags.DEFINE_bool("quiet", False, "Prints nothing but errors.")
 _JSON = flags.DEFINE_bool("json", False, "Prints the summary as JSON, nothing else; live: a line a window.")
 
-OVERLAY_WIDTH_PX = 960  # at most
-OUTPUTS = (
-    *result.FILES,
-    *("regions.csv", "map.mat", "overlay.mp4", "report.html"),
-    *(f"{name}.{kind}" for name in ("map", "companion") for kind in ("png", "pdf", "svg")),
-)
-
 
 def main() -> None:
     started = time.time()
     if _QUIET.value and _JSON.value:
         raise InputError("--quiet --json: give one of them")
-    weights = checkpoint.load_weights(_WEIGHTS.value)
-    weights = weights._replace(config=common.use_settings(weights.config, _SET.value))
+    weights = weights_file.load_weights(_WEIGHTS.value)
+    weights = weights._replace(config=settings.override_use(weights.config, _SET.value))
     step_s = stream.whole_step(_STEP.value, weights.config)
     truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
     demo = None
     if _VIDEO.value is None:
         made_as = config.SceneConfig()
-        demo = scene.make_scene(jax.random.key(0), made_as)
+        demo = demo_scene.make_scene(jax.random.key(0), made_as)
         source = video.from_array(demo.frames, fps=made_as.fps, name="demo")
     else:
         source = video.open_video(_VIDEO.value, fps=_FPS.value)
-    mapper = mapping.make_mapper(
+    mapper = make_mapper(
         weights.params, weights.config, (source.height, source.width), stride_px=_STRIDE.value
     )
     name = Path(source.name).resolve().stem or "video"
     out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / name))
     # the demo's own folder holds nothing of the user's
     if not (_OVERWRITE.value or (demo and _OUT.value is None)):
-        files.refuse_to_overwrite(out, OUTPUTS)
-    found = result.write_map(
+        files.refuse_to_overwrite(out, outputs.NAMES)
+
+    def beside(found: result.Result) -> dict[str, Any]:
+        for stale in set(outputs.NAMES) - set(result.FILES):  # of the results that these replace
+            (out / stale).unlink(missing_ok=True)
+        total = round(source.duration_s * source.fps)
+        said = outputs.write_all(
+            found,
+            source,
+            weights.config,
+            step_s=step_s,
+            truth=truth,
+            figure=_FIGURE.value,
+            mat=_MAT.value,
+            watch=lambda pictures: bar(pictures, total, "frame", "overlay"),
+        )
+        return said | {"seconds": round(time.time() - started, 1)}
+
+    found = pipeline.write_map(
         out,
         source,
         mapper,
         weights=weights.name,
         step_s=step_s,
         follow=follow_live if source.live else follow_file,
+        beside=beside,
     )
-    for stale in set(OUTPUTS) - set(result.FILES):  # of the results that these replace
-        (out / stale).unlink(missing_ok=True)
-    settings = weights.config
-    parts = regions.find_regions(
-        found,
-        settings.readout,
-        odds=settings.odds,
-        step_s=step_s,
-        window_s=settings.clip.duration_s,
-    )
-    files.write_csv(out / "regions.csv", regions.HEADER, regions.table(found, parts))
-    if _MAT.value:
-        interchange.write_mat(found, out / "map.mat")
-    names = ["rates.csv", "regions.csv", "map.npz", *draw(found, source), "report.html", "summary.json"]
-    names += ["map.mat"] if _MAT.value else []
-    found.summary.update(regions=len(parts), seconds=round(time.time() - started, 1), files=names)
-    report.write_report(found, out / "report.html", truth=truth)
-    files.write_json(out / "summary.json", found.summary)
     if _JSON.value:
         print(json.dumps(found.summary | {"out": str(out)}))
     elif not _QUIET.value:
         say(out, found.summary)
         if demo:
-            compare(demo, scene.patch_regions(demo.masks, mapper.layout), found.rate_bpm)
+            compare(demo, map_truth.patch_regions(demo.masks, mapper.layout), found.rate_bpm)
 
 
 def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
@@ -136,7 +122,7 @@ def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
 
 def follow_file(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
     """The windows of a video, with a bar."""
-    windows = result.follow(source, frames, mapper, step_s=step_s)
+    windows = pipeline.follow(source, frames, mapper, step_s=step_s)
     expected = max(0, int((source.duration_s - mapper.config.clip.duration_s) / step_s) + 1)
     yield from bar(windows, expected, "window", "mapping")
 
@@ -168,29 +154,7 @@ def say_now(window: stream.WindowResult, window_s: float) -> None:
         known = {name: round(v, 3) if np.isfinite(v) else None for name, v in values.items()}
         print(json.dumps(known | {"confidence": round(reading.confidence, 3)}), flush=True)
     elif not _QUIET.value:
-        print(f"{now_s:8.1f} s   {plots.caption(reading)}, confidence {reading.confidence:.2f}", flush=True)
-
-
-def draw(found: result.Result, source: video.Video) -> list[str]:
-    """Writes the figures and, if the source can be seen again, overlay.mp4; returns the names."""
-    title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
-    kinds, names = ["png", *([_FIGURE.value] if _FIGURE.value else [])], []
-    for name, make in (("map", plots.map_figure), ("companion", plots.companion_figure)):
-        figure = make(found, title=title)
-        names += [f"{name}.{kind}" for kind in kinds]
-        for kind in kinds:
-            plots.save_figure(figure, found.folder / f"{name}.{kind}")
-    if source.live:
-        return names
-    total = round(source.duration_s * source.fps)
-    shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX)
-    video.write_overlay(
-        found.folder / "overlay.mp4",
-        source,
-        plots.overlay_layers(found, shape),
-        watch=lambda pictures: bar(pictures, total, "frame", "overlay"),
-    )
-    return [*names, "overlay.mp4"]
+        print(f"{now_s:8.1f} s   {figures.caption(reading)}, confidence {reading.confidence:.2f}", flush=True)
 
 
 def say(out: Path, summary: dict) -> None:
@@ -217,7 +181,7 @@ def say(out: Path, summary: dict) -> None:
         print("no overlay.mp4: a live source is seen once")
 
 
-def compare(demo: scene.Scene, regions: np.ndarray, rate_bpm: np.ndarray) -> None:
+def compare(demo: demo_scene.Scene, regions: np.ndarray, rate_bpm: np.ndarray) -> None:
     """Prints the demo scene's result beside its truth."""
     print("\nregion       truth (bpm)   median of its patches (bpm)   patches with a pulse")
     for index, truth in enumerate(demo.rates_bpm):

@@ -15,7 +15,10 @@ import numpy as np
 from absl import flags
 
 from launch import common
-from pulse3d import config, files, generator, plots, scenes
+from pulse3d import config, files
+from pulse3d.settings import override
+from pulse3d.showing import figures
+from pulse3d.synthetic import paper_clips, scene_laws, scenes
 
 _OUT = flags.DEFINE_string("out", "pulse3d_out/samples", "Output folder.")
 _PRESET = flags.DEFINE_string("preset", config.DEFAULT_PRESET, f"One of {', '.join(config.PRESETS)}.")
@@ -26,7 +29,7 @@ _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting: --set generato
 
 
 def main() -> None:
-    settings = config.override(config.get_preset(_PRESET.value), _SET.value)
+    settings = override(config.get_preset(_PRESET.value), _SET.value)
     out = Path(_OUT.value)
     if not _OVERWRITE.value:
         files.refuse_to_overwrite(out, ("clips.npz", "clips.png"))
@@ -37,8 +40,8 @@ def main() -> None:
     np.savez_compressed(buffer, clips=clips, label=label, rate_bpm=rate_bpm, fps=settings.clip.fps)
     files.write_atomically(out / "clips.npz", buffer.getvalue())
     shown = slice(0, 24)
-    figure = plots.clips_figure(np.asarray(clips)[shown], rate_bpm[shown], settings.clip.fps)
-    plots.save_figure(figure, out / "clips.png")
+    figure = figures.clips_figure(np.asarray(clips)[shown], rate_bpm[shown], settings.clip.fps)
+    figures.save_figure(figure, out / "clips.png")
     print(f"{_CLIPS.value} clips written to {out}: clips.npz, clips.png")
 
 
@@ -48,10 +51,10 @@ def sample(key: jax.Array, settings: config.Config) -> tuple[jax.Array, jax.Arra
     The label of a scene is that of every cell (`scenes.Scene`), its rate the first living region's.
     """
     if not isinstance(settings.generator, config.ScenesConfig):
-        clip, label = generator.make_clip(key, settings)
+        clip, label = paper_clips.make_clip(key, settings)
         return clip, label, jnp.append(settings.clip.rate_axis_bpm, jnp.nan)[label]
     scene = scenes.make_scene(key, settings)
-    alive = jnp.stack([(scene.label == region).any() for region in range(scenes.REGIONS)])
+    alive = jnp.stack([(scene.label == region).any() for region in range(scene_laws.REGIONS)])
     rate_bpm = jnp.where(alive.any(), scene.rate_bpm.mean(1)[alive.argmax()], jnp.nan)
     return scene.video / scene.video.mean(0) - 1, scene.label, rate_bpm
 

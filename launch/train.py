@@ -24,8 +24,12 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from launch import common
-from pulse3d import __version__, checkpoint, config, plots, train
-from pulse3d.logbook import Logbook
+from pulse3d import __version__, config
+from pulse3d.network import weights_file
+from pulse3d.settings import override, to_dict
+from pulse3d.showing import figures
+from pulse3d.training import checkpoint, train
+from pulse3d.training.log import Logbook
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumed if it holds one.", required=True)
 _PRESET = flags.DEFINE_string("preset", config.DEFAULT_PRESET, f"One of {', '.join(config.PRESETS)}.")
@@ -48,14 +52,14 @@ _PROFILE = flags.DEFINE_string(
 
 
 def main() -> None:
-    settings = config.override(config.get_preset(_PRESET.value), _SET.value)
+    settings = override(config.get_preset(_PRESET.value), _SET.value)
     if _STEPS.value:
-        settings = config.override(settings, [f"train.steps={_STEPS.value}"])
+        settings = override(settings, [f"train.steps={_STEPS.value}"])
     common.join_processes(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     leads = jax.process_index() == 0
-    init = checkpoint.load_weights(_INIT.value, like=settings) if _INIT.value else None
+    init = weights_file.load_weights(_INIT.value, like=settings) if _INIT.value else None
     workdir = Path(_WORKDIR.value)
-    common.require_agreement([config.to_dict(settings), _INIT.value], "--preset, --set, --steps, --init")
+    common.require_agreement([to_dict(settings), _INIT.value], "--preset, --set, --steps, --init")
     lock = checkpoint.lock_workdir(workdir) if leads else None
     common.require_everywhere(
         lock is not None or not leads,
@@ -111,7 +115,7 @@ def main() -> None:
     params, scores = best.final_params, train.fresh_scores(best.final_params, settings, mesh)
     checkpoints.close()
     if leads:
-        plots.learning_curve(
+        figures.learning_curve(
             workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
         )
         export(workdir, settings, step, params, scores, init)
@@ -152,7 +156,7 @@ def warn(checkpoints: checkpoint.Checkpoints) -> None:
 
 
 def export(workdir: Path, settings: config.Config, step: int, params, scores: dict, init) -> None:
-    """Writes finished parameters and their scores (`train.finish`) as a weights file."""
+    """Writes finished parameters and their scores (`train.fresh_scores`) as a weights file."""
     provenance = {
         "pulse3d": __version__,
         "jax": jax.__version__,
@@ -165,7 +169,7 @@ def export(workdir: Path, settings: config.Config, step: int, params, scores: di
         "curve": Logbook.validation_curve(workdir),
         "init": init.provenance if init else None,
     }
-    checkpoint.save_weights(workdir / "weights.npz", params, settings, provenance)
+    weights_file.save_weights(workdir / "weights.npz", params, settings, provenance)
     print(
         f"{workdir / 'weights.npz'}: step {step}, on {scores['fresh_clips']} fresh clips "
         + ", ".join(f"{k} {v:.4f}" for k, v in scores["fresh_clips_scores"].items())

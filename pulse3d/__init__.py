@@ -11,12 +11,14 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "map_stream", "map_video", "open_video"]
+__all__ = ["InputError", "Result", "load_weights", "map_stream", "map_video", "open_video"]
 
 _HOMES = {
+    "InputError": "pulse3d.errors",
     "Result": "pulse3d.result",
+    "load_weights": "pulse3d.network.weights_file",
     "map_stream": "pulse3d.stream",
-    "map_video": "pulse3d.result",
+    "map_video": "pulse3d.pipeline",
     "open_video": "pulse3d.video",
 }
 
@@ -26,3 +28,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion with Tab."""
+    return sorted([*__all__, "__version__"])

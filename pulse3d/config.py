@@ -6,19 +6,13 @@ Every setting carries its unit in its name (`_bpm`, `_px`, `_s`) or in its docst
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
-import math
-import types
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, nearest
 
 Kind = typing.TypeVar("Kind")
 
@@ -135,7 +129,7 @@ class ScenesConfig:
     """The laws of the default scenes: regions that live or do not, in motion, light and a video codec.
 
     Levels are root mean squares of relative changes of colour: 0.01 is 1 %. Pairs are bounds of
-    a log-uniform law. See `pulse3d/scenes.py`.
+    a log-uniform law. See `pulse3d/synthetic/scenes.py`.
 
     frames: length of a scene. windows: how many of it are read; full_share: share of these that are as long
     as the clip, others are `shortest_s` or longer. pulse_share: share of scenes in which something is alive.
@@ -210,7 +204,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CellNetConfig:
-    """The default network (`cellnet`).
+    """The default network (`cell_net`).
 
     memory_s: a cell's colour is read relative to its mean over so many seconds before.
     filters, signals, notes: channels of the convolutions, of what is Fourier transformed, and of what else
@@ -337,7 +331,8 @@ class ReadoutConfig:
     it to `min_pulse_share` whether there is a pulse. switch_s: else a pulse comes or goes once in so many
     seconds. evidence_scale, evidence_power: evidence for a rate speaks for a pulse as (evidence /
     scale)^power; a power of 0: its strength says nothing, only whether it stays at a rate.
-    places: whether places are asked for the frame's pulses (`pulse3d/places.py`), or each answers by itself.
+    places: whether places are asked for the frame's pulses (`pulse3d/reading/places.py`), or each answers by
+    itself.
     place_tolerance_bpm: a place is asked for rates within this distance of a pulse's. place_gain: its
     evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: of that
     bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in so many seconds.
@@ -468,52 +463,11 @@ def get_preset(name: str) -> Config:
     return PRESETS[name]
 
 
-def override(config: Config, assignments: Iterable[str]) -> Config:
-    """`config` with settings replaced by assignments like "train.steps=200".
-
-    Values are typed by the setting they replace; tuples are written 58,20,20. Raises
-    InputError for unknown names (with the nearest match), bad values, and values that the
-    settings refuse.
-    """
-    values = to_dict(config)
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise InputError(f"--set {assignment}: expected name=value, as in train.steps=200")
-        *sections, leaf = name.strip().split(".")
-        node: Any = values
-        owner: Any = Config
-        for section in sections:
-            node, owner = _child(node, owner, section, name)
-            owner = type(getattr(config, section, None)) if typing.get_args(owner) else owner
-        _, kind = _child(node, owner, leaf, name)
-        if isinstance(node[leaf], dict):
-            raise InputError(f"--set {name}: is a group; set one of {', '.join(node[leaf])}")
-        node[leaf] = _parse(text.strip(), kind, name)
-    return from_dict(values)
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """`config` as nested plain dictionaries, ready for JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def from_dict(values: Any) -> Config:
-    """The inverse of `to_dict`; raises InputError for unknown names or refused values."""
-    return _build(Config, values, "config")
-
-
 def expect(settings: object, kind: type[Kind]) -> Kind:
     """A group of settings that has to be of one kind; raises InputError where it is of another."""
     if not isinstance(settings, kind):
         raise InputError(f"expected {kind.__name__}, found {type(settings).__name__}")
     return settings
-
-
-def differences(a: Config, b: Config) -> list[str]:
-    """Names and values of the settings in which two configs differ, as "name: a -> b"."""
-    flat_a, flat_b = _flatten(to_dict(a)), _flatten(to_dict(b))
-    return [f"{k}: {v} -> {flat_b.get(k)}" for k, v in flat_a.items() if flat_b.get(k) != v]
 
 
 def _require(holds: bool, name: str, value: Any, what: str) -> None:
@@ -523,77 +477,7 @@ def _require(holds: bool, name: str, value: Any, what: str) -> None:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InputError(
-            f"{name} = {value}: unknown{_nearest(value, allowed)}; choose {' or '.join(allowed)}"
-        )
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
-    return f" (did you mean {match[0]}?)" if match else ""
-
-
-def _child(node: Any, owner: Any, key: str, full_name: str) -> tuple[Any, Any]:
-    if not isinstance(node, dict):
-        raise InputError(f"--set {full_name}: {key} is not part of a group")
-    if key not in node:
-        raise InputError(
-            f"--set {full_name}: no setting {key}{_nearest(key, node)}; there are {', '.join(node)}"
-        )
-    return node[key], typing.get_type_hints(owner)[key]
-
-
-def _parse(text: str, kind: Any, name: str) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if typing.get_origin(kind) is tuple:
-            inner = typing.get_args(kind)[0]
-            return [inner(part) for part in text.strip("()[]").split(",")]
-        return kind(text)
-    except (KeyError, ValueError):
-        kind_name = "true or false" if kind is bool else str(getattr(kind, "__name__", kind))
-        raise InputError(f"--set {name}={text}: expected {kind_name}") from None
-
-
-def _build(kind: Any, values: Any, name: str) -> Any:
-    if isinstance(kind, types.UnionType):
-        # the class that knows all of the names; else the first, which says what is wrong
-        known = [
-            k
-            for k in typing.get_args(kind)
-            if isinstance(values, dict) and values.keys() <= set(k.__annotations__)
-        ]
-        kind = (known or typing.get_args(kind))[0]
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        if not isinstance(values, dict):
-            raise InputError(f"{name}: expected a group of settings, found {values!r}")
-        for key in values:
-            if key not in hints:
-                raise InputError(f"{name}: no setting {key}{_nearest(key, hints)}")
-        return kind(**{key: _build(hints[key], value, f"{name}.{key}") for key, value in values.items()})
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(values, (list, tuple)):
-            raise InputError(f"{name} = {values!r}: expected several values")
-        inner = typing.get_args(kind)
-        if inner[-1] is not Ellipsis and len(values) != len(inner):
-            raise InputError(f"{name} = {values!r}: expected {len(inner)} values")
-        return tuple(_build(inner[0], value, name) for value in values)
-    if kind is float and isinstance(values, int) and not isinstance(values, bool):
-        values = float(values) if abs(values) < 2**63 else math.inf
-    if type(values) is not kind:
-        raise InputError(f"{name} = {values!r}: expected {getattr(kind, '__name__', kind)}")
-    if kind is float and not math.isfinite(values):
-        raise InputError(f"{name} = {values}: must be finite")
-    return values
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        raise InputError(f"{name} = {value}: unknown{nearest(value, allowed)}; choose {' or '.join(allowed)}")
 
 
 PRESETS: dict[str, Config] = {

@@ -1,4 +1,9 @@
-"""The exceptions that mean: the input is at fault, not the program."""
+"""The exceptions that mean: the input is at fault, not the program; and words for their messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -16,3 +21,14 @@ class InputError(ValueError):
 
 class DamagedError(InputError):
     """An input of which a part is lost; raised at the end of what could be read of it, which is good."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The words " (did you mean X?)" for the name most like a wrong one; empty where none is like it."""
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, at most 200 characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

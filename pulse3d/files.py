@@ -1,4 +1,4 @@
-"""The files of a prediction and of an evaluation. Each appears only when complete."""
+"""Files that appear only when they are complete, and text that is read without trusting it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import lzma
-import math
+import os
 import shutil
 import struct
 import tempfile
@@ -22,8 +22,6 @@ from urllib.parse import quote
 import numpy as np
 
 from pulse3d.errors import InputError
-from pulse3d.readout import Reading
-from pulse3d.whole import cannot_write, whole_file
 
 # what zipfile, numpy and json raise for damaged files
 _FOREIGN = (
@@ -32,8 +30,6 @@ _FOREIGN = (
     lzma.LZMAError, struct.error,
 )  # fmt: skip
 MAX_JSON_BYTES = 2**24
-MAX_MEMBERS = 10_000
-RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
 
 
 class UnreadableError(Exception):
@@ -70,6 +66,28 @@ def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
         )
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end of the context if there was no exception.
+
+    Raises InputError where it cannot be written, on a full disk for one.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: Exception) -> InputError:
+    """What to say of a file that cannot be written."""
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"{path}: cannot be written ({reason}); make room or choose another folder")
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file under a temporary name, then renames it."""
     with whole_file(path) as temporary:
@@ -80,17 +98,6 @@ def copy_atomically(source: Path, path: Path) -> None:
     """Copies a file under a temporary name, then renames it."""
     with whole_file(path) as temporary:
         shutil.copyfile(source, temporary)
-
-
-def rates_row(time_s: float, reading: Reading) -> str:
-    """One row of rates.csv; the rate and its interval are empty where there is no pulse."""
-    rates = ("" if np.isnan(v) else f"{v:.1f}" for v in (reading.rate_bpm, reading.low_bpm, reading.high_bpm))
-    return ",".join([f"{time_s:.3f}", *rates, f"{reading.confidence:.3f}"])
-
-
-def write_rates(path: Path, rows: list[str]) -> None:
-    """Writes rates.csv."""
-    write_atomically(path, ("\n".join([RATES_HEADER, *rows]) + "\n").encode())
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -115,32 +122,15 @@ def safe_name(name: str) -> str:
     return quote(name, safe="")
 
 
-def write_npz(path: Path, arrays: dict[str, Any], *, made_by: dict[str, Any]) -> None:
-    """Writes arrays with the settings that made them, as JSON under `made_by`."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, made_by=np.array(json.dumps(made_by, sort_keys=True)), **arrays)
-    write_atomically(path, buffer.getvalue())
-
-
-def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """The arrays of `write_npz`; None where the file is missing, damaged or made by other settings."""
-    try:
-        with Arrays(path, max_bytes=2**32) as archive:
-            if parse_json(archive.text("made_by")) != json.loads(json.dumps(made_by)):
-                return None
-            return {name: archive[name] for name in archive.shapes if name != "made_by"}
-    except UnreadableError:
-        return None
-
-
-def _require_file(path: Path) -> None:
+def require_file(path: Path) -> None:
+    """Raises UnreadableError for what is there but is no file."""
     if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
         raise UnreadableError("not a file")
 
 
 def read_json(path: Path) -> Any:
     """What a JSON file says; raises UnreadableError for what is none, or larger than any of ours."""
-    _require_file(path)
+    require_file(path)
     with foreign_errors(), path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
@@ -152,167 +142,3 @@ def parse_json(data: str | bytes) -> Any:
     """What a JSON text says; raises UnreadableError for what is none."""
     with foreign_errors():
         return json.loads(data)
-
-
-class Arrays:
-    """The arrays of a .npz file, none of which is read before it is known how large it is.
-
-    Use as a context. shapes: of all arrays by name, from their headers. Raises UnreadableError for a
-    file that is damaged or claims more than it holds, for an array that it has not, and where more than
-    `max_bytes` are read of it.
-    """
-
-    def __init__(self, path: Path, *, max_bytes: int):
-        _require_file(path)
-        with foreign_errors():
-            self._archive = zipfile.ZipFile(path)
-        self._left = self._most = max_bytes
-        try:
-            names = [member.filename for member in self._archive.infolist()]
-            if len(set(names)) != len(names) or len(names) > MAX_MEMBERS:
-                raise UnreadableError("holds a name twice, or too many")
-            self._headers = {name.removesuffix(".npy"): self._read_header(name) for name in names}
-        except BaseException:
-            self._archive.close()
-            raise
-        self.shapes = {name: shape for name, (shape, _, _) in self._headers.items()}
-
-    def _read_header(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-        with foreign_errors(), self._archive.open(name) as member:
-            shape, fortran, dtype = _array_header(member)
-            size = self._archive.getinfo(name).file_size - member.tell()
-        if dtype.hasobject or dtype.kind not in "biufU":
-            raise UnreadableError(f"{name} holds {dtype}, not numbers or a text")
-        if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) != size:
-            raise UnreadableError(f"{name} holds {size} bytes, not {shape} of {dtype}")
-        return shape, fortran, dtype
-
-    def _header(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-        if name not in self._headers:
-            raise UnreadableError(f"holds no {name}")
-        return self._headers[name]
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        self._header(name)
-        with foreign_errors():
-            member = self._archive.getinfo(f"{name}.npy")
-        self._left -= member.file_size
-        if self._left < 0:
-            raise UnreadableError(f"holds more than {self._most:,} bytes")
-        with foreign_errors(), self._archive.open(member) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-
-    def text(self, name: str) -> str:
-        """An array that is one text, at most MAX_JSON_BYTES of it."""
-        shape, _, dtype = self._header(name)
-        if shape != () or dtype.kind != "U" or dtype.itemsize > MAX_JSON_BYTES:
-            raise UnreadableError(f"{name} is not a text, or too long")
-        # decoded here, as numpy takes numbers for characters that are none
-        data = self[name].astype(dtype.newbyteorder("<")).tobytes()
-        with foreign_errors():
-            return data.decode("utf-32-le").rstrip("\0")
-
-    def entries(self, name: str) -> Iterator[np.ndarray]:
-        """The entries of an array along its first axis, one at a time."""
-        whole, fortran, dtype = self._header(name)
-        count, shape = (*whole, 0)[0], whole[1:]
-        size = dtype.itemsize * math.prod(shape)
-        if not whole or fortran or size > self._most:
-            raise UnreadableError(f"{name} is no series, stored by columns, or too large")
-        with foreign_errors():
-            member = self._archive.open(f"{name}.npy")
-        with member:
-            with foreign_errors():
-                _array_header(member)
-            for _ in range(count):
-                with foreign_errors():
-                    entry = np.frombuffer(member.read(size), dtype).reshape(shape)
-                yield entry
-
-    def __enter__(self) -> Arrays:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._archive.close()
-
-
-def _array_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type of the array that follows, as numpy's format has them; nothing is executed."""
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(member)
-    return np.lib.format.read_array_header_2_0(member)
-
-
-class NpzStream:
-    """A compressed .npz whose arrays grow along their first axis, in constant memory.
-
-    Use as a context; the file appears at the end of it, if there was no exception.
-    """
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._types: dict[str, np.dtype] = {}
-        self._count = 0
-        self._constants: dict[str, np.ndarray] = {}
-
-    def __enter__(self) -> NpzStream:
-        try:
-            self._folder = Path(tempfile.mkdtemp(prefix=".map-", dir=self._path.parent))
-        except OSError as error:
-            raise cannot_write(self._path, error) from None
-        return self
-
-    def append(self, **arrays: Any) -> None:
-        """Adds one entry to every array; names, shapes and types are the same each time."""
-        for name, value in arrays.items():
-            array = np.asarray(value)
-            self._shapes.setdefault(name, array.shape)
-            self._types.setdefault(name, array.dtype)
-            if (array.shape, array.dtype) != (self._shapes[name], self._types[name]):
-                raise ValueError(f"{name}: {array.dtype}{array.shape} differs from the entries before")
-            try:
-                with (self._folder / name).open("ab") as file:
-                    file.write(array.tobytes())
-            except OSError as error:
-                raise cannot_write(self._path, error) from None
-        self._count += 1
-
-    def entries(self, name: str) -> Iterator[np.ndarray]:
-        """The entries of a growing array so far, one by one."""
-        shape, dtype = self._shapes[name], self._types[name]
-        yield from np.memmap(self._folder / name, dtype, "r", shape=(self._count, *shape))
-
-    def put(self, **arrays: Any) -> None:
-        """Adds whole arrays."""
-        self._constants |= {name: np.asarray(value) for name, value in arrays.items()}
-
-    def __exit__(self, kind, *exception) -> None:
-        try:
-            if kind is None:
-                temporary = self._folder / "complete.npz"
-                with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                    self._write_members(archive)
-                temporary.replace(self._path)
-        except OSError as error:
-            raise cannot_write(self._path, error) from None
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _write_members(self, archive: zipfile.ZipFile) -> None:
-        for name, array in self._constants.items():
-            with archive.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-        for name, shape in self._shapes.items():
-            if name in self._constants:  # replaced by a whole array
-                continue
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(self._types[name]),
-                    "fortran_order": False,
-                    "shape": (self._count, *shape),
-                }
-                np.lib.format.write_array_header_2_0(member, header)
-                with (self._folder / name).open("rb") as file:
-                    shutil.copyfileobj(file, member)

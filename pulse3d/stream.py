@@ -12,12 +12,14 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from pulse3d import amplitude, checkpoint, mapping, places, readout, video
-from pulse3d.checkpoint import Weights
+from pulse3d import video
 from pulse3d.config import Config
 from pulse3d.errors import InputError
-from pulse3d.mapping import Mapper
-from pulse3d.tiles import Map, Window
+from pulse3d.mapping.mapper import Mapper, make_mapper
+from pulse3d.mapping.tiles import Map, Window
+from pulse3d.network import weights_file
+from pulse3d.network.weights_file import Weights
+from pulse3d.reading import amplitude, places, readout, tracking
 
 
 class WindowResult(NamedTuple):
@@ -25,7 +27,7 @@ class WindowResult(NamedTuple):
 
     time_s: the window's centre. probability: the map, (row, col, class). rate_bpm, confidence:
     the rate of every place (nan: no pulse) and how sure it is, from this window and, by `places`, those
-    before it. evidence: for every rate, from all patches; `readout.readings` makes rates of it, of all
+    before it. evidence: for every rate, from all patches; `tracking.readings` makes rates of it, of all
     windows together. reading: one rate from this window and those before it. equation_8_bpm: the paper's
     read-out. enough_video: False where frames are missing (`map.max_gap_s`): then there is no pulse
     anywhere.
@@ -60,16 +62,16 @@ def map_stream(
 
     frames: (time in s, image), as of `video.Video`, at any rate (resampled to the network's); those
     whose time does not rise are left out. Images: (height, width[, 3]) of one size, uint8 or float of
-    0...1. weights: or their name, as of `checkpoint.load_weights`. stride_px, devices: as of
-    `mapping.make_mapper`; the others as of `map_windows`.
+    0...1. weights: or their name, as of `weights_file.load_weights`. stride_px, devices: as of
+    `mapper.make_mapper`; the others as of `map_windows`.
     """
-    weights = checkpoint.load_weights(weights) if isinstance(weights, str) else weights
+    weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         return
     shape = video.as_rgb(np.asarray(first[1]), "frames").shape[:2]
-    mapper = mapping.make_mapper(weights.params, weights.config, shape, stride_px=stride_px, devices=devices)
+    mapper = make_mapper(weights.params, weights.config, shape, stride_px=stride_px, devices=devices)
     yield from map_windows(chain([first], frames), mapper, step_s=step_s, start_s=start_s, ahead=ahead)
 
 
@@ -89,11 +91,9 @@ def map_windows(
     not grow. A window with a gap in its time stamps is not interpolated over: it has no pulse. Raises
     InputError for other images, and for time stamps that jump by more than `video.MAX_JUMP_S`.
     """
-    config, layout = mapper.config, mapper.layout
-    clip, axis = config.clip, config.clip.rate_axis_bpm
+    config, clip = mapper.config, mapper.config.clip
     step_s = whole_step(step_s, config)
-    step = round(step_s * clip.fps)
-    rising = _rising(frames, layout.frame)
+    rising = _rising(frames, mapper.layout.frame)
     first = next(rising, None)
     if first is None:
         return
@@ -103,42 +103,61 @@ def map_windows(
         video.Frame(time_s - start_s, mapper.read(image)) for time_s, image in chain([first], rising)
     )
     images = (f.image for f in video.resample(cells, clip.fps, average=config.map.average_frames))
-    follow = readout.Follower(axis, config.readout, step_s=step_s, window_s=clip.duration_s)
-    ask = places.Follower(config.readout, step_s=step_s, window_s=clip.duration_s)
     windows = (
         (index, window, job if watch.saw(index / clip.fps, len(window)) else None)
-        for index, window, job in mapper.windows(images, step)
+        for index, window, job in mapper.windows(images, round(step_s * clip.fps))
     )
-    nothing = np.zeros((*layout.places, clip.classes), np.float32)
-    nothing[..., -1] = 1
-    unknown = np.full(layout.places, np.nan, np.float32)
+    read = _Reader(mapper, step_s=step_s, start_s=start_s)
     for index, window, probability in _map_each(windows, mapper, ahead=ahead):
-        enough = probability is not None
-        probability = probability if probability is not None else nothing
+        yield read(index, window, probability)
+
+
+class _Reader:
+    """Reads maps one by one, each with what those before it said."""
+
+    def __init__(self, mapper: Mapper, *, step_s: float, start_s: float):
+        config, places_shape = mapper.config, mapper.layout.places
+        timing = {"step_s": step_s, "window_s": config.clip.duration_s}
+        self._config, self._layout, self._start_s = config, mapper.layout, start_s
+        self._follow = tracking.Follower(config.clip.rate_axis_bpm, config.readout, **timing)
+        self._ask = places.Follower(config.readout, **timing)
+        self._nothing = np.zeros((*places_shape, config.clip.classes), np.float32)
+        self._nothing[..., -1] = 1
+        self._unknown = np.full(places_shape, np.nan, np.float32)
+
+    def __call__(self, index: int, window: Window, found: Map | None) -> WindowResult:
+        """What a window says, by the index of its first frame, its cells, and its map, if there is one."""
+        config, fps = self._config, self._config.clip.fps
+        probability = self._nothing if found is None else found
         evidence = readout.evidence(probability, config.readout, odds=config.odds)
-        reading = follow(evidence)
-        if config.readout.places:
-            confidence = ask(places.evidence(probability, axis, reading.rate_bpm, config))
-            rate_bpm = np.where(confidence >= 0.5, reading.rate_bpm, np.nan)
-        else:
-            rate_bpm = readout.patch_rates(probability, axis)
-            confidence = readout.patch_confidence(probability, axis, config.readout.tolerance_bpm)
-        strength, clearness = unknown, unknown
-        if enough:
-            traces = amplitude.patch_traces(window, patch=layout.patch, stride=layout.stride)
-            strength, clearness = amplitude.at_rate(traces, clip.fps, reading.rate_bpm)
-        yield WindowResult(
-            time_s=start_s + (index + len(window) / 2) / clip.fps,
+        reading = self._follow(evidence)
+        rate_bpm, confidence = self._read_places(probability, reading)
+        strength, clearness = self._unknown, self._unknown
+        if found is not None:
+            traces = amplitude.patch_traces(window, patch=self._layout.patch, stride=self._layout.stride)
+            strength, clearness = amplitude.at_rate(traces, fps, reading.rate_bpm)
+        return WindowResult(
+            time_s=self._start_s + (index + len(window) / 2) / fps,
             probability=probability,
             rate_bpm=rate_bpm,
             confidence=confidence,
             evidence=evidence,
             reading=reading,
-            equation_8_bpm=readout.equation_8(probability, axis),
+            equation_8_bpm=readout.equation_8(probability, config.clip.rate_axis_bpm),
             amplitude_percent=strength,
             snr_db=clearness,
-            enough_video=enough,
+            enough_video=found is not None,
         )
+
+    def _read_places(self, probability: Map, reading: readout.Reading) -> tuple[np.ndarray, np.ndarray]:
+        """The rate of every place, nan for none, and how sure it is."""
+        axis, config = self._config.clip.rate_axis_bpm, self._config
+        if not config.readout.places:
+            tolerance_bpm = config.readout.tolerance_bpm
+            confidence = readout.patch_confidence(probability, axis, tolerance_bpm)
+            return readout.patch_rates(probability, axis), confidence
+        confidence = self._ask(places.evidence(probability, axis, reading.rate_bpm, config))
+        return np.where(confidence >= 0.5, reading.rate_bpm, np.nan), confidence
 
 
 def whole_step(step_s: float | None, config: Config) -> float:

@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -104,11 +103,3 @@ def toy_window(toy):
     rng = np.random.default_rng(0)
     texture = rng.uniform(0.2, 0.8, (1, 21, 33, 1))
     return (texture + rng.normal(0, 0.05, (toy.clip.frames, 21, 33, 1))).astype(np.float32)
-
-
-def replace(settings: config.Config, **groups) -> config.Config:
-    """The config with fields of its groups replaced: replace(c, train={"steps": 2})."""
-    return dataclasses.replace(
-        settings,
-        **{name: dataclasses.replace(getattr(settings, name), **new) for name, new in groups.items()},
-    )

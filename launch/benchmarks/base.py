@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
-from pulse3d import checkpoint, original, timing
+from launch.benchmarks import original, timing
+from launch.benchmarks.timing import Seconds, Spread
 from pulse3d.errors import InputError
-from pulse3d.timing import Seconds, Spread
+from pulse3d.network import weights_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ def compare(times: dict[str, Seconds], what: str, slow: str, fast: str, unit: st
     return Figure(what, timing.spread(times[slow] / times[fast]), costs, unit)
 
 
-def make_keras(bench: Bench, weights: checkpoint.Weights) -> Any:
+def make_keras(bench: Bench, weights: weights_file.Weights) -> Any:
     """The Keras model of these weights; raises NotHere where there is none to compare with."""
     if not bench.on_cpu:
         raise NotHere("Keras is compared on the CPU")

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from launch.benchmarks import timing
 from launch.benchmarks.base import Bench, Figure
 from launch.benchmarks.maps import map_at_stride_1
+from launch.benchmarks.timing import Contender
 from launch.benchmarks.training import make_step, training_config
-from pulse3d import checkpoint, timing
-from pulse3d.timing import Contender
+from pulse3d.network import weights_file
 
 
 def count(program: jax.stages.Lowered | jax.stages.Compiled, what: str) -> float:
@@ -47,7 +48,7 @@ def roofline_row(bench: Bench) -> list[Figure]:
             name = f"training of `{preset}` in {compute}"
             contenders[name] = dataclasses.replace(step, work=flops)
             floors[name] = flops, count(lowered.compile(), "bytes accessed")
-    paper = checkpoint.load_weights("paper")
+    paper = weights_file.load_weights("paper")
     dense = map_at_stride_1(bench, paper)
     # What no sharing removes: two dense layers for every patch. The shared convolution is not counted.
     per_patch = 2 * sum(paper.params[layer]["kernel"].size for layer in ("hidden", "classes"))

@@ -7,9 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from launch.benchmarks import timing
 from launch.benchmarks.base import Bench, Figure, compare, make_keras
-from pulse3d import checkpoint, config, mapping, model, tiles, timing
-from pulse3d.timing import Contender
+from launch.benchmarks.timing import Contender
+from pulse3d import config
+from pulse3d.mapping import tiles
+from pulse3d.mapping.mapper import make_mapper
+from pulse3d.network import model, weights_file
+from pulse3d.settings import override
 
 
 def make_patches(bench: Bench, settings: config.Config, count: int) -> np.ndarray:
@@ -21,14 +26,14 @@ def make_patches(bench: Bench, settings: config.Config, count: int) -> np.ndarra
 
 def make_map(bench: Bench, settings: config.Config, params: Any, frame: tuple[int, int]) -> Contender:
     """The dense map of a random window of such frames; its work is one window."""
-    mapper = mapping.make_mapper(params, settings, frame, devices=list(bench.devices))
+    mapper = make_mapper(params, settings, frame, devices=list(bench.devices))
     window = np.random.default_rng(1).uniform(0.3, 0.7, mapper.window_shape).astype(np.float32)
     return Contender(lambda: mapper(window))
 
 
-def map_at_stride_1(bench: Bench, weights: checkpoint.Weights) -> Contender:
+def map_at_stride_1(bench: Bench, weights: weights_file.Weights) -> Contender:
     """The dense map with a patch at every pixel; its work is the number of patches."""
-    settings = config.override(weights.config, ["map.stride_px=1"])
+    settings = override(weights.config, ["map.stride_px=1"])
     rows, cols = tiles.grid_shape(bench.sizes.frame, settings.clip.patch_px, 1)
     contender = make_map(bench, settings, weights.params, bench.sizes.frame)
     return dataclasses.replace(contender, work=rows * cols)
@@ -36,7 +41,7 @@ def map_at_stride_1(bench: Bench, weights: checkpoint.Weights) -> Contender:
 
 def dense_row(bench: Bench) -> list[Figure]:
     """The dense map against the network on every patch, and against the video's own time."""
-    paper = checkpoint.load_weights("paper")
+    paper = weights_file.load_weights("paper")
     patches = make_patches(bench, paper.config, bench.sizes.batch)
     network = jax.jit(lambda x: jax.nn.softmax(model.apply_logits(paper.params, (x,), paper.config)))
 
@@ -57,7 +62,7 @@ def dense_row(bench: Bench) -> list[Figure]:
         for slow in (batched, single)
     ]
     for name in ("default", "paper"):
-        weights = checkpoint.load_weights(name)
+        weights = weights_file.load_weights(name)
         contender = make_map(bench, weights.config, weights.params, bench.sizes.frame)
         seconds = timing.side_by_side({name: contender}, repeats=bench.repeats)[name]
         what = f"map of `{name}` at its own stride, times real time, with a window every {{:g}} s"
@@ -75,7 +80,7 @@ def dense_row(bench: Bench) -> list[Figure]:
 
 def keras_row(bench: Bench) -> list[Figure]:
     """The dense map against Keras with the same weights, as the original program uses it."""
-    paper = checkpoint.load_weights("paper")
+    paper = weights_file.load_weights("paper")
     network = make_keras(bench, paper)
     patches = make_patches(bench, paper.config, bench.sizes.batch)
     size = paper.config.clip.patch_px
@@ -137,7 +142,7 @@ def work_row(bench: Bench) -> list[Figure]:
         contenders = {}
         for _, _, *sides in grown:
             for changes, frame in sides:
-                settings = config.override(config.get_preset(preset), changes)
+                settings = override(config.get_preset(preset), changes)
                 key = str((changes, frame))
                 if key not in contenders:
                     params = random_params(settings)

@@ -7,9 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from launch.benchmarks import original, timing
 from launch.benchmarks.base import Bench, Figure, NotHere, compare, make_keras
-from pulse3d import checkpoint, config, generator, model, original, timing, train
-from pulse3d.timing import Contender
+from launch.benchmarks.timing import Contender
+from pulse3d import config
+from pulse3d.network import model, weights_file
+from pulse3d.settings import override
+from pulse3d.synthetic import examples
+from pulse3d.training import train
 
 
 def training_config(bench: Bench, preset: str, *, compute: str = "float32") -> config.Config:
@@ -17,14 +22,14 @@ def training_config(bench: Bench, preset: str, *, compute: str = "float32") -> c
     clips = bench.sizes.clips if preset == "paper" else bench.sizes.default_clips
     prng = "philox2x32" if bench.on_cpu and len(bench.devices) == 1 else "threefry2x32"
     changes = [f"train.batch_size={clips}", f"train.prng={prng}", f"train.compute={compute}"]
-    return config.override(config.get_preset(preset), changes)
+    return override(config.get_preset(preset), changes)
 
 
 @functools.cache
 def make_step(bench: Bench, settings: config.Config) -> tuple[Contender, jax.stages.Lowered]:
     """A training step, generator inside, and its program; its work is the number of clips."""
     step: Any = train.make_train_step(settings, train.make_mesh(list(bench.devices)))
-    state = train.init_state(settings, params=checkpoint.load_weights(settings.preset).params)
+    state = train.init_state(settings, params=weights_file.load_weights(settings.preset).params)
     lowered = step.lower(state)
 
     def run():
@@ -39,7 +44,7 @@ def make_generator(settings: config.Config) -> Contender:
     """The generator of a training step alone; its work is the number of clips."""
     key = train.step_key(settings.train, jnp.asarray(0))
     size = settings.train.batch_size
-    make = jax.jit(lambda key: generator.make_batch(key, settings, size=size))
+    make = jax.jit(lambda key: examples.make_batch(key, settings, size=size))
     return Contender(lambda: make(key), size)
 
 
@@ -47,7 +52,7 @@ def training_row(bench: Bench) -> list[Figure]:
     """A training step against Keras, which is fed by NumPy."""
     settings = training_config(bench, "paper")
     size = settings.train.batch_size
-    network = make_keras(bench, checkpoint.load_weights("paper"))
+    network = make_keras(bench, weights_file.load_weights("paper"))
     rng = np.random.default_rng(0)
     classes = np.eye(settings.clip.classes, dtype=np.float32)
 
@@ -102,11 +107,11 @@ def precision_row(bench: Bench) -> list[Figure]:
     )
     what = "training of `paper` in bfloat16, times faster than in float32"
     figures = [compare(times, what, exact, rounded, "s per clip")]
-    weights = checkpoint.load_weights("paper")
+    weights = weights_file.load_weights("paper")
 
     @functools.partial(jax.jit, static_argnums=1)
     def accuracy(key, compute):
-        inputs, targets = generator.make_batch(key, weights.config, size=bench.sizes.batch)
+        inputs, targets = examples.make_batch(key, weights.config, size=bench.sizes.batch)
         network = model.make_model(weights.config, compute=compute)
         logits = jnp.asarray(network.apply({"params": weights.params}, *inputs))
         return jnp.mean(logits.argmax(-1) == targets.argmax(-1))

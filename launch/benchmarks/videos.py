@@ -12,8 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from launch.benchmarks import timing
 from launch.benchmarks.base import Bench, Figure
-from pulse3d import checkpoint, config, mapping, plots, result, scene, stream, timing, video
+from pulse3d import config, pipeline, stream, video
+from pulse3d.mapping.mapper import make_mapper
+from pulse3d.network import weights_file
+from pulse3d.showing import overlay
+from pulse3d.showing.figures import map_figure, save_figure
+from pulse3d.synthetic import demo_scene
 
 VIDEO_FPS = 30.0
 
@@ -25,7 +31,7 @@ def make_video(path: Path, frame: tuple[int, int], seconds: float) -> Path:
     small = config.SceneConfig(
         height_px=height // enlarged, width_px=width // enlarged, fps=VIDEO_FPS, duration_s=10.0
     )
-    frames = scene.make_scene(jax.random.key(0), small).frames
+    frames = demo_scene.make_scene(jax.random.key(0), small).frames
     noise = np.random.default_rng(0).normal(0, 2, (8, *frame, 3)).astype(np.int16)
 
     def images() -> Iterator[np.ndarray]:
@@ -105,8 +111,8 @@ def split(bench: Bench, path: Path, name: str) -> list[Figure]:
 
 def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
     """Seconds of each piece of the mapping of a video, once; one piece after the other."""
-    weights, source = checkpoint.load_weights(name), video.open_video(path)
-    mapper = mapping.make_mapper(weights.params, weights.config, (source.height, source.width))
+    weights, source = weights_file.load_weights(name), video.open_video(path)
+    mapper = make_mapper(weights.params, weights.config, (source.height, source.width))
     spent = {"decoding": 0.0, "the network": 0.0, "averaging, resampling and read-out": 0.0, "pictures": 0.0}
 
     def timed(piece: str, run: Callable[[], Any]) -> Any:
@@ -126,14 +132,14 @@ def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
         return stream.map_windows(decode(iter(frames)), network, step_s=step_s)
 
     started = time.perf_counter()
-    found = result.write_map(bench.folder, source, mapper, weights=weights.name, follow=follow)
+    found = pipeline.write_map(bench.folder, source, mapper, weights=weights.name, follow=follow)
     mapped = time.perf_counter() - started
     spent["averaging, resampling and read-out"] = mapped - spent["decoding"] - spent["the network"]
     decoded_before, started = spent["decoding"], time.perf_counter()
-    plots.save_figure(plots.map_figure(found, title=name), bench.folder / "map.png")
+    save_figure(map_figure(found, title=name), bench.folder / "map.png")
     shape = video.overlay_shape(source, max_width_px=960)
     video.write_overlay(
-        bench.folder / "overlay.mp4", source, plots.overlay_layers(found, shape), watch=decode
+        bench.folder / "overlay.mp4", source, overlay.overlay_layers(found, shape), watch=decode
     )
     spent["pictures"] = time.perf_counter() - started - (spent["decoding"] - decoded_before)
     return spent

@@ -1,0 +1,1 @@
+"""Evaluation: recordings with a known pulse, methods to compare, and their scores."""

@@ -1,0 +1,295 @@
+"""GREEN, CHROM and POS: the pulse from colour alone, of one trace or of every patch of a map.
+
+A trace is (time, 3): the mean red, green and blue of some skin in every frame, of any scale. A
+method makes of it a pulse signal (time,) that rises with the volume of blood, in relative units:
+0.01 is a change of colour by about 1 %. Functions of a trace are unbatched (use `jax.vmap`) and
+can be jitted with `fps` and `method` static.
+
+A window is float32 (time, height, width, 3), RGB of 0...1; a map is (row, col, class)
+probabilities, "no pulse" last, as in `mapping`, so that the same read-outs take it.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.signal
+from jax import lax
+from jaxtyping import Array, Bool, Float, Shaped
+
+from pulse3d.config import ClipConfig
+from pulse3d.errors import InputError
+from pulse3d.evaluation import contact
+
+Trace = Float[Array | np.ndarray, "time 3"]
+Signal = Float[Array | np.ndarray, "time"]
+Axis = Float[Array | np.ndarray, "rate"]
+Image = Shaped[Array | np.ndarray, "height width 3"]
+Window = Float[Array | np.ndarray, "time height width 3"]
+
+WINDOW_S = 1.6  # CHROM and POS normalise colours in windows of this length
+BAND_BPM = (36.0, 198.0)  # half power of the band-pass before a spectrum
+SMOOTHNESS = 100.0  # of the trend that is taken from a signal at 30 fps
+STILL = 1e-6  # a trace that changes by less than this share of itself is a still picture
+
+
+def green(trace: Trace, *, fps: float) -> Float[Array, "time"]:
+    """The green channel, which blood absorbs most: 1 - G / mean(G).
+
+    Source: Verkruysse, Svaasand and Nelson, Optics Express 16(26), 2008.
+    """
+    del fps
+    return -_relative(jnp.asarray(trace))[:, 1]
+
+
+def chrom(trace: Trace, *, fps: float) -> Float[Array, "time"]:
+    """Two colour differences, mixed so that changes of brightness cancel.
+
+        X = 3 R - 2 G,  Y = 1.5 R + G - 1.5 B,  S = X' - (sd(X') / sd(Y')) Y'
+
+    R, G, B are divided by their mean over windows of 1.6 s; ' is a band-pass of 40-240 bpm
+    (Butterworth of order 3, forwards and backwards). Windows overlap by half, are multiplied
+    by a Hann window and added; the trace is mirrored at its ends so that they are whole there.
+    Raises InputError for traces below 1.6 s or 8 fps.
+    Source: de Haan and Jeanne, IEEE Trans. Biomed. Eng. 60(10), 2013, section II.
+    """
+    frames, half = trace.shape[0], round(WINDOW_S * fps / 2)
+    length = 2 * half
+    _require_trace(frames, length, fps)
+    windows = -(-frames // half) + 1
+    padding = ((half, windows * half - frames), (0, 0))
+    index = half * np.arange(windows)[:, None] + np.arange(length)
+    colour = jax.vmap(_relative)(jnp.pad(jnp.asarray(trace), padding, mode="reflect")[index])
+    bandpass = jnp.asarray(_bandpass(length, fps), colour.dtype)
+    x = (3 * colour[..., 0] - 2 * colour[..., 1]) @ bandpass.T
+    y = (1.5 * colour[..., 0] + colour[..., 1] - 1.5 * colour[..., 2]) @ bandpass.T
+    pieces = (x - _ratio(x, y) * y) * scipy.signal.windows.hann(length, sym=False)
+    return _overlap_add(pieces, index, (windows + 1) * half)[half : half + frames]
+
+
+def pos(trace: Trace, *, fps: float) -> Float[Array, "time"]:
+    """Projection on the plane orthogonal to the skin tone, where changes of brightness vanish.
+
+        X = G - B,  Y = G + B - 2 R,  S = -(X + (sd(X) / sd(Y)) Y)
+
+    R, G, B are divided by their mean over a window of 1.6 s; S, minus its mean, is added over
+    the windows that start at every frame, and divided by the length of a window. (The
+    source's sign is the opposite: it follows the brightness.) Raises InputError for traces
+    below 1.6 s or 8 fps.
+    Source: Wang, den Brinker, Stuijk and de Haan, IEEE Trans. Biomed. Eng. 64(7), 2017, Alg. 1.
+    """
+    frames, length = trace.shape[0], round(WINDOW_S * fps)
+    _require_trace(frames, length, fps)
+    index = np.arange(frames - length + 1)[:, None] + np.arange(length)
+    colour = jax.vmap(_relative)(jnp.asarray(trace)[index])
+    x = colour[..., 1] - colour[..., 2]
+    y = colour[..., 1] + colour[..., 2] - 2 * colour[..., 0]
+    pieces = -(x + _ratio(x, y) * y)
+    return _overlap_add((pieces - pieces.mean(-1, keepdims=True)) / length, index, frames)
+
+
+METHODS = {"green": green, "chrom": chrom, "pos": pos}
+
+
+def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Float[Array, "rate"]:
+    """A signal's power spectrum at the rates of the axis, divided by its sum; sums to 1.
+
+        P(f) = B(f)^2 |sum_t w(t) x(t) exp(-2 pi i f t / 60)|^2
+        B(f) = 1 / (1 + ((f^2 - l h) / (f (h - l)))^2)
+
+    x is the signal minus its smooth trend, `contact.detrend` with a smoothness of 100 at 30 fps, w a Hann
+    window; no bins, no zero-padding: the sum is taken at the rates themselves. B is the field's customary
+    band-pass, Butterworth of order 1, l = 36 to h = 198 bpm, forwards and backwards. Without trend and band
+    slow drifts win over the pulse. Uniform for a signal without power.
+    Source of both: Liu et al., rPPG-Toolbox, NeurIPS 2023.
+    """
+    waves = _waves(signal.shape[0], float(fps), tuple(np.asarray(rate_axis_bpm, float).tolist()))
+    signal = jnp.asarray(signal) - signal.mean()
+    # Scaled, because the square of a small signal is lost in float32.
+    signal /= jnp.maximum(abs(signal).max(), jnp.finfo(signal.dtype).tiny)
+    power = ((signal @ waves) ** 2).reshape(2, -1).sum(0)
+    power *= _band_response(np.asarray(rate_axis_bpm)) ** 2
+    return jnp.where(power.sum() > 0, _divide(power, power.sum()), 1 / power.size)
+
+
+@cache
+def _waves(frames: int, fps: float, rates_bpm: tuple[float, ...]) -> Float[np.ndarray, "time wave"]:
+    """Cosines, then sines, of all rates under a Hann window, without their trend.
+
+    Taking the trend from them takes it from every signal that they are multiplied with: it is symmetric.
+    """
+    time_s = (np.arange(frames) - (frames - 1) / 2) / fps
+    angle = 2 * np.pi / 60 * np.outer(time_s, rates_bpm)
+    waves = np.hanning(frames)[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], 1)
+    return contact.detrend(waves, smoothness=SMOOTHNESS * (fps / 30) ** 2).astype(np.float32)
+
+
+def no_pulse_probability(spectrum: Axis, duration_s: float, rate_axis_bpm: Axis) -> Float[Array, ""]:
+    """How easily white noise shows a peak as high as that of a normalised spectrum: 0...1.
+
+        min(1, 1.2 T W (1 - g)^(n - 1)),  n = T W / 1.5 + 1,  g = max P / (n mean P)
+
+    Fisher's g test on the spectrum P with its band-pass divided out, so that white noise is
+    flat. T is the window's length and W the width of the axis: a Hann window leaves n
+    independent powers, and the peak is the highest of about 1.2 T W places. Both numbers are
+    from simulation: for p above 0.02 right within a quarter in windows of 10 s, within a factor
+    of two in 5-30 s. It is a p-value, used as the probability of "no pulse": small wherever the
+    spectrum is peaked, be it by a pulse, by motion, by drift or by a flickering lamp, since a
+    spectrum alone cannot tell them apart.
+    Source: Fisher, Proc. R. Soc. A 125, 1929.
+    """
+    width = duration_s * (rate_axis_bpm[-1] - rate_axis_bpm[0]) / 60
+    powers = width / 1.5 + 1
+    flat = spectrum / _band_response(np.asarray(rate_axis_bpm)) ** 2
+    peak = jnp.minimum(jnp.max(flat) / jnp.mean(flat) / powers, 1.0)
+    return jnp.minimum(1.2 * width * (1 - peak) ** (powers - 1), 1.0)
+
+
+def trace_probability(trace: Trace, clip: ClipConfig, method: str) -> Float[Array, "class"]:
+    """The probability of every class of `clip`, for one trace at `clip.fps`.
+
+    The rates share what `no_pulse_probability` leaves, as `spectrum_probability` has it. A
+    trace that does not change, as of a still picture, has no pulse for certain. Raises
+    InputError for an unknown method.
+    """
+    if method not in METHODS:
+        raise InputError(f"method {method}: unknown; choose {', '.join(METHODS)}")
+    axis = clip.rate_axis_bpm
+    spectrum = spectrum_probability(METHODS[method](trace, fps=clip.fps), clip.fps, axis)
+    still = jnp.ptp(trace, axis=0).max() <= STILL * trace.max()
+    no_pulse = jnp.where(still, 1.0, no_pulse_probability(spectrum, trace.shape[0] / clip.fps, axis))
+    return jnp.append((1 - no_pulse) * spectrum, no_pulse)
+
+
+def patch_means(image: Image, *, patch_px: int, stride_px: int) -> Float[Array, "row col 3"]:
+    """The mean colour of every square of `patch_px`, one every `stride_px`, of an image of 0...1.
+
+    Square (row, col) has its top left pixel at (row x stride, col x stride). Raises InputError
+    where the image is smaller than a square.
+    """
+    if min(image.shape[:2]) < patch_px:
+        raise InputError(
+            f"frames of {image.shape[1]}x{image.shape[0]} px: smaller than a patch of {patch_px} px;"
+            " give a smaller patch"
+        )
+    sums = jnp.asarray(image, jnp.float32)
+    for axis in (0, 1):
+        size, stride = [1, 1, 1], [1, 1, 1]
+        size[axis], stride[axis] = patch_px, stride_px
+        sums = lax.reduce_window(sums, 0.0, lax.add, size, stride, "VALID")
+    return sums / patch_px**2
+
+
+def patch_traces(window: Window, *, patch_px: int, stride_px: int) -> Float[Array, "time row col 3"]:
+    """The traces of all patches of a window: `patch_means` of every frame."""
+    return lax.map(lambda image: patch_means(image, patch_px=patch_px, stride_px=stride_px), window)
+
+
+@partial(jax.jit, static_argnames=("clip", "method", "batch_size"))
+def map_traces(
+    traces: Float[Array | np.ndarray, "time row col 3"],
+    clip: ClipConfig,
+    method: str,
+    *,
+    batch_size: int = 256,
+) -> Float[Array, "row col class"]:
+    """The map of a window from the traces of its patches: `trace_probability` of each.
+
+    Takes `batch_size` traces at a time, which bounds the memory and changes nothing else.
+    """
+    flat = jnp.moveaxis(traces, 0, 2).reshape(-1, traces.shape[0], 3)
+    maps = lax.map(lambda trace: trace_probability(trace, clip, method), flat, batch_size=batch_size)
+    return maps.reshape(*traces.shape[1:3], -1)
+
+
+def map_baseline(
+    window: Window, clip: ClipConfig, method: str, *, patch_px: int, stride_px: int
+) -> Float[Array, "row col class"]:
+    """The map of a window by GREEN, CHROM or POS, in the form of the network's maps.
+
+    clip: gives `fps` and the rate axis; its patch and length are the network's and not looked
+    at. method: "green", "chrom" or "pos". For long videos keep the traces of the frames
+    (`patch_means`) and give windows of them to `map_traces`. Raises InputError as
+    `patch_means` and the methods do.
+    """
+    return map_traces(patch_traces(window, patch_px=patch_px, stride_px=stride_px), clip, method)
+
+
+def skin_mask(image: Image) -> Bool[Array, "height width"]:
+    """Pixels of the colour of skin: 77 <= Cb <= 127 and 133 <= Cr <= 173.
+
+    image: RGB, uint8 or float 0...1; Cb and Cr are those of BT.601, full range. A rule of thumb
+    for all skin tones in white light; wood and sand pass it too, skin in coloured light may not.
+    Source: Chai and Ngan, IEEE Trans. Circuits Syst. Video Technol. 9(4), 1999.
+    """
+    rgb = jnp.asarray(image)
+    rgb = rgb.astype(jnp.float32) if rgb.dtype == jnp.uint8 else 255 * rgb
+    # By channel, not as a product with a matrix: several times faster.
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    cb = 128 - 0.168736 * red - 0.331264 * green + 0.5 * blue
+    cr = 128 + 0.5 * red - 0.418688 * green - 0.081312 * blue
+    return (cb >= 77) & (cb <= 127) & (cr >= 133) & (cr <= 173)
+
+
+def skin_mean(
+    image: Image, box: Float[Array | np.ndarray, "4"] | None = None
+) -> tuple[Float[Array, "3"], Float[Array, ""]]:
+    """The mean colour of an image's skin, in the image's units, and the share of pixels that are skin.
+
+    Without any skin the mean is that of all pixels, and the share 0 says so. box: top, left, bottom and
+    right, in pixels, outside of which nothing counts.
+    """
+    rows, cols = (np.arange(size) + 0.5 for size in image.shape[:2])
+    inside = jnp.ones(image.shape[:2], bool)
+    if box is not None:
+        top, left, bottom, right = box
+        inside = ((rows >= top) & (rows < bottom))[:, None] & ((cols >= left) & (cols < right))
+        inside = jnp.where(inside.any(), inside, True)
+    mask = skin_mask(image) & inside
+    weight = jnp.where(mask.any(), mask, inside)
+    channels = jnp.moveaxis(jnp.asarray(image), -1, 0)
+    sums = [jnp.sum(channel * weight, dtype=jnp.float32) for channel in channels]
+    return jnp.stack(sums) / weight.sum(), mask.sum() / inside.sum()
+
+
+def _relative(colour: Float[Array, "time 3"]) -> Float[Array, "time 3"]:
+    """Every channel divided by its mean, minus 1; 0 for a black one."""
+    mean = colour.mean(0)
+    return _divide(colour - mean, mean)
+
+
+def _ratio(x: Float[Array, "window time"], y: Float[Array, "window time"]) -> Float[Array, "window 1"]:
+    """sd(x) / sd(y) of every window; 0 where y does not vary."""
+    return _divide(x.std(-1, keepdims=True), y.std(-1, keepdims=True))
+
+
+def _divide(over: jax.Array, under: jax.Array) -> jax.Array:
+    """over / under; 0 where under is 0."""
+    return jnp.where(under > 0, over / jnp.where(under > 0, under, 1), 0)
+
+
+def _overlap_add(pieces: Float[Array, "window time"], index: np.ndarray, length: int) -> Float[Array, "out"]:
+    return jnp.zeros(length, pieces.dtype).at[index].add(pieces)
+
+
+def _band_response(rate_bpm: np.ndarray) -> np.ndarray:
+    """The power response B of a Butterworth band-pass of order 1."""
+    low, high = BAND_BPM
+    return 1 / (1 + ((rate_bpm**2 - low * high) / (rate_bpm * (high - low))) ** 2)
+
+
+def _bandpass(frames: int, fps: float) -> np.ndarray:
+    """CHROM's filter as a matrix (frames, frames): a linear map of windows of that length."""
+    sections = scipy.signal.butter(3, (40 / 60, 240 / 60), "bandpass", fs=fps, output="sos")
+    padding = min(3 * (2 * len(sections) + 1), frames - 1)
+    return scipy.signal.sosfiltfilt(sections, np.eye(frames), axis=0, padlen=padding)
+
+
+def _require_trace(frames: int, length: int, fps: float) -> None:
+    if fps <= 8:
+        raise InputError(f"trace at {fps:g} fps: too slow for rates up to 240 bpm; give over 8 fps")
+    if frames < length:
+        raise InputError(f"trace of {frames} frames: too short; CHROM and POS need {length} ({WINDOW_S} s)")

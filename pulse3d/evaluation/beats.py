@@ -1,0 +1,75 @@
+"""The pulse rate counted in beats, beside `contact.reference_rate`, the peak of the spectrum.
+
+Where a heart speeds up and slows down within a window its spectrum has several humps, and the peak
+jumps between them; the beats can still be counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.signal
+from jaxtyping import Float
+
+from pulse3d.evaluation import contact, metrics
+
+Signal = Float[np.ndarray, "time"]
+
+BAND = (0.6, 1.6)  # of the spectral peak: what a heart may do within a window, without its harmonics
+LEAST_PROMINENCE = 0.3  # of a beat, relative to the median of all peaks
+
+
+def beat_times(pulse: Signal, fps: float) -> Float[np.ndarray, "beat"]:
+    """The times in s, from the first sample, of the beats in a window of a contact pulse wave.
+
+    Band-pass of 0.6 to 1.6 times the `contact.reference_rate` (Butterworth of order 2, forwards and
+    backwards). A beat is a peak at least 0.6 mean periods from any higher one and at least 0.3 times as
+    prominent as the median peak; its time is the vertex of the parabola through the three samples around
+    it. None in a flat wave.
+    """
+    rate_hz = contact.reference_rate(pulse, fps) / 60
+    if not np.isfinite(rate_hz):
+        return np.zeros(0)
+    band = (BAND[0] * rate_hz, min(BAND[1] * rate_hz, 0.49 * fps))
+    sections = scipy.signal.butter(2, band, "bandpass", fs=fps, output="sos")
+    wave = scipy.signal.sosfiltfilt(sections, pulse - pulse.mean())
+    peaks, found = scipy.signal.find_peaks(wave, distance=max(1.0, 0.6 * fps / rate_hz), prominence=0)
+    if not len(peaks):
+        return np.zeros(0)
+    prominent = found["prominences"] >= LEAST_PROMINENCE * np.median(found["prominences"])
+    at = peaks[prominent]
+    before, here, after = wave[at - 1], wave[at], wave[at + 1]
+    return (at + (before - after) / (2 * (before - 2 * here + after))) / fps
+
+
+def beat_rate(beat_s: Float[np.ndarray, "beat"]) -> float:
+    """The mean rate in bpm over beats at ascending times.
+
+        rate = 60 (number of beats after the first) / (time of the last - time of the first)
+
+    An interval is as many beats as it has medians of the four intervals around it and itself, rounded, at
+    least one: beats that were not seen are counted. nan for fewer than three beats.
+    """
+    if len(beat_s) < 3:
+        return np.nan
+    interval = np.diff(beat_s)
+    usual = [np.median(interval[max(0, i - 2) : i + 3]) for i in range(len(interval))]
+    beats = np.maximum(np.round(interval / usual), 1).sum()
+    return float(60 * beats / (beat_s[-1] - beat_s[0]))
+
+
+def beat_rates(
+    pulse: Float[np.ndarray, "sample"],
+    time_s: Float[np.ndarray, "sample"],
+    centre_s: metrics.Windows,
+    *,
+    length_s: float,
+) -> metrics.Windows:
+    """`beat_rate` of the beats of a contact pulse in every window of `length_s` around `centre_s`, in bpm.
+
+    time_s, and where it is nan: as in `contact.reference_rates`.
+    """
+
+    def rate(window: Signal, fps: float) -> float:
+        return beat_rate(beat_times(window, fps))
+
+    return contact.window_rates(rate, pulse, time_s, centre_s, length_s=length_s)

@@ -1,0 +1,147 @@
+"""The mapper of a video: frames to windows, windows to maps, on all devices.
+
+It gives the numbers of `definition` much faster, because neighbouring places share most of their work
+(`fast_patches` for the paper's network, `fast_cells` for the default one). It is made once for a video and
+handed on: its layout alone knows where the places are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from pulse3d.config import CellNetConfig, Config
+from pulse3d.mapping import fast_cells, fast_patches
+from pulse3d.mapping.cells import Cells
+from pulse3d.mapping.layout import Layout, make_layout, make_reader
+from pulse3d.mapping.tiles import Map, Window
+from pulse3d.network import model
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """All that maps the frames of one video, or of one size, by one network.
+
+    config: the network's. layout: where the cells and the places of the map are. read: an image
+    (height, width, 3) to its cells, float32 of 0...1. windows: the cells of all frames of a video, and the
+    frames from a window to the next, to (index of the first frame, cells, what `map` takes) of each window;
+    of long videos it holds little more than a window. map: one of these to its map, on all devices.
+    program: a window of cells alone to its map, as one traceable program, for one device.
+    """
+
+    config: Config
+    layout: Layout
+    read: Callable[[np.ndarray], Cells]
+    windows: Callable[[Iterable[Cells], int], Iterator[tuple[int, Window, Any]]]
+    map: Callable[[Any], Map]
+    program: Callable[[Array], Array]
+
+    def __call__(self, window: Window) -> Map:
+        """The map of a window of cells, as if it were the whole video."""
+        return self.map(next(self.windows(window, 1))[2])
+
+    @property
+    def window_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a window of cells: (time, row, col, channel)."""
+        return (self.config.clip.frames, *self.layout.grid, self.config.clip.channels)
+
+
+def make_mapper(
+    params: model.Params,
+    config: Config,
+    frame_shape: tuple[int, int],
+    *,
+    stride_px: int | None = None,
+    devices: list[jax.Device] | None = None,
+    method: str = "pmap",
+) -> Mapper:
+    """The mapper of frames (height, width); its maps equal `map_by_definition` without shuffling.
+
+    stride_px: as of `make_layout`, which says what is refused. devices: all local ones by default.
+    method: as `spread.spread` takes it.
+    """
+    layout = make_layout(frame_shape, config, stride_px=stride_px)
+    devices = jax.local_devices() if devices is None else devices
+    make = _cells_mapper if isinstance(config.model, CellNetConfig) else _patch_mapper
+    return make(params, config, layout, devices, method)
+
+
+def _cells_mapper(
+    params: model.Params, config: Config, layout: Layout, devices: list[jax.Device], method: str
+) -> Mapper:
+    """The mapper of the network that reads every cell of a video once."""
+    stride, cut = layout.stride, fast_cells.make_windows(params, config)
+    mapper = fast_cells.make_mapper(params, config, layout.grid, devices=devices, method=method)
+
+    def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
+        held: deque[Cells] = deque()
+        first = 0
+
+        def hold(frame: Cells) -> Cells:
+            held.append(frame)
+            return frame
+
+        for index, window in cut(map(hold, frames), step):
+            while first < index:
+                held.popleft()
+                first += 1
+            yield index, np.stack(list(islice(held, window.frames))), window
+
+    return Mapper(
+        config,
+        layout,
+        make_reader(layout.frame, config),
+        windows,
+        lambda window: mapper(window)[::stride, ::stride],
+        lambda window: fast_cells.map_window(params, window, config)[::stride, ::stride],
+    )
+
+
+def _patch_mapper(
+    params: model.Params, config: Config, layout: Layout, devices: list[jax.Device], method: str
+) -> Mapper:
+    """The mapper of a network that reads patches, every window anew."""
+    stride = layout.stride
+    return window_mapper(
+        config,
+        layout,
+        fast_patches.make_mapper(params, config, layout.grid, stride=stride, devices=devices, method=method),
+        lambda window: fast_patches.map_window(params, window, config, stride=stride),
+    )
+
+
+def window_mapper(
+    config: Config,
+    layout: Layout,
+    call: Callable[[Window], Map],
+    program: Callable[[Array], Array],
+) -> Mapper:
+    """The mapper whose windows are mapped one by one, from their cells alone, by `call`."""
+
+    def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
+        for index, window in sliding_windows(frames, config.clip.frames, step):
+            yield index, window, window
+
+    return Mapper(config, layout, make_reader(layout.frame, config), windows, call, program)
+
+
+def sliding_windows(
+    frames: Iterable[np.ndarray], length: int, step: int
+) -> Iterator[tuple[int, Float[np.ndarray, "time height width channel"]]]:
+    """Windows of `length` frames every `step` frames, as (index of the first frame, window).
+
+    Holds one window at a time, whatever the length of the video.
+    """
+    held: deque[np.ndarray] = deque(maxlen=length)
+    for index, frame in enumerate(frames):
+        held.append(frame)
+        start = index + 1 - length
+        if start >= 0 and start % step == 0:
+            yield start, np.stack(held)

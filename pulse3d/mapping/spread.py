@@ -1,0 +1,72 @@
+"""A program on every device: each does an equal share of the items. The only user of `pmap`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+DEVICE = "device"  # the axis of devices
+
+
+def spread(
+    program: Callable[[Any, Any], Any], devices: list[jax.Device], *, method: str = "pmap"
+) -> Callable[[Any, Any], Any]:
+    """Runs a per-device program(params, items) on every device; all arrays have an axis of devices first.
+
+    The program may talk to the other devices along the axis `DEVICE`. method: "pmap", or "shard_map"
+    for `jit(shard_map)`, its successor.
+    """
+    if method == "pmap":
+        return jax.pmap(program, axis_name=DEVICE, devices=devices)
+    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
+
+    def on_one_device(params, items):
+        own = jax.tree.map(lambda x: x[0], (params, items))
+        return jax.tree.map(lambda x: x[None], program(*own))
+
+    spec = PartitionSpec(DEVICE)
+    return jax.jit(jax.shard_map(on_one_device, mesh=mesh, in_specs=(spec, spec), out_specs=spec))
+
+
+def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
+    """A tree of arrays with a copy for every device, as `spread_evenly` takes it."""
+    if len(devices) == 1:
+        return jax.tree.map(lambda x: jax.device_put(x[None], devices[0]), values)
+    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
+    return jax.device_put(
+        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), values),
+        NamedSharding(mesh, PartitionSpec(DEVICE)),
+    )
+
+
+def spread_evenly(
+    program: Callable[[Any, Any], Any], devices: list[jax.Device], *, method: str = "pmap"
+) -> Callable[[Any, Any], Any]:
+    """A function (shared, items) -> program(shared, items), each device doing an equal share of the items.
+
+    shared: from `put_everywhere`. items and results: arrays or trees of arrays with the items
+    along the first axis. What is missing to equal shares is filled with zeros and cut off again.
+    Arrays of different numbers of items are shared out each by itself; there are as many results as the
+    first has.
+    """
+    run = spread(program, devices, method=method)
+    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
+    split = NamedSharding(mesh, PartitionSpec(DEVICE))
+
+    def on_all(shared: Any, items: Any) -> Any:
+        count = len(jax.tree.leaves(items)[0])
+
+        def share(x):
+            if missing := -len(x) % len(devices):
+                x = np.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)])
+            return jax.device_put(x.reshape(len(devices), -1, *x.shape[1:]), split)
+
+        results = jax.device_get(run(shared, jax.tree.map(share, items)))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
+
+    return on_all

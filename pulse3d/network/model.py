@@ -1,0 +1,77 @@
+"""The network of a config, whichever it is: made, initialised, applied, and the shapes of its parameters.
+
+Classes are the pulse rates of `config.clip.rate_axis_bpm` and, last, "no pulse".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from pulse3d.config import CellNetConfig, ClipConfig, Config
+from pulse3d.errors import InputError, first_line
+from pulse3d.network import cell_net
+from pulse3d.network.paper_net import PulseNet
+
+Params = dict[str, Any]
+
+
+def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet | cell_net.CellNet:
+    """The network of a config; compute: the type in which it multiplies."""
+    if isinstance(config.model, CellNetConfig):
+        return cell_net.CellNet(config.model, config.clip, compute)
+    return PulseNet(config.model, config.clip.classes, compute)
+
+
+def init_params(key: jax.Array, config: Config) -> Params:
+    """Fresh parameters."""
+    inputs: tuple = (jnp.zeros((1, *clip_shape(config.clip))),)
+    if isinstance(config.model, CellNetConfig):
+        inputs = (*inputs, jnp.ones((1, 1, config.clip.frames)), jnp.ones((1, 1)))
+    # jitted, the network itself is not run
+    return jax.jit(make_model(config).init)(key, *inputs)["params"]
+
+
+def apply_logits(params: Params, inputs: tuple, config: Config) -> Float[Array, "batch *place class"]:
+    """The logits of a batch at inference; inputs: what the network takes, as of `examples.make_batch`."""
+    logits = make_model(config).apply({"params": params}, *inputs)
+    return jnp.asarray(logits)
+
+
+def clip_shape(clip: ClipConfig) -> tuple[int, int, int, int]:
+    """Shape of one clip: (time, height, width, channel)."""
+    return clip.frames, clip.patch_px, clip.patch_px, clip.channels
+
+
+def param_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters by name, like {"hidden/kernel": (288, 512)}, nothing allocated."""
+    abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    return {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree.leaves_with_path(abstract)}
+
+
+def count_params(params: Params) -> int:
+    """Number of parameters."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def check_shapes(found: dict[str, tuple[int, ...]], config: Config, name: str | Path) -> None:
+    """Raises InputError, which starts with `name`, where parameters found are not those of a config.
+
+    found: shapes by name, as `param_shapes` gives them.
+    """
+    try:
+        expected = param_shapes(config)
+    except Exception as error:
+        raise InputError(f"{name}: settings that make no network ({first_line(error)})") from None
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if wrong:
+        raise InputError(
+            f"{name}: weights for another network: {wrong[0]} is {found.get(wrong[0])},"
+            f" expected {expected.get(wrong[0])}"
+        )

@@ -1,0 +1,272 @@
+"""The one way through: a video, its windows, their maps, what is read out of them, a folder of results.
+
+    result = pulse3d.map_video("me.mp4")
+    result.pulse_rate_bpm
+
+`map_video` is for use from code, `write_map` for a folder of the caller's choice. Windows are mapped one by
+one (`stream`), so memory does not grow with a video's length; the read-out sees all of them at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pulse3d import __version__, archive, files, stream, video
+from pulse3d.config import Config
+from pulse3d.errors import InputError
+from pulse3d.mapping.mapper import Mapper, make_mapper
+from pulse3d.network import weights_file
+from pulse3d.network.weights_file import Weights
+from pulse3d.reading import places, readout, tracking
+from pulse3d.reading.readout import Reading
+from pulse3d.result import Result, read_arrays
+
+Frames = Iterable[video.Frame]
+
+
+RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
+
+
+def map_video(
+    source: str | os.PathLike | np.ndarray,
+    weights: Weights | str = "default",
+    *,
+    fps: float | None = None,
+    stride_px: int | None = None,
+    step_s: float | None = None,
+) -> Result:
+    """Maps a video, as `launch.predict` does.
+
+    source: anything that `video.open_video` takes, or an array as of `video.from_array`; fps as there. The
+    others as of `map_stream`.
+
+    The files are in a temporary folder that goes with the result; `Result.save` keeps them. Raises
+    InputError for a video that cannot be read, is too short for one window or smaller than a patch; of a
+    damaged one, what is there is mapped, and `summary["lost"]` says what is missing.
+    """
+    weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
+    if isinstance(source, np.ndarray):
+        opened = video.from_array(source, fps=fps)
+    else:
+        opened = video.open_video(source, fps=fps)
+    mapper = make_mapper(weights.params, weights.config, (opened.height, opened.width), stride_px=stride_px)
+    folder = Path(tempfile.mkdtemp(prefix="pulse3d_"))
+    try:
+        result = write_map(folder, opened, mapper, weights=weights.name, step_s=step_s)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+    return result
+
+
+def follow(
+    source: video.Video, frames: Frames, mapper: Mapper, *, step_s: float
+) -> Iterator[stream.WindowResult]:
+    """The windows of a source, decoded by a thread of its own."""
+    # two at a time on one device; several devices talk to each other, which two threads would mix up
+    ahead = 1 if jax.local_device_count() == 1 else 0
+    frames = video.read_ahead(frames, ahead=video.frames_ahead(source, 8))
+    return stream.map_windows(frames, mapper, step_s=step_s, ahead=ahead)
+
+
+def write_map(
+    folder: Path,
+    source: video.Video,
+    mapper: Mapper,
+    *,
+    weights: str,
+    step_s: float | None = None,
+    follow: Callable[..., Iterator[stream.WindowResult]] = follow,
+    beside: Callable[[Result], dict[str, Any]] = lambda result: {},
+) -> Result:
+    """Maps a source into a folder: map.npz, rates.csv and, last of all, summary.json.
+
+    mapper: for frames of the source's size. weights: their name. step_s: as of `stream.map_windows`.
+    follow: makes windows of (source, frames, mapper=..., step_s=...). beside: writes what else there is to
+    be, and returns what the summary says of it.
+    Raises InputError for a source too short for one window.
+    """
+    started, config = time.time(), mapper.config
+    step_s = stream.whole_step(step_s, config)
+    if source.live:  # compiles before the camera starts, which would not wait
+        mapper(np.zeros(mapper.window_shape, np.float32))
+    with archive.NpzStream(folder / "map.npz") as store:
+        passed = _map_into(store, source, partial(follow, mapper=mapper, step_s=step_s))
+        if not passed.times_s:
+            length = "ended too soon" if source.live else f"{passed.read_s:.1f} s long"
+            why = passed.lost[0] if passed.lost else f"{source.name}: {length}"
+            raise InputError(f"{why}; one window needs {config.clip.duration_s:g} s")
+        readings = _read_into(store, passed, config, step_s=step_s)
+        row_px, col_px = mapper.layout.centres_px()
+        store.put(row_px=row_px, col_px=col_px, fps=config.clip.fps, weights=weights)
+    rows = [rates_row(t, r) for t, r in zip(passed.times_s, readings, strict=True)]
+    write_rates(folder / "rates.csv", rows)
+    if source.live:
+        source = replace(source, duration_s=passed.times_s[-1] + config.clip.duration_s / 2)
+    made = Result(**read_arrays(folder), summary={}, folder=folder)
+    made = replace(made, summary=summarise(made, source, mapper, weights=weights, step_s=step_s))
+    made.summary.update(
+        video_seconds_read=round(passed.read_s, 3),
+        windows_without_enough_video=passed.blind,
+        lost=passed.lost,
+        seconds=round(time.time() - started, 1),
+    )
+    finished = replace(made, summary=made.summary | beside(made))
+    files.write_json(folder / "summary.json", finished.summary)
+    return finished
+
+
+class _Pass(NamedTuple):
+    """What one pass over a source leaves beside the maps.
+
+    first: the first image. evidence, votes: of every window, what it says about the rate, and Eq. 8. blind:
+    windows without enough video. read_s: the length of what was read. lost: what is missing of it.
+    """
+
+    first: np.ndarray
+    times_s: list[float]
+    evidence: list[np.ndarray]
+    votes: list[float]
+    blind: int
+    read_s: float
+    lost: list[str]
+
+
+def _map_into(
+    store: archive.NpzStream, source: video.Video, follow: Callable[..., Iterator[stream.WindowResult]]
+) -> _Pass:
+    """Maps every window of a source into the store; what is damaged ends it."""
+    lost, read_s = list[str](), 0.0
+
+    def watch(frames: Iterable[video.Frame]) -> Iterator[video.Frame]:
+        nonlocal read_s
+        for frame in frames:
+            read_s = frame.time_s + 1 / source.fps
+            yield frame
+
+    frames = watch(video.what_is_there(source.frames(), lost))
+    first = next(frames, None)
+    if first is None:
+        raise InputError(lost[0] if lost else f"{source.name}: has no frames")
+    passed = _Pass(first.image, [], [], [], 0, 0.0, lost)
+    for window in follow(source, chain([first], frames)):
+        store.append(
+            probability=window.probability[..., :-1].astype(np.float16),
+            network_no_pulse=window.probability[..., -1].astype(np.float16),
+            rate_bpm=window.rate_bpm.astype(np.float32),
+            confidence=window.confidence.astype(np.float32),
+            amplitude_percent=window.amplitude_percent,
+            snr_db=window.snr_db,
+        )
+        passed.times_s.append(window.time_s)
+        passed.evidence.append(window.evidence)
+        passed.votes.append(window.equation_8_bpm)
+        passed = passed._replace(blind=passed.blind + (not window.enough_video))
+    return passed._replace(read_s=read_s)
+
+
+def _read_into(
+    store: archive.NpzStream, passed: _Pass, config: Config, *, step_s: float
+) -> list[readout.Reading]:
+    """Reads all windows together, and puts what they say into the store."""
+    timing = {"step_s": step_s, "window_s": config.clip.duration_s}
+    readings, places_read = _read(store, np.stack(passed.evidence), config, timing)
+    rate_bpm, low_bpm, high_bpm, confidence = np.array(readings).T
+    store.put(
+        **places_read,
+        frame=passed.first,
+        time_s=np.array(passed.times_s),
+        pulse_rate_bpm=rate_bpm,
+        low_bpm=low_bpm,
+        high_bpm=high_bpm,
+        pulse_confidence=confidence,
+        equation_8_bpm=np.array(passed.votes),
+        rate_axis_bpm=config.clip.rate_axis_bpm,
+    )
+    return readings
+
+
+def _read(
+    store: archive.NpzStream, evidence: np.ndarray, config: Config, timing: dict[str, float]
+) -> tuple[list[readout.Reading], dict[str, np.ndarray]]:
+    """The readings of all windows of a store, and of every place its rate, confidence and "no pulse"."""
+    axis = config.clip.rate_axis_bpm
+    if not config.readout.places:
+        arrays = {name: np.stack(list(store.entries(name))) for name in ("rate_bpm", "confidence")}
+        arrays["no_pulse"] = np.stack(list(store.entries("network_no_pulse")))
+        return tracking.readings(evidence, axis, config.readout, **timing), arrays
+
+    def maps() -> Iterator[np.ndarray]:
+        for rates, none in zip(store.entries("probability"), store.entries("network_no_pulse"), strict=True):
+            yield np.concatenate([rates, none[..., None]], -1)
+
+    pulses = places.find_pulses(maps, evidence, axis, config, **timing)
+    rate_bpm, probability = places.strongest(pulses)
+    return pulses[0].readings, {
+        "rate_bpm": places.shown(rate_bpm, probability).astype(np.float32),
+        "confidence": probability.astype(np.float32),
+        "no_pulse": (1 - probability).astype(np.float32),
+    }
+
+
+def summarise(
+    result: Result, source: video.Video, mapper: Mapper, *, weights: str, step_s: float
+) -> dict[str, Any]:
+    """What summary.json says, units in the keys."""
+
+    def median(values: np.ndarray) -> float | None:
+        known = values[np.isfinite(values)]
+        return round(float(np.median(known)), 2) if len(known) else None
+
+    return {
+        "video": source.name,
+        "live": source.live,
+        "frame_width_px": source.width,
+        "frame_height_px": source.height,
+        "video_fps": round(source.fps, 4),
+        "video_duration_s": round(source.duration_s, 3),
+        "windows": len(result.time_s),
+        "windows_with_pulse": int(np.isfinite(result.pulse_rate_bpm).sum()),
+        "pulse_rate_median_bpm": median(result.pulse_rate_bpm),
+        "pulse_rate_low_median_bpm": median(result.low_bpm),
+        "pulse_rate_high_median_bpm": median(result.high_bpm),
+        "pulse_rate_equation_8_median_bpm": median(result.equation_8_bpm),
+        "confidence_median": median(result.pulse_confidence),
+        "share_of_frame_with_pulse": round(float(np.isfinite(result.rate_bpm).mean()), 4),
+        "weights": weights,
+        "window_s": mapper.config.clip.duration_s,
+        "step_s": round(step_s, 4),
+        "stride_px": mapper.layout.stride_px,
+        "patch_px": mapper.layout.patch_px,
+        "centre": mapper.config.map.centre,
+        "interval": mapper.config.readout.interval,
+        "pulse3d": __version__,
+        "jax": jax.__version__,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "notice": "Not a medical device.",
+    }
+
+
+def rates_row(time_s: float, reading: Reading) -> str:
+    """One row of rates.csv; the rate and its interval are empty where there is no pulse."""
+    rates = ("" if np.isnan(v) else f"{v:.1f}" for v in (reading.rate_bpm, reading.low_bpm, reading.high_bpm))
+    return ",".join([f"{time_s:.3f}", *rates, f"{reading.confidence:.3f}"])
+
+
+def write_rates(path: Path, rows: list[str]) -> None:
+    """Writes rates.csv."""
+    files.write_atomically(path, ("\n".join([RATES_HEADER, *rows]) + "\n").encode())

@@ -1,0 +1,1 @@
+"""Reading maps: one pulse rate per window, and what every place carries."""

@@ -1,0 +1,65 @@
+"""Companion maps: how strongly, and how clearly, every place pulsates at a given rate.
+
+Both say how green changes where the patch is, by light, motion or blood alike; neither is a map of perfusion.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from pulse3d.mapping.tiles import Window, grid_shape
+
+HALF_WIDTH_BPM = 6.0
+LOW_BPM, HIGH_BPM = 36.0, 240.0
+BIN_BPM = 1.0
+
+
+def patch_traces(window: Window, *, patch: int, stride: int) -> Float[np.ndarray, "time row col"]:
+    """The mean of green (of one channel: of that) over every patch of a window."""
+    channel = np.asarray(window[..., min(1, window.shape[-1] - 1)], np.float32)
+    rows, cols = (
+        _box(size, count, patch, stride)
+        for size, count in zip(channel.shape[1:], grid_shape(channel.shape[1:], patch, stride), strict=True)
+    )
+    return np.matmul(np.matmul(rows, channel), cols.T)
+
+
+def at_rate(
+    trace: Float[np.ndarray, "time *place"], fps: float, rate_bpm: float
+) -> tuple[Float[np.ndarray, "*place"], Float[np.ndarray, "*place"]]:
+    """Amplitude in percent of the mean, and signal-to-noise ratio in dB, of traces at one rate.
+
+        a = |2 sum_t w(t) x(t) exp(-2 pi i f t)| / sum_t w(t)
+        SNR = 10 log10( sum_{|v-f| <= 6 or |v-2f| <= 6} P(v) / sum_{other v in 36...240} P(v) )
+
+    x is the trace divided by its mean, minus the straight line through it, w a Hann window, P the
+    power spectrum of w x in bins of 1 bpm; v in bpm. nan for a nan rate, SNR also for a trace without power.
+    Source of the ratio: de Haan and Jeanne, IEEE Trans. Biomed. Eng. 60(10), 2013, Eq. 20.
+    """
+    if not np.isfinite(rate_bpm):
+        return (np.full(trace.shape[1:], np.nan, np.float32),) * 2
+    time = (np.arange(len(trace)) - (len(trace) - 1) / 2).astype(np.float32)
+    flat = trace.reshape(len(trace), -1).astype(np.float32)
+    flat = flat / np.maximum(flat.mean(0), 1e-6) - 1
+    flat = flat - flat.mean(0) - np.outer(time, time @ flat / (time @ time))
+    taper = np.hanning(len(trace) + 2)[1:-1]
+    axis = np.arange(LOW_BPM, HIGH_BPM + 1e-9, BIN_BPM)
+    axis = np.append(axis[axis < 30 * fps], rate_bpm)
+    angle = 2 * np.pi / 60 / fps * np.outer(axis, time)
+    waves = 2 * taper / taper.sum() * np.stack([np.cos(angle), np.sin(angle)])
+    cosine, sine = waves.astype(np.float32) @ flat
+    power = cosine**2 + sine**2
+    power, at, axis = power[:-1], power[-1], axis[:-1]
+    near = (abs(axis - rate_bpm) <= HALF_WIDTH_BPM) | (abs(axis - 2 * rate_bpm) <= HALF_WIDTH_BPM)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = 10 * np.log10(power[near].sum(0) / power[~near].sum(0))
+    shape = trace.shape[1:]
+    return 100 * np.sqrt(at).reshape(shape), np.where(np.isfinite(snr), snr, np.nan).reshape(shape)
+
+
+def _box(size: int, count: int, patch: int, stride: int) -> Float[np.ndarray, "patch position"]:
+    """The matrix that averages every patch along one axis."""
+    first = stride * np.arange(count)[:, None]
+    inside = (np.arange(size) >= first) & (np.arange(size) < first + patch)
+    return (inside / patch).astype(np.float32)

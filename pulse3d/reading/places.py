@@ -1,0 +1,233 @@
+"""What every place of a frame carries: a pulse that the frame has, or none.
+
+A rate is found in the whole frame, over time (`readout`). A place is then asked one question only: is that
+pulse here? Its evidence is added up over time by a chain of two states, "pulse" and "none", so that a place
+that says a little in every window is as sure as one that says much in one. Where a frame holds several
+pulses, as of several people, each is found among the places that the ones before do not explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+from pulse3d.config import Config, ReadoutConfig
+from pulse3d.reading import readout, tracking
+from pulse3d.reading.readout import Axis, Map, Reading
+
+LEAST = 6e-8  # the least probability of "no pulse", as 16 bits hold it
+NEAR = np.array([0.25, 0.5, 0.25])  # weights of neighbouring places along each axis
+
+Places = Float[np.ndarray, "window row col"]
+
+
+class Pulse(NamedTuple):
+    """One pulse of a video: its reading in every window, and the probability that a place carries it.
+
+    strength: the evidence for every rate that the readings were made of.
+    """
+
+    readings: list[Reading]
+    probability: Places
+    strength: Float[np.ndarray, "window rate"]
+
+
+def evidence(
+    probability: Map, rate_axis_bpm: Axis, rate_bpm: float, config: Config
+) -> Float[np.ndarray, "row col"]:
+    """How much every place speaks for a pulse of that rate against none: a log likelihood ratio, 0 for nan.
+
+        e = log( odds max p(f) / p(no pulse) ),  |f - rate| <= tolerance
+
+    averaged with its neighbours, as a pulse does not end at a cell's edge. odds: as `Config.odds` has it.
+    """
+    if not np.isfinite(rate_bpm):
+        return np.zeros(probability.shape[:2])
+    near = abs(rate_axis_bpm - rate_bpm) <= config.readout.place_tolerance_bpm
+    best = probability[..., :-1][..., near].max(-1).astype(np.float64)
+    none = probability[..., -1].astype(np.float64)
+    ratio = np.log(np.maximum(best, LEAST)) - np.log(np.maximum(none, LEAST)) + np.log(config.odds)
+    for axis in (0, 1):
+        ratio = ndimage.convolve1d(ratio, NEAR, axis=axis, mode="nearest")
+    return ratio
+
+
+def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
+    """The evidence at which a place is as likely to carry the pulse as not, from the frame's own places.
+
+    Videos differ in how clear a pulse is, so the bar lies between the frame's best places (their 98th
+    percentile) and its worst (the 10th): `place_bar_share` of the way up, at most `place_bar_drop` below
+    the best where all are alike, as where skin fills the frame, and never below `place_bar_least`.
+    """
+    low, high = np.percentile(evidence, (10, 98))
+    between = low + config.place_bar_share * (high - low)
+    return max(config.place_bar_least, min(between, high - config.place_bar_drop))
+
+
+class Follower:
+    """Asks places window by window: the probability of a pulse given this window and those before."""
+
+    def __init__(self, config: ReadoutConfig, *, step_s: float, window_s: float):
+        self._config, self._weight = config, min(1.0, step_s / window_s)
+        self._change = _change(config, step_s)
+        self._count, self._total, self._ahead = 0, np.zeros(()), np.zeros(())
+
+    def __call__(self, evidence: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
+        """The probability that a place carries the pulse; the first window counts whole."""
+        first = self._count == 0
+        self._count, self._total = self._count + 1, self._total + evidence
+        level = bar(self._total / self._count, self._config)
+        if first:
+            self._ahead = _prior(self._config, evidence.shape)
+        state = _observed(evidence - level, 1.0 if first else self._weight, self._config) * self._ahead
+        state /= state.sum(0)
+        self._ahead = np.tensordot(self._change, state, 1)
+        return state[0]
+
+
+def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s: float) -> Places:
+    """The probability that a place carries a pulse in every window, given all windows.
+
+    Two states, forward and backward, as `tracking.track` has them for rates, each second of video counted
+    once:
+
+        o(pulse) = exp( w gain (e - bar) ),  o(none) = 1
+
+    A pulse comes to a place or leaves it once in `place_switch_s`. Source: Rabiner, Proc. IEEE 77(2), 1989.
+    """
+    weights = tracking.window_weights(len(evidence), step_s=step_s, window_s=window_s)
+    change, ahead = _change(config, step_s), _prior(config, evidence.shape[1:])
+    above = evidence - bar(evidence.mean(0), config)
+    observed = [_observed(e, w, config) for e, w in zip(above, weights, strict=True)]
+    states = np.empty((len(evidence), 2, *evidence.shape[1:]))
+    for window, seen in enumerate(observed):
+        states[window] = seen * ahead
+        states[window] /= states[window].sum(0)
+        ahead = np.tensordot(change, states[window], 1)
+    behind = np.ones_like(states[0])
+    for window in range(len(evidence) - 1, 0, -1):
+        behind = np.tensordot(change.T, observed[window] * behind, 1)
+        behind /= behind.sum(0)
+        states[window - 1] *= behind
+    return states[:, 0] / states.sum(1)
+
+
+def find_pulses(
+    maps: Callable[[], Iterable[Map]],
+    strength: Float[np.ndarray, "window rate"],
+    rate_axis_bpm: Axis,
+    config: Config,
+    *,
+    step_s: float,
+    window_s: float,
+) -> list[Pulse]:
+    """The pulses of a video, the frame's own first.
+
+    maps gives all maps of it, as often as it is called; strength: how strongly each whole map speaks for
+    every rate (`readout.evidence`). A further pulse is read out of the places that carry none of those
+    before, at rates that differ from theirs; it counts where it is found in most windows, and fills
+    `region_places` places.
+    """
+    settings, timing = config.readout, {"step_s": step_s, "window_s": window_s}
+    found: list[Pulse] = []
+    while len(found) < settings.pulses:
+        pulse = _read_pulse(maps, strength, rate_axis_bpm, config, timing)
+        if found and not _counts(pulse, settings):
+            break
+        found.append(pulse)
+        taken = np.max([known.probability for known in found], axis=0)
+        rest = []
+        for window, probability in enumerate(maps()):
+            rates = [known.readings[window].rate_bpm for known in found]
+            other = _without(probability, taken[window], rates, rate_axis_bpm, settings)
+            rest.append(readout.evidence(other, settings, odds=config.odds))
+        strength = np.stack(rest)
+    return found
+
+
+def _read_pulse(
+    maps: Callable[[], Iterable[Map]],
+    strength: Float[np.ndarray, "window rate"],
+    rate_axis_bpm: Axis,
+    config: Config,
+    timing: dict[str, float],
+) -> Pulse:
+    """A pulse from the whole frame, then once more from the places that carry it."""
+    settings = config.readout
+
+    def read(strength: np.ndarray) -> Pulse:
+        readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
+        asked = [
+            evidence(probability, rate_axis_bpm, reading.rate_bpm, config)
+            for probability, reading in zip(maps(), readings, strict=True)
+        ]
+        known = np.isfinite([reading.rate_bpm for reading in readings])
+        probability = carries(np.stack(asked), settings, **timing) * known[:, None, None]
+        return Pulse(readings, probability, strength)
+
+    pulse = read(strength)
+    again = np.stack(
+        [
+            readout.likelihood(probability.astype(np.float32), config.odds, weight=weight)
+            for probability, weight in zip(maps(), pulse.probability, strict=True)
+        ]
+    )
+    # whether there is a pulse is the whole frame's to say: as strong as there, at these places' rates
+    most, asked = again.max(-1, keepdims=True), strength.max(-1, keepdims=True)
+    return read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength))
+
+
+def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:
+    """The rate of every place's likeliest pulse in every window, and the probability that it is there."""
+    probability = np.stack([pulse.probability for pulse in pulses])
+    rates = np.array([[reading.rate_bpm for reading in pulse.readings] for pulse in pulses])
+    chosen = probability.argmax(0)
+    return np.take_along_axis(rates[:, :, None, None], chosen[None], 0)[0], probability.max(0)
+
+
+def shown(rate_bpm: Places, probability: Places) -> Places:
+    """The rates of the places that carry a pulse, nan for others."""
+    return np.where(probability >= 0.5, rate_bpm, np.nan)
+
+
+def _counts(pulse: Pulse, config: ReadoutConfig) -> bool:
+    """Whether a further pulse is one: in most windows, and somewhere."""
+    known = np.isfinite([reading.rate_bpm for reading in pulse.readings])
+    there = (pulse.probability >= 0.5).mean(0) > 0.5
+    return bool(known.mean() > 0.5 and there.sum() >= config.region_places)
+
+
+def _without(
+    probability: Map,
+    taken: Float[np.ndarray, "row col"],
+    rates_bpm: Iterable[float],
+    rate_axis_bpm: Axis,
+    config: ReadoutConfig,
+) -> Map:
+    """The map as if the places taken, and rates near those known, had no pulse."""
+    other = probability.astype(np.float32)
+    for rate in rates_bpm:
+        other[..., :-1] *= ~(abs(rate_axis_bpm - rate) <= 2 * config.region_tolerance_bpm)
+    other[taken > 0.2, :-1] = 0
+    other[..., -1] = np.where(taken > 0.2, 1, np.maximum(other[..., -1], LEAST))
+    return other
+
+
+def _observed(above: np.ndarray, weight: float, config: ReadoutConfig) -> np.ndarray:
+    ratio = weight * config.place_gain * above
+    return np.stack([np.exp(np.clip(ratio, -30, 30)), np.ones_like(ratio)])
+
+
+def _prior(config: ReadoutConfig, shape: tuple[int, ...]) -> np.ndarray:
+    return np.stack([np.full(shape, config.place_prior), np.full(shape, 1 - config.place_prior)])
+
+
+def _change(config: ReadoutConfig, step_s: float) -> Float[np.ndarray, "state state"]:
+    """The probability of every state (row) a step after every state (column)."""
+    switch = min(step_s / config.place_switch_s, 1.0)
+    prior = np.array([config.place_prior, 1 - config.place_prior])
+    return (1 - switch) * np.eye(2) + switch * prior[:, None]

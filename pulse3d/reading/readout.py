@@ -1,0 +1,165 @@
+"""From the map of one window to one pulse rate, with an interval and a confidence.
+
+A map is (row, col, class) probabilities, the last class being "no pulse"; rates in bpm.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pulse3d.config import ReadoutConfig
+
+Map = Float[np.ndarray, "row col class"]
+Axis = Float[np.ndarray, "rate"]
+
+
+class Reading(NamedTuple):
+    """One pulse rate in bpm, its interval, and a confidence of 0...1; no pulse: nan and 0."""
+
+    rate_bpm: float
+    low_bpm: float
+    high_bpm: float
+    confidence: float
+
+
+NO_PULSE = Reading(np.nan, np.nan, np.nan, 0.0)
+
+
+def has_pulse(probability: Map) -> Bool[np.ndarray, "row col"]:
+    """Whether the most likely class of a patch is a rate."""
+    return probability.argmax(-1) < probability.shape[-1] - 1
+
+
+def patch_rates(probability: Map, rate_axis_bpm: Axis) -> Float[np.ndarray, "row col"]:
+    """The most likely rate of every patch, nan where "no pulse" is likelier."""
+    return np.where(has_pulse(probability), rate_axis_bpm[probability[..., :-1].argmax(-1)], np.nan)
+
+
+def patch_confidence(
+    probability: Map, rate_axis_bpm: Axis, tolerance_bpm: float
+) -> Float[np.ndarray, "row col"]:
+    """The probability of every patch within `tolerance_bpm` of its most likely rate; 0 where no pulse."""
+    rates = patch_rates(probability, rate_axis_bpm)
+    near = abs(rate_axis_bpm - rates[..., None]) <= tolerance_bpm
+    return (probability[..., :-1] * near).sum(-1)
+
+
+def equation_8(probability: Map, rate_axis_bpm: Axis) -> float:
+    """The paper's read-out: the mean rate of the patches' hard votes, "no pulse" left out.
+
+        PR = sum_f f delta(f) / sum_f delta(f)
+
+    delta(f) is the number of patches whose most likely class is f. nan without a vote.
+    Source: Bousefsaf et al. 2019, Eq. 8.
+    """
+    votes = np.bincount(probability.argmax(-1).ravel(), minlength=probability.shape[-1])[:-1]
+    return float(votes @ rate_axis_bpm / votes.sum()) if votes.sum() else np.nan
+
+
+def combine(probability: Map) -> Float[np.ndarray, "rate"]:
+    """One probability over rates from all patches that have a pulse; zeros if none has.
+
+    A mixture, not a product: neighbouring patches see the same noise and are far from
+    independent. Each patch weighs as much as its largest probability, squared, so that patches
+    that know little say little.
+    """
+    rates = probability[..., :-1] * has_pulse(probability)[..., None]
+    total = (rates * rates.max(-1, keepdims=True) ** 2).sum((0, 1))
+    return total / total.sum() if total.sum() > 0 else total
+
+
+def likelihood(
+    probability: Map, odds: int | float, *, weight: Float[np.ndarray, "row col"] | None = None
+) -> Float[np.ndarray, "rate"]:
+    """How strongly all patches together speak for every rate; 0 where none speaks for it.
+
+        E(f) = mean over patches of max(LR(f) / m - 1, 0)^2,  LR(f) = odds p(f) / p(no pulse)
+        m = max(1, median over rates of the mean over patches of LR(f))
+
+    LR is the likelihood ratio of a pulse of rate f against none. Only what speaks for a pulse
+    counts: a patch whose noise could hide a slow pulse has LR = 1 there and says nothing, where a
+    mixture of probabilities would be drawn to that rate. The square lets sure patches lead. Not a
+    product, since patches are far from independent.
+    m is the network's response to this frame: a pulse has one rate, so where patches find many rates more
+    likely than none, the noise is unlike any that the network was trained on.
+    odds: of "no pulse" against one rate before anything is seen, as in training. weight: of every patch in
+    the mean E(f), not in m; by default all are alike.
+    """
+    ratio = odds * probability[..., :-1] / np.maximum(probability[..., -1:], 1e-12)
+    response = max(1.0, float(np.median(ratio.mean((0, 1), dtype=np.float64))))
+    squares = np.maximum(ratio / response - 1, 0) ** 2
+    if weight is None:
+        return squares.mean((0, 1), dtype=np.float64)
+    return np.einsum("rc,rcf->f", weight, squares, dtype=np.float64) / max(weight.sum(), 1e-12)
+
+
+def pool(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
+    """How strongly a map speaks for every rate: `combine` or `likelihood`, as the method has it."""
+    return combine(probability) if config.method == "votes" else likelihood(probability, odds)
+
+
+def is_pulse(
+    strength: Float[np.ndarray, "*window rate"],
+    pulse_share: Float[np.ndarray, "*window"] | float,
+    config: ReadoutConfig,
+) -> Bool[np.ndarray, "*window"]:
+    """Whether a window says anything about a rate, by `pool` and the share of patches that have a pulse.
+
+    For votes, where at least `min_pulse_share` of the patches have a pulse; for likelihoods, where some
+    patch speaks for some rate. Whether that is enough is for `track` to say.
+    """
+    if config.method == "votes":
+        return np.asarray(pulse_share >= config.min_pulse_share)
+    return np.asarray(strength.max(-1) > 0)
+
+
+def evidence(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
+    """What one map says about the rate, for `readings`: `pool`, or zeros where it says nothing."""
+    strength = pool(probability, config, odds=odds)
+    return strength * is_pulse(strength, has_pulse(probability).mean(), config)
+
+
+def read(probability: Float[np.ndarray, "class"], rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
+    """The rate at the mode of a probability over rates and, last, "no pulse", with its shortest interval.
+
+    No pulse where that has at least half. Else the rate is the mean of the probability within
+    `tolerance_bpm` of its mode, the interval the shortest that holds `config.interval` of what is not
+    "no pulse", the confidence all that lies within `tolerance_bpm` of the rate.
+    probability: sums to 1.
+    """
+    if probability[-1] >= 0.5:
+        return NO_PULSE
+    rates = probability[:-1]
+    near = abs(rate_axis_bpm - rate_axis_bpm[rates.argmax()]) <= config.tolerance_bpm
+    rate = float(rates[near] @ rate_axis_bpm[near] / rates[near].sum())
+    low, high = shortest_interval(rates / rates.sum(), rate_axis_bpm, config.interval)
+    confidence = float(rates[abs(rate_axis_bpm - rate) <= config.tolerance_bpm].sum())
+    return Reading(rate, min(low, rate), max(high, rate), min(confidence, 1.0))
+
+
+def alone(evidence: Float[np.ndarray, "*window rate"]) -> Float[np.ndarray, "*window class"]:
+    """Every window's probability over rates and, last, "no pulse", from its own evidence.
+
+    The evidence divided by its sum; zeros, which say nothing, are "no pulse".
+    """
+    total = evidence.sum(-1, keepdims=True)
+    return np.concatenate([evidence / np.where(total > 0, total, 1), total <= 0], -1)
+
+
+def shortest_interval(
+    probability: Float[np.ndarray, "rate"], rate_axis_bpm: Axis, share: float
+) -> tuple[float, float]:
+    """The shortest run of bins that holds `share` of the probability, to the bins' outer edges.
+
+    The axis is evenly spaced; `probability` sums to 1.
+    """
+    half_bin = (rate_axis_bpm[1] - rate_axis_bpm[0]) / 2
+    cumulative = np.concatenate([[0.0], np.cumsum(probability)])
+    # for every first bin, the first end that holds enough
+    ends = np.searchsorted(cumulative, cumulative[:-1] + share - 1e-9)
+    starts = np.flatnonzero(ends < len(cumulative))
+    best = starts[np.argmin(ends[starts] - starts)]
+    return float(rate_axis_bpm[best] - half_bin), float(rate_axis_bpm[ends[best] - 1] + half_bin)

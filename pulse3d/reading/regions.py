@@ -1,0 +1,120 @@
+"""Regions of a map that have a pulse of their own: two people in a frame are two regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+
+from pulse3d.config import ReadoutConfig
+from pulse3d.reading import readout, tracking
+from pulse3d.reading.readout import Axis, Map
+
+HEADER = (
+    "region,row_px,col_px,top_px,bottom_px,left_px,right_px,share_of_frame,windows,windows_with_pulse,"
+    "pulse_rate_bpm,low_bpm,high_bpm,confidence"
+)
+
+
+class Region(NamedTuple):
+    """A connected part of a map: its places, and one reading for every window from these alone."""
+
+    places: Bool[np.ndarray, "row col"]
+    readings: list[readout.Reading]
+
+
+def label(
+    rate_bpm: Float[np.ndarray, "row col"], *, tolerance_bpm: float, least: int
+) -> list[Bool[np.ndarray, "row col"]]:
+    """The connected parts of a map of rates, nan where there is none, largest first.
+
+    Neighbours above, below, left and right belong together where their rates differ by at most
+    `tolerance_bpm`. Parts of fewer than `least` places are left out.
+    """
+    number = np.arange(rate_bpm.size).reshape(rate_bpm.shape)
+    edges = []
+    for rates, numbers in ((rate_bpm, number), (rate_bpm.T, number.T)):
+        alike = abs(rates[1:] - rates[:-1]) <= tolerance_bpm
+        edges.append(np.stack([numbers[1:][alike], numbers[:-1][alike]]))
+    first, second = np.concatenate(edges, axis=1)
+    graph = sparse.coo_array((np.ones(len(first)), (first, second)), shape=(rate_bpm.size,) * 2)
+    _, part = sparse.csgraph.connected_components(graph, directed=False)
+    part = np.where(np.isfinite(rate_bpm), part.reshape(rate_bpm.shape), -1)
+    names, sizes = np.unique(part[part >= 0], return_counts=True)
+    order = np.argsort(-sizes, kind="stable")
+    return [part == names[i] for i in order if sizes[i] >= least]
+
+
+def find_regions(
+    maps: Iterable[Map],
+    rate_bpm: Float[np.ndarray, "window row col"],
+    confidence: Float[np.ndarray, "window row col"],
+    rate_axis_bpm: Axis,
+    config: ReadoutConfig,
+    *,
+    odds: int | float,
+    step_s: float,
+    window_s: float,
+) -> list[Region]:
+    """The regions of a video, read out each by itself; one pass over the maps of its windows.
+
+    A place counts where most windows show a rate there (rate_bpm, nan for none), with a mean confidence of at
+    least `region_confidence`; its rate is the median over time. odds: as `readout.evidence` takes it.
+    """
+    seen = np.isfinite(rate_bpm).mean(0) > 0.5
+    seen &= confidence.mean(0) >= config.region_confidence
+    median = np.full(seen.shape, np.nan)
+    median[seen] = np.nanmedian(rate_bpm[:, seen], axis=0)
+    parts = label(median, tolerance_bpm=config.region_tolerance_bpm, least=config.region_places)
+    evidence: list[list[np.ndarray]] = [[] for _ in parts]
+    for probability in maps:
+        whole = probability.astype(np.float32)
+        # what is stored with 16 bits may be 0 there, and what is divided by it without bounds
+        whole[..., -1] = np.maximum(whole[..., -1], np.finfo(np.float16).smallest_subnormal)
+        for part, collected in zip(parts, evidence, strict=True):
+            collected.append(readout.evidence(whole[part][None], config, odds=odds))
+    timing = {"step_s": step_s, "window_s": window_s}
+    return [
+        Region(part, tracking.readings(np.stack(found), rate_axis_bpm, config, **timing))
+        for part, found in zip(parts, evidence, strict=True)
+    ]
+
+
+def table(
+    regions: list[Region],
+    row_px: Float[np.ndarray, "row"],
+    col_px: Float[np.ndarray, "col"],
+    *,
+    stride_px: int,
+) -> list[list[str]]:
+    """The rows of regions.csv, for `HEADER`: edges and centre of mass in px, medians over windows.
+
+    row_px, col_px: where the places are on the frame, stride_px apart.
+    """
+    half = stride_px / 2
+
+    def edges(centres_px: np.ndarray, used: Int[np.ndarray, "place"]) -> tuple[float, float, float]:
+        chosen = centres_px[used]
+        return chosen.mean(), chosen.min() - half, chosen.max() + half
+
+    rows = []
+    for index, region in enumerate(regions):
+        row, col = np.nonzero(region.places)
+        (middle, top, bottom), (centre, left, right) = edges(row_px, row), edges(col_px, col)
+        known = np.array([r for r in region.readings if np.isfinite(r.rate_bpm)]).reshape(-1, 4)
+        medians = np.median(known, axis=0) if len(known) else [np.nan] * 4
+        rows.append(
+            [
+                str(index + 1),
+                *(f"{v:.1f}" for v in (middle, centre, top, bottom, left, right)),
+                f"{region.places.mean():.4f}",
+                str(len(region.readings)),
+                str(len(known)),
+                *("" if np.isnan(v) else f"{v:.1f}" for v in medians[:3]),
+                "" if np.isnan(medians[3]) else f"{medians[3]:.3f}",
+            ]
+        )
+    return rows

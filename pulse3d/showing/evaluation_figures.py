@@ -1,0 +1,315 @@
+"""Figures of an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from pulse3d import files
+from pulse3d.evaluation import calibration, metrics
+from pulse3d.evaluation.map_truth import OUTCOMES, SKIN
+from pulse3d.evaluation.methods import TOLERANCE_BPM
+from pulse3d.evaluation.recordings import NO_PULSE, PPG, PULSELESS, SCENE
+from pulse3d.evaluation.scores import Scored, detect, detection_scores
+from pulse3d.showing import figures
+from pulse3d.showing.figures import METHOD_COLOURS
+
+# Of the outcomes of places; told apart by the colour-blind (Okabe and Ito, 2008).
+OUTCOME_COLOURS = dict(zip(OUTCOMES, ("0.88", "#0072B2", "#D55E00", "#F0E442"), strict=True))
+METHOD_MARKERS = "osD^vP*X"
+
+
+def rate_figure(scored: list[Scored], methods: list[str]) -> Figure:
+    """Rate over time of every method, with its interval, against the truth of one recording."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    truth = scored[0].truth
+    if np.isfinite(truth.rate_bpm).any():
+        axes.plot(truth.time_s, truth.rate_bpm, color="black", lw=2.5, label="truth")
+    for one in scored:
+        style = _style(methods.index(one.method))
+        answers = one.answers
+        axes.plot(
+            one.truth.time_s, answers.rate_bpm, ms=3.5, lw=1, ls="-", alpha=0.9, label=one.method, **style
+        )
+        axes.fill_between(
+            one.truth.time_s, answers.low_bpm, answers.high_bpm, color=style["color"], alpha=0.12, lw=0
+        )
+    axes.set(xlabel="time (s), centre of the window", ylabel="pulse rate (bpm)")
+    axes.set_title(f"{scored[0].clip} ({scored[0].kind}); bands: 90 % intervals", fontsize=10)
+    _finish(axes, beside=True)
+    return figure
+
+
+def scatter_figure(scored: list[Scored], methods: list[str]) -> Figure:
+    """Answered against true rate, a point per window, with the identity line; a panel per method."""
+    figure, panels = _panels(scored)
+    known = np.concatenate(
+        [v[np.isfinite(v)] for s in scored for v in (s.truth.rate_bpm, s.answers.rate_bpm)]
+    )
+    limits = (known.min() - 5, known.max() + 5) if len(known) else (40, 240)
+    for axes, (method, truth, answer, _) in panels:
+        axes.plot(limits, limits, color="black", lw=1)
+        axes.plot(truth, answer, ls="", ms=3, alpha=0.5, **_style(methods.index(method)))
+        axes.set(title=method, xlim=limits, ylim=limits, aspect="equal")
+        axes.grid(alpha=0.3)
+    figure.supxlabel("true pulse rate (bpm)", fontsize=10)
+    figure.supylabel("answered pulse rate (bpm)", fontsize=10)
+    return figure
+
+
+def bland_altman_figure(scored: list[Scored], methods: list[str]) -> Figure:
+    """Difference against mean of answer and truth (`metrics.bland_altman`); a panel per method."""
+    figure, panels = _panels(scored)
+    for axes, (method, truth, answer, _) in panels:
+        points = metrics.bland_altman(truth, answer)
+        axes.plot(
+            points.mean_bpm, points.difference_bpm, ls="", ms=3, alpha=0.5, **_style(methods.index(method))
+        )
+        axes.axhline(points.bias_bpm, color="black", lw=1.5)
+        for limit in (points.low_bpm, points.high_bpm):
+            axes.axhline(limit, color="black", lw=1, ls="--")
+        half = points.high_bpm - points.bias_bpm
+        axes.set_title(f"{method}\nbias {points.bias_bpm:+.1f} ± {half:.1f} bpm", fontsize=10)
+        axes.grid(alpha=0.3)
+    figure.supxlabel("mean of answer and truth (bpm); lines: bias, bias ± 1.96 SD", fontsize=10)
+    figure.supylabel("answer - truth (bpm)", fontsize=10)
+    return figure
+
+
+def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
+    """The MAE of every recording and method; bars from the 10th to the 90th percentile of its windows."""
+    clips = list(dict.fromkeys(s.clip for s in scored))
+    figure = Figure(figsize=(8, 1.0 + len(clips) * (0.1 + 0.09 * len(methods))), layout="constrained")
+    axes = figure.subplots()
+    for one in scored:
+        error = abs(one.answers.rate_bpm - one.truth.rate_bpm)
+        error = error[np.isfinite(error)]
+        index = methods.index(one.method)
+        row = clips.index(one.clip) + 0.7 * ((index + 0.5) / len(methods) - 0.5)
+        if len(error):
+            style = _style(index)
+            axes.plot(np.percentile(error, [10, 90]), [row, row], color=style["color"], lw=1.5, alpha=0.6)
+            axes.plot(error.mean(), row, ls="", ms=4, clip_on=False, **style)
+    for index, method in enumerate(methods):
+        axes.plot([], [], ls="", ms=5, label=method, **_style(index))
+    axes.set_yticks(range(len(clips)), clips, fontsize=8)
+    axes.set(xlabel="absolute error (bpm): mean, 10th to 90th percentile of the windows", xlim=(0, None))
+    axes.set_ylim(len(clips) - 0.4, -0.6)
+    for line in range(1, len(clips)):
+        axes.axhline(line - 0.5, color="0.9", lw=0.8)
+    _finish(axes, beside=True)
+    return figure
+
+
+def reliability_figure(scored: list[Scored], methods: list[str]) -> Figure:
+    """What is stated against what comes true, for methods that state it: of confidences and of intervals.
+
+    Each point says on how many windows it stands; those of fewer than `calibration.FEW_WINDOWS` are open.
+    Bars: 95 % bootstrap intervals over recordings, where there are enough.
+    """
+    grouped = [(method, [s for s in scored if s.method == method]) for method in methods]
+    curves = [(method, *_curves(group)) for method, group in grouped if group]
+    kinds = [
+        ("stated confidence", "share of answers within 5 bpm", [(m, c) for m, c, _ in curves]),
+        ("stated share of the interval", "share of truths inside", [(m, i) for m, _, i in curves]),
+    ]
+    kinds = [kind for kind in kinds if any(curve.windows.any() for _, curve in kind[2])]
+    figure = Figure(figsize=(5.4 * len(kinds) + 0.6, 4.8), layout="constrained")
+    for axes, (stated, right, each) in zip(
+        figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True
+    ):
+        axes.plot([0, 1], [0, 1], color="black", lw=1, label="calibrated")
+        for method, curve in each:
+            if curve.windows.any():
+                _draw_curve(axes, curve, method, _style(methods.index(method)))
+        axes.set(xlabel=stated, ylabel=right, xlim=(0, 1), ylim=(-0.02, 1.02))
+        _finish(axes)
+    figure.supxlabel(
+        f"numbers: windows; open: fewer than {calibration.FEW_WINDOWS}; bars: 95 %, over recordings",
+        fontsize=8,
+    )
+    return figure
+
+
+def _curves(scored: list[Scored]) -> tuple[calibration.Curve, calibration.Curve]:
+    """The curves of one method: of its confidences, and of its intervals."""
+    nothing = np.zeros((0, len(calibration.LEVELS)))
+    names = np.repeat(np.arange(len(scored)), [len(s.truth.rate_bpm) for s in scored])
+    held = [s.holds for s in scored if s.holds is not None]
+    with_intervals = np.repeat(np.arange(len(held)), [len(h) for h in held])
+    truth, answer, confidence = (
+        np.concatenate([np.zeros(0), *column])
+        for column in zip(
+            *((s.truth.rate_bpm, s.answers.rate_bpm, s.answers.confidence) for s in scored), strict=True
+        )
+    )
+    known = np.isfinite(truth)
+    return (
+        calibration.confidence_curve(confidence[known], _near(truth, answer), names[known]),
+        calibration.interval_curve(np.concatenate([nothing, *held]), with_intervals),
+    )
+
+
+def _draw_curve(axes: Axes, curve: calibration.Curve, method: str, style: dict[str, Any]) -> None:
+    filled = curve.windows > 0
+    label = f"{method} (error {curve.error:.2f})"
+    open_ = {"mfc": "white", "mew": 1.2, "ls": "", "ms": 5}
+    axes.plot(curve.stated[filled], curve.right[filled], lw=1, ms=5, label=label, **style)
+    few = filled & (curve.windows < calibration.FEW_WINDOWS)
+    axes.plot(curve.stated[few], curve.right[few], **style | open_)
+    axes.vlines(curve.stated, curve.low, curve.high, color=style["color"], lw=1.5, alpha=0.5)
+    counted = filled if len(curve.windows) <= 10 else filled & (np.arange(len(filled)) % 4 == 1)
+    for x, y, windows in zip(
+        curve.stated[counted], curve.right[counted], curve.windows[counted], strict=True
+    ):
+        axes.annotate(
+            f"{windows}", (x, y), (4, -9), textcoords="offset points", fontsize=6, color=style["color"]
+        )
+
+
+def map_figure(scored: list[Scored]) -> Figure:
+    """The map of every method that makes one, of a recording with a mask: its rates, and right or wrong.
+
+    The outline of the skin is drawn over both. Left: the median of the rates of every place that shows one
+    in most windows. Right: what most often became of it.
+    """
+    figure = Figure(figsize=(10, 3.6 * len(scored) + 0.5), layout="constrained")
+    rows = figure.subplots(len(scored), 2, squeeze=False)
+    for one, (rates, outcome) in zip(scored, rows, strict=True):
+        mapped = one.map
+        assert mapped is not None
+        places, scores = mapped.places, mapped.scores
+        half = [(axis[1] - axis[0]) / 2 if len(axis) > 1 else 0.5 for axis in (places.row_px, places.col_px)]
+        extent = (
+            places.col_px[0] - half[1],
+            places.col_px[-1] + half[1],
+            places.row_px[-1] + half[0],
+            places.row_px[0] - half[0],
+        )
+        median = figures.median_map(places.rate_bpm)
+        low, high = figures.rate_range(median)
+        image = rates.imshow(median, extent=extent, cmap=figures.RATE_COLOURS, vmin=low, vmax=high)
+        figure.colorbar(image, ax=rates, label="pulse rate (bpm)", shrink=0.8)
+        colours = ListedColormap(["white", *OUTCOME_COLOURS.values()])
+        outcome.imshow(mapped.outcome, extent=extent, cmap=colours, vmin=-1.5, vmax=len(OUTCOMES) - 0.5)
+        (height, width), skin = mapped.skin.shape, mapped.skin == SKIN
+        for axes in (rates, outcome):
+            if skin.any() and not skin.all():
+                axes.contour(skin, levels=[0.5], colors="black", linewidths=1)
+            axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+            axes.tick_params(labelsize=7)
+        rates.set_title(f"{one.clip}: {one.method}", fontsize=10)
+        outcome.set_title(
+            f"painted {scores.painted:.0%}, found {scores.found:.0%}, ROC area {scores.roc_area:.2f}",
+            fontsize=10,
+        )
+    names = {"nothing": "background without a rate"}
+    keys = [Patch(color=colour, label=names.get(name, name)) for name, colour in OUTCOME_COLOURS.items()]
+    keys += [Patch(facecolor="white", edgecolor="0.7", label="left out")]
+    figure.legend(handles=keys, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    return figure
+
+
+def detection_figure(scored: list[Scored], methods: list[str]) -> Figure:
+    """The share of windows with a pulse that are answered against that of windows without, for any bar.
+
+    Crosses: as the methods stand. The axis of what is made up is linear up to 1 %, then logarithmic.
+    """
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for index, method in enumerate(methods):
+        group = [s for s in scored if s.method == method]
+        present, absent = detection_scores(group)
+        if not len(present) or not len(absent):
+            continue
+        bars = np.unique(np.concatenate([present, absent]))[::-1]
+        answered, made_up = (
+            np.array([0.0, *((scores[:, None] >= bars).mean(0))]) for scores in (present, absent)
+        )
+        found, colour = detect(group), _style(index)["color"]
+        label = f"{method} (area {found.roc_area:.3f})"
+        axes.plot(made_up, answered, drawstyle="steps-post", color=colour, lw=1.5, label=label)
+        axes.plot(found.made_up, found.answered, "X", color=colour, ms=8, mec="white", clip_on=False)
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_xticks([0, 0.01, 0.05, 0.2, 1], ["0", "1 %", "5 %", "20 %", "100 %"])
+    axes.set_xlabel("share of windows without a pulse that are answered")
+    axes.set_ylabel("share of windows with a pulse that are answered")
+    _finish(axes)
+    return figure
+
+
+def _near(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """Which of the windows with a truth are answered within 5 bpm."""
+    return abs(answer - truth)[np.isfinite(truth)] <= TOLERANCE_BPM
+
+
+def _by_method(scored: list[Scored]) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """(method, truth, answer, confidence) of the windows of all its recordings."""
+    grouped: dict[str, list[Scored]] = {}
+    for one in scored:
+        grouped.setdefault(one.method, []).append(one)
+    return [
+        (
+            method,
+            np.concatenate([s.truth.rate_bpm for s in group]),
+            np.concatenate([s.answers.rate_bpm for s in group]),
+            np.concatenate([s.answers.confidence for s in group]),
+        )
+        for method, group in grouped.items()
+    ]
+
+
+def _panels(scored: list[Scored]) -> tuple[Figure, zip]:
+    """A figure with axes for every method."""
+    methods = _by_method(scored)
+    columns = min(4, len(methods))
+    rows = -(-len(methods) // columns)
+    figure = Figure(figsize=(max(3.1 * columns, 4), 3.1 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for empty in grid.flat[len(methods) :]:
+        empty.axis("off")
+    return figure, zip(grid.flat, methods, strict=False)
+
+
+def _style(index: int) -> dict[str, Any]:
+    """The colour and marker of the method of that number."""
+    colour, marker = METHOD_COLOURS[index % len(METHOD_COLOURS)], METHOD_MARKERS[index % len(METHOD_MARKERS)]
+    return {"color": colour, "marker": marker}
+
+
+def _finish(axes, *, beside: bool = False) -> None:
+    """Grid and legend; beside: the legend to the right of the axes."""
+    axes.grid(alpha=0.3)
+    place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {}
+    axes.legend(frameon=False, fontsize=8, **place)
+
+
+def draw_study(out: Path, scored: list[Scored]) -> None:
+    """Writes the figures; those of agreement are of the recordings with a contact pulse, if any."""
+    methods = list(dict.fromkeys(s.method for s in scored))
+    if any(s.kind == PULSELESS for s in scored):
+        figures.save_figure(detection_figure(scored, methods), out / "detection.png")
+    scored = [s for s in scored if s.kind != PULSELESS]
+    for clip in dict.fromkeys(s.clip for s in scored):
+        figure = rate_figure([s for s in scored if s.clip == clip], methods)
+        figures.save_figure(figure, out / f"rate_{files.safe_name(clip)}.png", dpi=110)
+    for clip in dict.fromkeys(s.clip for s in scored if s.map):
+        figure = map_figure([s for s in scored if s.clip == clip and s.map])
+        figures.save_figure(figure, out / f"map_{files.safe_name(clip)}.png", dpi=110)
+    known = [s for s in scored if s.kind not in (NO_PULSE, SCENE)]
+    contact = [s for s in known if s.kind == PPG] or known
+    if not known:
+        return
+    figures.save_figure(errors_figure(known, methods), out / "errors.png")
+    figures.save_figure(bland_altman_figure(contact, methods), out / "bland_altman.png")
+    figures.save_figure(scatter_figure(contact, methods), out / "scatter.png")
+    if any(np.isfinite(s.answers.confidence).any() for s in contact):
+        figures.save_figure(reliability_figure(contact, methods), out / "reliability.png")

@@ -1,0 +1,92 @@
+"""All that is written beside a result: figures, the page, the overlay, files for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pulse3d import files, result, video
+from pulse3d.config import Config
+from pulse3d.reading import regions
+from pulse3d.result import Result
+from pulse3d.showing import figures, matlab, overlay, report
+
+OVERLAY_WIDTH_PX = 960  # at most
+FIGURES = {"map": figures.map_figure, "companion": figures.companion_figure}
+NAMES = (
+    *result.FILES,
+    *("regions.csv", "map.mat", "overlay.mp4", "report.html"),
+    *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg")),
+)  # of all files that may be there
+
+
+def write_regions(found: Result, config: Config, *, step_s: float) -> int:
+    """Writes regions.csv; returns how many there are."""
+    parts = regions.find_regions(
+        found.maps(),
+        found.rate_bpm,
+        found.confidence,
+        found.rate_axis_bpm,
+        config.readout,
+        odds=config.odds,
+        step_s=step_s,
+        window_s=config.clip.duration_s,
+    )
+    rows = regions.table(parts, found.row_px, found.col_px, stride_px=found.summary["stride_px"])
+    files.write_csv(found.folder / "regions.csv", regions.HEADER, rows)
+    return len(parts)
+
+
+def write_pictures(
+    found: Result,
+    source: video.Video,
+    *,
+    figure: str | None = None,
+    watch: Callable[[Iterable], Iterable] = iter,
+) -> list[str]:
+    """Writes the figures and, if the source can be seen again, overlay.mp4; returns the names.
+
+    figure: pdf or svg, to have them so, too. watch: what the pictures of the overlay go through on their way.
+    """
+    title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
+    names = []
+    for name, make in FIGURES.items():
+        drawn = make(found, title=title)
+        for kind in ("png", *([figure] if figure else [])):
+            figures.save_figure(drawn, found.folder / f"{name}.{kind}")
+            names.append(f"{name}.{kind}")
+    if source.live:
+        return names
+    shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX)
+    layers = overlay.overlay_layers(found, shape)
+    video.write_overlay(found.folder / "overlay.mp4", source, layers, watch=watch)
+    return [*names, "overlay.mp4"]
+
+
+def write_all(
+    found: Result,
+    source: video.Video,
+    config: Config,
+    *,
+    step_s: float,
+    truth: report.Truth | None = None,
+    figure: str | None = None,
+    mat: bool = False,
+    watch: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, Any]:
+    """Writes everything beside a result into its folder; returns what the summary says of it.
+
+    config: of the network that made it. step_s: between windows. truth: reference rates for the page. figure,
+    watch: as of `write_pictures`. mat: whether map.mat is wanted.
+    """
+    count = write_regions(found, config, step_s=step_s)
+    if mat:
+        matlab.write_mat(found, found.folder / "map.mat")
+    pictures = write_pictures(found, source, figure=figure, watch=watch)
+    others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
+    said = {"regions": count, "files": ["rates.csv", "regions.csv", "map.npz", *pictures, *others]}
+    page = replace(found, summary=found.summary | said)
+    report.write_report(page, found.folder / "report.html", truth=truth)
+    return said

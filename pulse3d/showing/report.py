@@ -1,0 +1,211 @@
+"""report.html: one page to explore a result, which loads nothing from elsewhere; the only importer of plotly.
+
+The page and its program are in `page/`. It holds the maps as bytes, deflated, and of a long video only
+as many windows as fit into its size; the rate over time is always whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import io
+import json
+import warnings
+from importlib.resources import files as resources
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from pulse3d import files
+from pulse3d.errors import InputError
+from pulse3d.result import Result
+from pulse3d.showing import figures
+
+MAX_BYTES = 5_000_000  # of the maps, as the page holds them; all of it stays below 8 MB
+MAX_VALUES = 20_000_000  # of probabilities, before they are deflated
+FRAME_WIDTH_PX = 960
+NONE, NO_RATE = 255, 65535  # stand for values that are not there
+DEVIATION_BPM = 20.0
+SNR_DB = (-15.0, 10.0)
+
+
+class Truth(NamedTuple):
+    """Reference rates to show beside the result: times in s, rates in bpm (nan where not known)."""
+
+    time_s: Float[np.ndarray, "time"]
+    rate_bpm: Float[np.ndarray, "time"]
+
+
+def read_truth(path: Path) -> Truth:
+    """Reference rates from a CSV whose first two columns are times in s and rates in bpm, after a header.
+
+    Raises InputError for anything else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty table, which is refused below
+            table = np.genfromtxt(path, delimiter=",", skip_header=1, usecols=(0, 1), ndmin=2)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a table of rates ({error}); expected a header, then time in s, rate in bpm"
+        ) from None
+    if not len(table) or not np.isfinite(table[:, 0]).all():
+        raise InputError(f"{path}: holds no rates; expected a header, then time in s, rate in bpm")
+    return Truth(table[:, 0], table[:, 1])
+
+
+def write_report(result: Result, path: Path, *, truth: Truth | None = None) -> None:
+    """Writes the page, at most 8 MB, for a video of any length."""
+    # a file name may hold bytes that are no text
+    files.write_atomically(path, make_page(result, truth=truth).encode(errors="replace"))
+
+
+def make_page(result: Result, *, truth: Truth | None = None) -> str:
+    """The page as HTML."""
+    page = resources("pulse3d.showing") / "page"
+    library = (resources("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    return Template((page / "page.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(Path(result.summary["video"]).name),
+        style=(page / "page.css").read_text(encoding="utf-8"),
+        script=(page / "page.js").read_text(encoding="utf-8"),
+        library=_deflate(library),
+        data=_fit(result, truth),
+    )
+
+
+def _fit(result: Result, truth: Truth | None) -> str:
+    """The data of as many windows as `MAX_BYTES` hold, evenly spaced."""
+    count, rows, cols = result.rate_bpm.shape
+    # of very many places every second, third ... along both axes
+    values = rows * cols * len(result.rate_axis_bpm)
+    every = int(np.ceil(np.sqrt(max(1.0, 10 * values / MAX_VALUES))))
+    wanted = min(count, max(1, MAX_VALUES * every**2 // values))
+    while True:
+        windows = np.unique(np.linspace(0, count - 1, wanted).round().astype(int))
+        data = _deflate(_pack(result, truth, windows, every))
+        if len(data) <= MAX_BYTES or wanted == 1:
+            return data
+        wanted = max(1, int(wanted * 0.9 * MAX_BYTES / len(data)))
+
+
+def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) -> bytes:
+    """The length of a JSON header, the header, and the arrays it lists, as bytes."""
+    chosen = set(windows.tolist())
+    shares = (p[::every, ::every] for i, p in enumerate(result.probabilities()) if i in chosen)
+    probability = np.stack([(255 * p.astype(np.float32)).round().astype(np.uint8) for p in shares])
+    rate_bpm, confidence, amplitude, snr = (
+        values[windows][:, ::every, ::every]
+        for values in (result.rate_bpm, result.confidence, result.amplitude_percent, result.snr_db)
+    )
+    known = np.isfinite(rate_bpm)
+    # rates of places are rates of the axis: their number is where they would be put in
+    nearest = np.searchsorted(result.rate_axis_bpm, np.where(known, rate_bpm, 0) - 1e-3)
+    low, high = figures.rate_range(rate_bpm, confidence)
+    most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 0.0
+    most = most or 1.0  # a scale from 0 to 0 is none
+    arrays = {
+        "place_rate": np.where(known, nearest, NO_RATE).astype("<u2"),
+        "confidence": (255 * confidence).round().astype(np.uint8),
+        "amplitude": _quantise(amplitude, 0.0, most),
+        "snr": _quantise(snr, *SNR_DB),
+        "probability": probability,
+    }
+    header = {
+        "arrays": {name: (array.dtype.itemsize, array.shape) for name, array in arrays.items()},
+        "name": Path(result.summary["video"]).name,
+        "subtitle": _subtitle(result.summary),
+        "note": _note(result, windows, every),
+        "summary": {name: value for name, value in result.summary.items() if name != "video"},
+        "frame": _jpeg(result.frame),
+        "frame_height_px": result.frame.shape[0],
+        "frame_width_px": result.frame.shape[1],
+        "extent_px": _extent_px(result, every),
+        "row_px": result.row_px[::every].tolist(),
+        "col_px": result.col_px[::every].tolist(),
+        "rate_axis_bpm": result.rate_axis_bpm.tolist(),
+        "windows": windows.tolist(),
+        "start_window": int(np.nan_to_num(result.pulse_confidence[windows]).argmax()),
+        "start_place": int(confidence.mean(0).argmax()),
+        "rate": {
+            "time_s": _list(result.time_s, 3),
+            "rate_bpm": _list(result.pulse_rate_bpm, 1),
+            "low_bpm": _list(result.low_bpm, 1),
+            "high_bpm": _list(result.high_bpm, 1),
+        },
+        "truth": truth and {"time_s": _list(truth.time_s, 3), "rate_bpm": _list(truth.rate_bpm, 1)},
+        "scales": {
+            "rate": {"low": low, "high": high, "colours": figures.RATE_COLOURS},
+            "confidence": {"low": 0.0, "high": 1.0, "colours": figures.CONFIDENCE_COLOURS},
+            "deviation": {"low": -DEVIATION_BPM, "high": DEVIATION_BPM, "colours": figures.DEVIATION_COLOURS},
+            "amplitude": {"low": 0.0, "high": most, "colours": figures.AMPLITUDE_COLOURS},
+            "snr": {"low": SNR_DB[0], "high": SNR_DB[1], "colours": figures.CONFIDENCE_COLOURS},
+        },
+        "colours": {
+            name: figures.colour_table(name).tolist()
+            for name in (
+                figures.RATE_COLOURS,
+                figures.CONFIDENCE_COLOURS,
+                figures.DEVIATION_COLOURS,
+                figures.AMPLITUDE_COLOURS,
+            )
+        },
+    }
+    text = json.dumps(header, allow_nan=False).encode()
+    return b"".join([len(text).to_bytes(4, "little"), text, *(array.tobytes() for array in arrays.values())])
+
+
+def _subtitle(summary: dict[str, Any]) -> str:
+    return (
+        f"{summary['frame_width_px']} x {summary['frame_height_px']} px, {summary['video_duration_s']:.1f} s;"
+        f" weights {summary['weights']}, windows of {summary['window_s']:g} s every {summary['step_s']:g} s"
+    )
+
+
+def _note(result: Result, windows: np.ndarray, every: int) -> str:
+    """What is not on the page; empty where all is."""
+    parts = []
+    if len(windows) < len(result.time_s):
+        parts.append(f"maps of {len(windows)} of {len(result.time_s)} windows")
+    if every > 1:
+        parts.append(f"one in {every} of the rows and of the columns of places")
+    return f"To keep it small, this page has {' and '.join(parts)}; map.npz has all." if parts else ""
+
+
+def _extent_px(result: Result, every: int) -> tuple[float, ...]:
+    """As `Result.extent_px`; of every second, third ... place, which stands for those around it."""
+    half = every * result.summary["stride_px"] / 2
+    rows, cols = result.row_px[::every], result.col_px[::every]
+    return tuple(map(float, (cols[0] - half, cols[-1] + half, rows[-1] + half, rows[0] - half)))
+
+
+def _quantise(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "..."]:
+    """Values from low to high as 0...254; `NONE` for nan."""
+    shares = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12), 0, 1)
+    return np.where(np.isfinite(values), (254 * shares).round(), NONE).astype(np.uint8)
+
+
+def _list(values: np.ndarray, digits: int) -> list[float | None]:
+    """Rounded numbers for JSON, None for nan."""
+    return [round(float(v), digits) if np.isfinite(v) else None for v in values]
+
+
+def _jpeg(image: np.ndarray) -> str:
+    """An image as the address of a JPEG that the page itself holds."""
+    whole = image if image.dtype == np.uint8 else (255 * image).astype(np.uint8)
+    picture = Image.fromarray(whole)
+    if picture.width > FRAME_WIDTH_PX:
+        picture = picture.resize(
+            (FRAME_WIDTH_PX, max(1, round(picture.height * FRAME_WIDTH_PX / picture.width)))
+        )
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _deflate(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()

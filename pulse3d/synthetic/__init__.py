@@ -1,0 +1,1 @@
+"""Synthetic pulse video, made on the device: a key in, a clip and its label out."""

@@ -1,0 +1,1 @@
+"""Training: a key in, parameters out."""

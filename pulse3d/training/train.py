@@ -1,0 +1,283 @@
+"""Training: one jitted step (generate, forward, loss, update) and the loop around it.
+
+The batch of a step is a function of (seed, step) alone, whatever the number of devices and
+processes, so a resumed run equals an unbroken one and a checkpoint holds no data state. Every
+process runs the same program; the devices of all of them make one mesh. No file is touched
+here; `launch/train.py` writes what the loop yields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from pulse3d.config import Config, TrainConfig
+from pulse3d.errors import InputError
+from pulse3d.network import model
+from pulse3d.synthetic import examples
+
+Metrics = dict[str, Any]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step needs besides the config; `step` (int32 scalar) counts the updates done.
+
+    average: the moving average of the parameters where the config asks for one, else None.
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    average: Any = None
+
+    @property
+    def final_params(self) -> Any:
+        """The parameters to validate and to export."""
+        return self.params if self.average is None else self.average
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What the loop reports: after `step` updates, `state` and the metrics measured.
+
+    `train` holds means over the steps since the last record; `validation` is None between
+    evaluations. `state` is donated to the next step: save it before asking for more. stopping: the last
+    record, since the caller asked for an end before `train.steps`.
+    """
+
+    step: int
+    state: TrainState
+    train: Metrics
+    validation: Metrics | None
+    stopping: bool = False
+
+
+def make_schedule(config: TrainConfig) -> optax.Schedule:
+    """The learning rate by step."""
+    if config.schedule == "constant":
+        return optax.linear_schedule(
+            0.0 if config.warmup_steps else config.learning_rate,
+            config.learning_rate,
+            max(config.warmup_steps, 1),
+        )
+    return optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, max(config.steps, config.warmup_steps + 1)
+    )
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam, or AdamW where weights decay, of gradients that are shortened to `clip_norm`."""
+    schedule = make_schedule(config)
+    adam = (
+        optax.adamw(schedule, weight_decay=config.weight_decay)
+        if config.weight_decay
+        else optax.adam(schedule)
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
+
+
+def init_state(config: Config, *, params: Any = None) -> TrainState:
+    """The state before the first step, with fresh parameters where none are given."""
+    if params is None:
+        params = model.init_params(jax.random.key(config.train.seed), config)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=make_optimizer(config.train).init(params),
+        # a copy: the arrays of a state are donated, each once
+        average=jax.tree.map(jnp.copy, params) if config.train.average else None,
+    )
+
+
+def step_key(config: TrainConfig, step: Int[Array, ""]) -> jax.Array:
+    """The random key of a training step."""
+    return jax.random.fold_in(jax.random.key(config.seed, impl=config.prng), step)
+
+
+def cross_entropy(
+    logits: Float[Array, "*place class"], targets: Float[Array, "*place class"]
+) -> Float[Array, "*place"]:
+    """The cross-entropy with the targets (nats); 0 where these are zeros: there nothing is asked."""
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def loss_fn(
+    params: Any, dropout_key: jax.Array, inputs: tuple, targets: Float[Array, "*place class"], config: Config
+) -> tuple[Float[Array, ""], Float[Array, "*place class"]]:
+    """Mean cross-entropy of a batch (nats), and its logits; multiplies in `train.compute`."""
+    logits = model.make_model(config, compute=config.train.compute).apply(
+        {"params": params}, *inputs, train=True, rngs={"dropout": dropout_key}
+    )
+    logits = jnp.asarray(logits)
+    return cross_entropy(logits, targets).sum() / _asked(targets).sum(), logits
+
+
+def _asked(targets: Float[Array, "*place class"]) -> Float[Array, "*place"]:
+    """1 where something is asked, else 0."""
+    return targets.any(-1).astype(jnp.float32)
+
+
+def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
+    """The jitted update: state -> state, metrics. The state is donated.
+
+    The batch is split over the mesh's one axis; raises InputError if it does not divide, or if
+    the random generator cannot be split.
+    """
+    if config.train.batch_size % mesh.size:
+        raise InputError(
+            f"train.batch_size = {config.train.batch_size}: must be a multiple of the {mesh.size} devices"
+        )
+    if config.train.prng == "philox2x32" and mesh.size > 1:
+        raise InputError(f"train.prng = philox2x32: runs on one device, not {mesh.size}; use threefry2x32")
+    optimizer = make_optimizer(config.train)
+    split, whole = _shardings(mesh)
+
+    def train_step(state: TrainState) -> tuple[TrainState, Metrics]:
+        batch_key, dropout_key = jax.random.split(step_key(config.train, state.step))
+        inputs, targets = jax.lax.with_sharding_constraint(
+            examples.make_batch(batch_key, config, size=config.train.batch_size), split
+        )
+        (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, dropout_key, inputs, targets, config
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "loss": loss,
+            "accuracy": jnp.average(logits.argmax(-1) == targets.argmax(-1), weights=_asked(targets)),
+            "gradient_norm": optax.tree.norm(gradients),
+        }
+        keep = config.train.average
+        average = (
+            jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, state.average, params) if keep else None
+        )
+        return TrainState(state.step + 1, params, opt_state, average), metrics
+
+    return jax.jit(train_step, donate_argnums=0, out_shardings=whole)
+
+
+def within_one_class(predicted: Int[Array, "*place"], labels: Int[Array, "*place"], rates: int) -> jax.Array:
+    """Whether a prediction is the label or, both being rates, a neighbour on the rate axis."""
+    both_rates = (predicted < rates) & (labels < rates)
+    return (predicted == labels) | (both_rates & (abs(predicted - labels) <= 1))
+
+
+def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Metrics]:
+    """`evaluate(params, seed=1, clips=None)`: metrics on clips that training never sees.
+
+    The clips, as many as `train.eval_clips` where the number is not given, come from a random generator of
+    their own (threefry2x32), the same each time for the same seed, whatever the mesh (default: one device
+    of this process) that they are split over. Returns loss (nats), accuracy and within_one_class as floats.
+    """
+    mesh = mesh or make_mesh(jax.local_devices()[:1])
+    size = min(config.train.eval_batch_size, config.train.eval_clips)
+    filled = size + -size % mesh.size  # the first `size` clips are the same for every number made
+    split, whole = _shardings(mesh)
+
+    @partial(jax.jit, out_shardings=whole)
+    def evaluate_batch(params, seed, batch):
+        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), batch)
+        inputs, targets = jax.lax.with_sharding_constraint(
+            examples.make_batch(key, config, size=filled), split
+        )
+        logits = model.apply_logits(params, inputs, config)
+        predicted, labels, asked = logits.argmax(-1), targets.argmax(-1), _asked(targets)
+        found = {
+            "loss": cross_entropy(logits, targets),
+            "accuracy": predicted == labels,
+            "within_one_class": within_one_class(predicted, labels, logits.shape[-1] - 1),
+        }
+        # sums over the places of every clip
+        places = tuple(range(1, asked.ndim))
+        return {"asked": asked.sum(places)} | {k: (v * asked).sum(places) for k, v in found.items()}
+
+    def evaluate(params: Any, *, seed: int = 1, clips: int | None = None) -> Metrics:
+        clips = clips or config.train.eval_clips
+        results = [jax.device_get(evaluate_batch(params, seed, i)) for i in range(-(-clips // size))]
+        totals = {
+            name: float(np.concatenate([r[name][:size] for r in results])[:clips].sum())
+            for name in results[0]
+        }
+        return {name: total / totals["asked"] for name, total in totals.items() if name != "asked"}
+
+    return evaluate
+
+
+def fresh_scores(params: Any, config: Config, mesh: Mesh | None = None, *, few: int = 100) -> dict[str, Any]:
+    """What a weights file says of its parameters: their scores on clips used for nothing else.
+
+    On `train.eval_clips` clips and, for a quick check of the file, on the first few of these. mesh: as
+    `make_evaluate` takes it.
+    """
+    evaluate = make_evaluate(config, mesh)
+    few = min(few, config.train.eval_batch_size, config.train.eval_clips)
+    return {
+        "fresh_clips": config.train.eval_clips,
+        "fresh_clips_scores": evaluate(params, seed=2),
+        "first_clips": few,
+        "first_clips_scores": evaluate(params, seed=2, clips=few),
+    }
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """A one-axis mesh over the given devices, by default all of them, of all processes."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def put_on(mesh: Mesh, state: TrainState) -> TrainState:
+    """The state with a copy on every device of the mesh; every process gives the same state."""
+    return jax.device_put(state, _shardings(mesh)[1])
+
+
+def _shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
+    """Of arrays split along their first axis over the mesh, and of arrays that every device has whole."""
+    return NamedSharding(mesh, PartitionSpec(*mesh.axis_names)), NamedSharding(mesh, PartitionSpec())
+
+
+def run(
+    config: Config, state: TrainState, mesh: Mesh, *, stop: Callable[[int], bool] = lambda step: False
+) -> Iterator[Record]:
+    """Trains from `state` (whose arrays are used up) to `train.steps`, yielding a record every `log_every`.
+
+    Evaluates every `eval_every` steps and after the last. stop: whether to end after a step, whose number
+    it is given; a record of that step is the last. Raises TrainingDiverged when the
+    loss is not finite; no record of such a state is yielded.
+    """
+    train_step, evaluate = make_train_step(config, mesh), make_evaluate(config, mesh)
+    state = put_on(mesh, state)
+    pending: list[Metrics] = []
+    for step in range(int(state.step) + 1, config.train.steps + 1):
+        state, metrics = train_step(state)
+        pending.append(metrics)
+        last = step == config.train.steps
+        evaluating = last or step % config.train.eval_every == 0
+        stopping = not last and stop(step)
+        if not (stopping or evaluating or step % config.train.log_every == 0):
+            continue
+        means = {name: float(np.mean([m[name] for m in jax.device_get(pending)])) for name in metrics}
+        if not np.isfinite([means["loss"], means["gradient_norm"]]).all():
+            raise TrainingDiverged(
+                f"the loss is not finite in the steps up to {step}; lower train.learning_rate"
+                f" (now {config.train.learning_rate})"
+            )
+        validation = evaluate(state.final_params) if evaluating else None
+        yield Record(step, state, means, validation, stopping)
+        if stopping:
+            return
+        pending = []

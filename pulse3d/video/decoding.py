@@ -1,0 +1,198 @@
+"""Video files and live sources, decoded by FFmpeg: frames whose time rises, and what is lost of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+
+from pulse3d.errors import DamagedError, InputError
+from pulse3d.video.frames import Frame, Picture, Video, check_size
+
+MAX_JUMP_S = 600.0  # from one time stamp to the next; what is longer is no gap but a broken clock
+MAX_LEFT_OUT = 0.1  # of the frames, whose time does not rise; where there are more, the clock is broken
+# What FFmpeg may read: containers that hold their video themselves. Playlists, lists of files and
+# pictures of text, which it would also take for video, name other files or are none.
+CONTAINERS = (
+    "3gp,apng,asf,av1,avi,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
+    "mxf,nut,obu,ogg,rawvideo,rm,vc1,webm,wtv,yuv4mpegpipe"
+)
+
+
+def open_file(path: Path, fps: float | None) -> Video:
+    """A video file; fps replaces its time stamps."""
+    limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    # with a scheme, so that no part of the name is taken for one
+    return _open_container(
+        str(path),
+        lambda: av.open(f"file:{path.absolute()}", options=limits, metadata_errors="replace"),
+        fps,
+    )
+
+
+def open_camera(number: int, fps: float | None) -> Video:
+    """The camera of that number, where the system has numbers for them."""
+    devices = {"linux": ("v4l2", f"/dev/video{number}"), "darwin": ("avfoundation", str(number))}
+    if sys.platform not in devices:
+        raise InputError(
+            f"<video{number}>: cameras are known by number on Linux and macOS only; elsewhere use a pipe,"
+            " as in ffmpeg -f dshow -i video=NAME -f matroska - | python -m launch.predict --video=-"
+        )
+    kind, device = devices[sys.platform]
+    return _open_container(f"video{number}", lambda: av.open(device, format=kind), fps, live=True)
+
+
+def open_pipe(pipe: int | Path, name: str, fps: float | None) -> Video:
+    """A pipe, by file descriptor or path: opened here, and closed by the one pass over its frames."""
+    try:
+        with contextlib.ExitStack() as stack:
+            # read by Python and not by FFmpeg, whose waiting for data a signal does not end
+            file = stack.enter_context(io.FileIO(pipe))
+            container = stack.enter_context(
+                av.open(file, "r", options={"format_whitelist": CONTAINERS}, metadata_errors="replace")
+            )
+            rate = _frame_rate(container, name, fps)
+            frames = (_upright(picture) for picture in _decode(container, name, fps, live=True))
+            first = next(frames, None)
+            if first is None:
+                raise InputError(f"{name}: has no frames")
+            opened = stack.pop_all()
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise error if isinstance(error, InputError) else _refuse(name, error) from None
+
+    def only_pass() -> Iterator[Frame]:
+        with opened:
+            yield first
+            yield from frames
+
+    height, width = first.image.shape[:2]
+    passing = only_pass()
+    return Video(name, height, width, rate, 0.0, lambda: passing, live=True)
+
+
+def _open_container(
+    name: str, open_: Callable[[], av.container.InputContainer], fps: float | None, *, live: bool = False
+) -> Video:
+    """What FFmpeg reads, opened anew for every pass."""
+    try:
+        with open_() as container:
+            rate = _frame_rate(container, name, fps)
+            stream = container.streams.video[0]
+            first = next(_decode(container, name, fps, live=live), None)
+            if first is None:
+                raise InputError(f"{name}: has no frames")
+            height, width = _upright(first).image.shape[:2]
+            duration = stream.frames / rate if fps else _declared_s(container)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise error if isinstance(error, InputError) else _refuse(name, error) from None
+
+    def pictures() -> Iterator[Picture]:
+        try:
+            with open_() as container:
+                yield from _decode(container, name, fps, live=live)
+        except av.FFmpegError as error:
+            raise _refuse(name, error) from None
+
+    def frames() -> Iterator[Frame]:
+        for picture in pictures():
+            try:
+                frame = _upright(picture)
+            except (av.FFmpegError, ValueError) as error:
+                raise _refuse(name, error) from None
+            yield frame
+
+    return Video(name, height, width, rate, duration, frames, live, pictures)
+
+
+def _declared_s(container: av.container.InputContainer) -> float:
+    """How long the first video stream is by its header, in seconds; 0 where it does not say."""
+    stream = container.streams.video[0]
+    if stream.duration and stream.time_base:
+        return max(0.0, float(stream.duration * stream.time_base))
+    return max(0.0, (container.duration or 0) / av.time_base)
+
+
+def _frame_rate(container: av.container.InputContainer, name: str, fps: float | None) -> float:
+    """The nominal rate of the first video stream; raises InputError where there is neither."""
+    if not container.streams.video:
+        raise InputError(f"{name}: has no video stream")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise InputError(f"{name}: not a readable video (of a codec that is not known); encode it anew")
+    check_size(stream.codec_context.height, stream.codec_context.width, name)
+    if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)) > 0:
+        raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
+    return rate
+
+
+def _decode(
+    container: av.container.InputContainer, name: str, fps: float | None, *, live: bool
+) -> Iterator[Picture]:
+    """The frames of the first video stream whose time rises, from 0 on.
+
+    What cannot be decoded is passed over. Raises DamagedError at the end where something is missing,
+    InputError where the size of the frames changes.
+    """
+    rate = _frame_rate(container, name, fps)
+    first_s, last_s, size, left_out = 0.0, -np.inf, None, 0
+    lost: list[str] = []
+    # threads for frames instead of slices are faster, but hold as many frames back
+    container.streams.video[0].thread_type = "SLICE" if live else "AUTO"
+    index = -1
+    for index, frame in enumerate(_decode_all(container, lost)):
+        if (frame.width, frame.height) != (size := size or (frame.width, frame.height)):
+            raise InputError(
+                f"{name}: {frame.width}x{frame.height} px at {last_s - first_s:.2f} s, before it"
+                f" {size[0]}x{size[1]}; cut it there, or encode it anew in one size"
+            )
+        time_s = index / rate if fps or frame.time is None else frame.time
+        first_s = first_s if np.isfinite(last_s) else time_s
+        if time_s <= last_s:
+            left_out += 1
+        elif time_s - last_s > MAX_JUMP_S and np.isfinite(last_s):
+            lost.append(f"its time stamps jump from {last_s - first_s:.2f} s to {time_s - first_s:.2f} s")
+            break
+        else:
+            last_s = time_s
+            yield Picture(time_s - first_s, frame)
+    if left_out > MAX_LEFT_OUT * (index + 1):
+        lost.append(f"{left_out} of {index + 1} frames are left out, their time stamps do not rise")
+    declared_s = 0.0 if live or fps else _declared_s(container)
+    read_s = last_s - first_s + 1 / rate if np.isfinite(last_s) else 0.0
+    if declared_s - read_s > max(1.0, 0.05 * declared_s):
+        lost.append(f"it ends after {read_s:.1f} of {declared_s:.1f} s")
+    if lost:
+        raise DamagedError(f"{name}: damaged: {', '.join(lost)}; copy it again, or encode it anew")
+
+
+def _decode_all(container: av.container.InputContainer, lost: list[str]) -> Iterator[av.VideoFrame]:
+    """Every frame of the first video stream that can be decoded; adds to `lost` what cannot."""
+    packets, undecoded, reason = container.demux(container.streams.video[0]), 0, ""
+    while True:
+        try:
+            if (packet := next(packets, None)) is None:
+                break
+        except av.FFmpegError as error:
+            lost.append(f"it breaks off ({error})")
+            break
+        try:
+            yield from packet.decode()
+        except av.FFmpegError as error:
+            undecoded, reason = undecoded + 1, str(error)
+    if undecoded:
+        lost.append(f"{undecoded} packets cannot be decoded ({reason})")
+
+
+def _refuse(name: str, error: Exception) -> InputError:
+    return InputError(f"{name}: not a readable video ({error})")
+
+
+def _upright(picture: Picture) -> Frame:
+    """The frame as RGB, turned as its rotation metadata (degrees, counterclockwise) asks."""
+    image = picture.frame.to_ndarray(format="rgb24")
+    return Frame(picture.time_s, np.ascontiguousarray(np.rot90(image, round(picture.frame.rotation / 90))))

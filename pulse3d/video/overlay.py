@@ -1,0 +1,100 @@
+"""A video under layers: every picture stays as it was decoded, and the layers are blended in by FFmpeg."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from jaxtyping import UInt8
+
+from pulse3d.video.encoding import new_mp4
+from pulse3d.video.frames import Frame, Picture, Video
+from pulse3d.video.reading_ahead import frames_ahead, read_ahead, what_is_there
+
+_BT709, _UNNAMED = 1, 2  # codes of the matrix between colours and what is stored (ITU-T H.273, Table 4)
+
+
+def overlay_shape(source: Video, *, max_width_px: int) -> tuple[int, int]:
+    """Height and width of an overlay: even, in proportion, at most `max_width_px` wide."""
+    scale = min(1.0, max_width_px / source.width)
+    height, width = (max(2, round(n * scale) // 2 * 2) for n in (source.height, source.width))
+    return height, width
+
+
+def write_overlay(
+    path: Path,
+    source: Video,
+    layers: Iterable[tuple[float, UInt8[np.ndarray, "height width 4"]]],
+    *,
+    watch: Callable[[Iterator[Picture]], Iterable[Picture]] = iter,
+) -> None:
+    """Writes the source as H.264, yuv420p, without sound, under layers, at the source's own times.
+
+    layers: (time in s from which it is shown, RGBA image) in order, of the size that `overlay_shape` has;
+    the first is shown from the beginning. watch: what goes through the pictures on their way.
+    """
+    upcoming = iter(layers)
+    layer, following = next(upcoming)[1], next(upcoming, None)
+    shape, shown, blend = layer.shape[:2], None, None
+    pictures = source.pictures() if source.pictures else map(_picture, source.frames())
+    with new_mp4(path, source.fps) as encode:
+        for time_s, frame in watch(read_ahead(what_is_there(pictures, []), ahead=frames_ahead(source, 8))):
+            while following is not None and time_s >= following[0]:
+                layer, following, shown = following[1], next(upcoming, None), None
+            blend = blend or _make_blend(frame, shape)
+            shown = shown or _as_layer(layer, frame)
+            encode(Picture(time_s, blend(frame, shown)))
+
+
+def _picture(frame: Frame) -> Picture:
+    image = frame.image if frame.image.dtype == np.uint8 else (frame.image * 255).astype(np.uint8)
+    return Picture(frame.time_s, av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"))
+
+
+def _as_layer(image: np.ndarray, beneath: av.VideoFrame) -> av.VideoFrame:
+    """An RGBA image in the colours of the frame beneath: those that it names, else the custom of its size."""
+    high_definition = beneath.height > 576 if beneath.colorspace == _UNNAMED else beneath.colorspace == _BT709
+    layer = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgba")
+    return layer.reformat(
+        format="yuva420p",
+        dst_colorspace=Colorspace.ITU709 if high_definition else Colorspace.ITU601,
+        dst_color_range=ColorRange.MPEG,
+    )
+
+
+def _make_blend(
+    like: av.VideoFrame, shape: tuple[int, int]
+) -> Callable[[av.VideoFrame, av.VideoFrame], av.VideoFrame]:
+    """A function (frame, layer) -> the frame turned upright and scaled to (height, width), under the layer.
+
+    In FFmpeg, which reads and writes the colours of a video as they are stored: a tenth of the time of
+    going by RGB.
+    """
+    graph, (height, width), ticks = av.filter.Graph(), shape, Fraction(1, 1000)
+    chain = [graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=ticks)]
+    turns = {1: ["transpose=cclock"], 2: ["hflip", "vflip"], 3: ["transpose=clock"]}
+    steps = [*turns.get(round(like.rotation / 90) % 4, []), f"scale={width}:{height}", "format=yuv420p"]
+    for name, _, options in (step.partition("=") for step in steps):
+        chain.append(graph.add(name, options))
+    layers = graph.add_buffer(width=width, height=height, format=av.VideoFormat("yuva420p"), time_base=ticks)
+    over, sink = graph.add("overlay", "format=yuv420"), graph.add("buffersink")
+    for first, second in pairwise([*chain, over, sink]):
+        first.link_to(second)
+    layers.link_to(over, 0, 1)
+    graph.configure()
+    count = itertools.count()
+
+    def blend(frame: av.VideoFrame, layer: av.VideoFrame) -> av.VideoFrame:
+        frame.pts = layer.pts = next(count)
+        frame.time_base = layer.time_base = ticks
+        chain[0].push(frame)
+        layers.push(layer)
+        return graph.vpull()  # the graph, not its sink alone: it must outlive this function
+
+    return blend

@@ -1,0 +1,145 @@
+"""Opens whatever holds a video: a file, a folder of images, an array, a camera, a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+
+from pulse3d.errors import DamagedError, InputError
+from pulse3d.video.decoding import open_camera, open_file, open_pipe
+from pulse3d.video.frames import Frame, Video, as_rgb, check_fps, check_size, from_array, from_images
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
+    """A video file, a folder of images (natural order), a `.npy`/`.npz` array, or a live source.
+
+    Live are "<video0>", "<video1>" ... (cameras), "-" (standard input) and named pipes; pipes carry
+    what can be read from its beginning on (Matroska, MPEG-TS, MJPEG ...). fps: frames per second,
+    needed where there are no time stamps (folders, arrays); for a file or a live source it
+    replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
+    range, or floats of 0...1. Raises InputError for anything that cannot be read; a pass over the
+    frames of something damaged raises DamagedError at its end.
+    """
+    check_fps(fps)
+    if camera := re.fullmatch(r"<video(\d+)>", str(path)):
+        return open_camera(int(camera[1]), fps)
+    if str(path) == "-":
+        return open_pipe(os.dup(0), "stdin", fps)
+    path = Path(path)
+    try:
+        if path.is_fifo():
+            return open_pipe(path, str(path), fps)
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_dir():
+            return _open_folder(path, fps)
+        if not path.is_file():
+            raise InputError(f"{path}: a device or a socket; give a file, a folder or a pipe")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file or a folder") from None
+    if path.suffix.lower() in (".npy", ".npz"):
+        return _open_npz(path, fps) if zipfile.is_zipfile(path) else _open_npy(path, fps)
+    return open_file(path, fps)
+
+
+def _open_npy(path: Path, fps: float | None) -> Video:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise InputError(f"{path}: not a readable array file ({error})") from None
+    return from_array(array, fps=fps, name=str(path))
+
+
+def _open_npz(path: Path, fps: float | None) -> Video:
+    """The one array of a .npz, an image at a time: what the file claims to hold is not allocated."""
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[tuple[Any, tuple[int, ...], np.dtype]]:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(names) != 1:
+                raise InputError(f"{path}: holds {len(names)} arrays; expected one, the video")
+            with archive.open(names[0]) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0
+                shape, fortran, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(
+                    member
+                )
+                if fortran:
+                    raise InputError(f"{path}: holds its array by columns; save np.ascontiguousarray of it")
+                yield member, shape, dtype
+
+    def images() -> Iterator[np.ndarray]:
+        with opened() as (member, shape, dtype):
+            size = dtype.itemsize * math.prod(shape[1:])
+            for index in range(shape[0]):
+                try:
+                    data = member.read(size)
+                except Exception:
+                    data = b""
+                if len(data) < size:
+                    raise DamagedError(
+                        f"{path}: breaks off after {index} of {shape[0]} frames; copy or save it again"
+                    )
+                yield np.frombuffer(data, dtype).reshape(shape[1:])
+
+    try:
+        with opened() as (_, shape, dtype):
+            return from_images(str(path), shape, dtype, fps, images)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: not a readable array file ({error})") from None
+
+
+def _open_folder(path: Path, fps: float | None) -> Video:
+    def natural(file: Path):
+        texts, numbers = (re.split(r"(\d+)", file.name.lower())[start::2] for start in (0, 1))
+        return list(zip(texts, [*map(int, numbers), -1], strict=True)), file.name
+
+    files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=natural)
+    if not files:
+        raise InputError(f"{path}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    if fps is None:
+        raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
+    height, width = _read_image(files[0]).shape[:2]
+
+    def frames() -> Iterator[Frame]:
+        for index, file in enumerate(files):
+            image = _read_image(file)
+            if image.shape[:2] != (height, width):
+                raise InputError(
+                    f"{file}: {image.shape[1]}x{image.shape[0]} px, the first image has {width}x{height};"
+                    " bring all to one size"
+                )
+            yield Frame(index / fps, image)
+
+    return Video(str(path), height, width, fps, len(files) / fps, frames)
+
+
+def _read_image(file: Path) -> np.ndarray:
+    try:
+        source: Any
+        with iio.imopen(file, "r", plugin="pillow") as source:
+            height, width = source.properties(index=0).shape[:2]
+            check_size(height, width, str(file))
+            mode = source.metadata(index=0, exclude_applied=False).get("mode", "")
+            deep = mode.startswith(("I", "F"))  # more than 8 bits; all else (palettes, CMYK ...) becomes RGB
+            return as_rgb(
+                np.asarray(source.read(index=0, mode=None if deep else "RGB", rotate=True)), str(file)
+            )
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{file}: not a readable image ({error})") from None

@@ -1,0 +1,61 @@
+"""Videos and archives as they come, well formed or not."""
+
+import io
+import zipfile
+from fractions import Fraction
+
+import av
+import numpy as np
+
+FPS, COUNT, HEIGHT, WIDTH = 15.0, 60, 24, 32
+
+
+def noise(count=COUNT, height=HEIGHT, width=WIDTH):
+    return np.random.default_rng(0).integers(0, 255, (count, height, width, 3)).astype(np.uint8)
+
+
+def encode(path, frames=None, *, times_s=None, codec="ffv1", pix_fmt="yuv420p", options=None):
+    """A video file; of time stamps that are given, to the millisecond."""
+    frames = noise() if frames is None else frames
+    ticks = Fraction(1, round(FPS)) if times_s is None else Fraction(1, 1000)
+    times_s = np.arange(len(frames)) / FPS if times_s is None else times_s
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream_ = container.add_stream(codec, rate=round(FPS))
+        stream_.height, stream_.width, stream_.pix_fmt = *frames.shape[1:3], pix_fmt
+        stream_.codec_context.time_base = ticks
+        stream_.codec_context.gop_size = 1
+        for image, time_s in zip(frames, times_s, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = round(time_s / ticks), ticks
+            container.mux(stream_.encode(frame))
+        container.mux(stream_.encode())
+    return path
+
+
+def write_zip(path, members, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method, compresslevel=1) as archive:
+        for name, data in members:
+            with archive.open(name, "w", force_zip64=True) as member:
+                for piece in [data] if isinstance(data, bytes) else data:
+                    member.write(piece)
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def result_members():
+    """The arrays of a map.npz that is as it should be, by name."""
+    windows, rows, cols, rates = 3, 2, 2, 4
+    arrays = dict.fromkeys(
+        ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm"), (windows,)
+    )
+    arrays |= dict.fromkeys(
+        ("rate_bpm", "confidence", "no_pulse", "network_no_pulse", "amplitude_percent", "snr_db"),
+        (windows, rows, cols),
+    )
+    arrays |= {"row_px": (rows,), "col_px": (cols,), "rate_axis_bpm": (rates,), "frame": (8, 8, 3)}
+    arrays |= {"probability": (windows, rows, cols, rates)}
+    return {f"{name}.npy": npy(np.zeros(shape, np.float32)) for name, shape in arrays.items()}

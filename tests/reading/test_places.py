@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from helpers.configs import replace
+
+from pulse3d.reading import places, readout
+
+TIMING = {"step_s": 1.0, "window_s": 10.0}
+
+
+@pytest.fixture(scope="module")
+def settings(toy_cells):
+    return replace(toy_cells, clip={"low_bpm": 40.0, "high_bpm": 200.0, "rates": 65})
+
+
+def chain(evidence, settings, **changed):
+    return places.carries(evidence, replace(settings, readout=changed).readout, **TIMING)
+
+
+def test_without_evidence_a_place_is_as_likely_as_before(settings):
+    probability = chain(np.zeros((20, 3, 4)), settings, place_gain=0.0, place_prior=0.3)
+    np.testing.assert_allclose(probability, 0.3, atol=1e-9)
+
+
+def test_evidence_adds_up_over_time(settings):
+    evidence = np.full((60, 2, 2), -4.0)
+    evidence[:, 0, 0] = 4.0
+    probability = chain(evidence, settings)
+    assert (probability[:, 0, 0] > 0.95).all()
+    assert (probability[:, 1, 1] < 0.05).all()
+    # a window counts as much as its share of video: two Bernoulli states, no change
+    few = chain(evidence[:1], settings, place_bar_least=0.0, place_bar_drop=8.0)
+    odds = 0.3 / 0.7 * np.exp(4.0)
+    assert few[0, 0, 0] == pytest.approx(odds / (1 + odds))
+
+
+def test_a_pulse_may_leave_a_place(settings):
+    evidence = np.full((120, 1, 20), -4.0)
+    evidence[:60, 0, :4] = 4.0
+    probability = chain(evidence, settings, place_switch_s=60.0)
+    assert (probability[:50, 0, :4] > 0.9).all()
+    assert (probability[70:, 0, :4] < 0.1).all()
+
+
+def test_the_bar_lies_between_the_frames_places(settings):
+    config = replace(settings, readout={"place_bar_least": -1.5, "place_bar_drop": 2.0}).readout
+    frame = np.full((10, 10), -4.0)
+    frame[:2] = 3.0
+    assert places.bar(frame, config) == pytest.approx(-0.5)
+    # all skin: the bar is below all of it
+    assert places.bar(np.full((10, 10), 6.0), config) == pytest.approx(4.0)
+    # nothing anywhere: never below the least
+    assert places.bar(np.full((10, 10), -9.0), config) == -1.5
+
+
+def test_following_counts_the_first_window_whole_and_others_by_their_share(settings):
+    changed = {"place_bar_least": 0.0, "place_bar_drop": 50.0, "place_switch_s": 1e12}
+    follow = places.Follower(replace(settings, readout=changed).readout, **TIMING)
+    evidence = np.array([[2.0, -1.0]])
+    for later in range(3):
+        odds = 0.3 / 0.7 * np.exp(evidence * (1 + 0.1 * later))
+        np.testing.assert_allclose(follow(evidence), odds / (1 + odds), rtol=1e-6)
+
+
+def make_map(axis, *regions, shape=(12, 16)):
+    """Places of regions (rows, cols, rate) are sure of their rates, others of none."""
+    probability = np.full((*shape, len(axis) + 1), 1e-4, np.float32)
+    probability[..., -1] = 1
+    for rows, cols, rate in regions:
+        shares = np.exp(-0.5 * ((axis - rate) / 3) ** 2)
+        probability[rows, cols, :-1] = 0.9 * shares / shares.sum()
+        probability[rows, cols, -1] = 0.1
+    return probability / probability.sum(-1, keepdims=True)
+
+
+def find(maps, settings):
+    axis = settings.clip.rate_axis_bpm
+    strength = np.stack([readout.evidence(m, settings.readout, odds=settings.odds) for m in maps])
+    return places.find_pulses(lambda: maps, strength, axis, settings, **TIMING)
+
+
+def test_two_people_are_two_pulses_each_on_its_side(settings):
+    left, right = (slice(2, 9), slice(1, 6)), (slice(3, 9), slice(10, 14))
+    maps = [make_map(settings.clip.rate_axis_bpm, (*left, 70.0), (*right, 110.0))] * 30
+    pulses = find(maps, settings)
+    assert len(pulses) == 2
+    rates = sorted(np.median([r.rate_bpm for r in pulse.readings]) for pulse in pulses)
+    np.testing.assert_allclose(rates, [70, 110], atol=1)
+    rate, probability = places.strongest(pulses)
+    shown = places.shown(rate, probability)[15]
+    np.testing.assert_allclose(shown[4:7, 2:5], 70, atol=1)
+    np.testing.assert_allclose(shown[5:7, 11:13], 110, atol=1)
+    assert np.isnan(shown[:, 7:9]).all()
+    assert np.isnan(shown[-2:]).all()
+
+
+def test_one_person_is_one_pulse(settings):
+    maps = [make_map(settings.clip.rate_axis_bpm, (slice(3, 8), slice(4, 9), 84.0))] * 30
+    (pulse,) = find(maps, settings)
+    np.testing.assert_allclose([r.rate_bpm for r in pulse.readings], 84, atol=1)
+
+
+def test_a_frame_without_a_pulse_has_none_anywhere(settings):
+    maps = [make_map(settings.clip.rate_axis_bpm)] * 30
+    (pulse,) = find(maps, settings)
+    assert np.isnan([r.rate_bpm for r in pulse.readings]).all()
+    np.testing.assert_array_equal(pulse.probability, 0)

@@ -1,0 +1,340 @@
+"""The page: what it holds, and how it behaves in a browser."""
+
+import base64
+import dataclasses
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from helpers.results import AXIS, make_result
+from PIL import Image
+
+from pulse3d.errors import InputError
+from pulse3d.showing import report
+
+
+def header(page):
+    """What the page's block of data says of itself."""
+    block = re.search(r'id="data">([^<]*)<', page)[1]
+    data = gzip.decompress(base64.b64decode(block))
+    return json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
+
+
+def test_two_hours_stay_small_and_the_page_says_what_it_left_out(tmp_path):
+    # noise: nothing compresses worse
+    page = report.make_page(make_result(tmp_path, windows=7200, noise=True))
+    assert len(page) < 8_000_000
+    said = header(page)
+    shown = said["windows"]
+    assert 1000 < len(shown) < 7200
+    assert (shown[0], shown[-1]) == (0, 7199)
+    assert np.ptp(np.diff(shown)) <= 1, "evenly spaced"
+    assert f"maps of {len(shown)} of 7200 windows" in said["note"]
+    assert len(said["rate"]["rate_bpm"]) == 7200, "the rate over time is whole"
+
+
+def test_a_short_video_is_whole(tmp_path):
+    said = header(report.make_page(make_result(tmp_path)))
+    assert (said["windows"], said["note"]) == (list(range(6)), "")
+
+
+def test_places_that_stand_for_those_around_them_stay_where_they_are(tmp_path, monkeypatch):
+    found = make_result(tmp_path)
+    monkeypatch.setattr(report, "MAX_VALUES", 10 * 20 * len(AXIS) // 4)
+    said = header(report.make_page(found))
+    assert "one in 2 of the rows" in said["note"]
+    left, right, bottom, top = said["extent_px"]
+    for near, far, centres, whole in (
+        (left, right, "col_px", found.col_px),
+        (top, bottom, "row_px", found.row_px),
+    ):
+        np.testing.assert_allclose(said[centres], whole[::2])
+        edges = np.linspace(near, far, len(said[centres]) + 1)
+        np.testing.assert_allclose((edges[1:] + edges[:-1]) / 2, said[centres])
+
+
+@pytest.mark.parametrize("amplitude", [0.0, np.nan])
+def test_a_scale_has_a_width_whatever_is_on_it(tmp_path, amplitude):
+    found = make_result(tmp_path)
+    found = dataclasses.replace(found, amplitude_percent=np.full_like(found.rate_bpm, amplitude))
+    scale = header(report.make_page(found))["scales"]["amplitude"]
+    assert scale["low"] < scale["high"]
+
+
+def test_a_file_name_that_is_no_text_is_written(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")  # latin-1, read as UTF-8
+    report.write_report(make_result(tmp_path, name=name), tmp_path / "report.html")
+    assert b"<title>caf?.mp4</title>" in (tmp_path / "report.html").read_bytes()
+
+
+def test_page_loads_nothing_and_text_from_outside_is_no_markup(tmp_path):
+    page = report.make_page(make_result(tmp_path, name="</title><script>alert(1)</script>.mp4"))
+    assert "<script>alert" not in page
+    tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page)
+    assert tags
+    assert not [tag for tag in tags if "src=" in tag or "href=" in tag]
+    assert "default-src 'none'" in page, "and the browser holds it to that"
+
+
+def test_failed_page_leaves_nothing(tmp_path):
+    found = dataclasses.replace(make_result(tmp_path), folder=tmp_path / "missing")
+    with pytest.raises(InputError, match="not a folder of results"):
+        report.write_report(found, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("text", ["", "time,rate\n", "time,rate\na,b\n", "only one column\n1\n"])
+def test_a_table_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "truth.csv").write_text(text)
+    with pytest.raises(InputError, match=r"truth\.csv"):
+        report.read_truth(tmp_path / "truth.csv")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, which .ci/run installs."""
+    chromium, service = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if not (chromium and service):
+        assert not os.environ.get("PULSE3D_BROWSER"), "chromium and chromedriver are missing"
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(service))
+    yield driver
+    driver.quit()
+
+
+def wait(condition):
+    deadline = time.time() + 60
+    while not (value := condition()):
+        assert time.time() < deadline
+        time.sleep(0.05)
+    return value
+
+
+def show(browser, page: Path, width=1366, height=768):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+    wait(lambda: browser.execute_script("return document.body.dataset.ready"))
+    assert browser.get_log("browser") == []
+
+
+def text(browser, name):
+    return browser.execute_script(f"return document.getElementById('{name}').textContent")
+
+
+def picture(browser, name):
+    """What a canvas shows, as an array of RGB."""
+    url = browser.execute_script(f"return document.getElementById('{name}').toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), float)
+
+
+def press(browser, *names):
+    """Presses keys, as a hand does; returns the focused element's id, or else its value."""
+    from selenium.webdriver import ActionChains, Keys
+
+    ActionChains(browser).send_keys(*(getattr(Keys, name) for name in names)).perform()
+    return browser.execute_script("return document.activeElement.id || document.activeElement.value")
+
+
+def click(browser, name, across, down=0.5):
+    """Clicks on an element, at shares of its width and height, as a hand does."""
+    from selenium.webdriver import ActionChains
+
+    element = browser.find_element("id", name)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    x, y = (
+        round((share - 0.5) * element.size[side]) for share, side in ((across, "width"), (down, "height"))
+    )
+    ActionChains(browser).move_to_element_with_offset(element, x, y).click().perform()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    truth = report.Truth(np.array([5.0, 10.0]), np.array([70.0, np.nan]))
+    report.write_report(make_result(folder, name="me & <b>you.mp4"), folder / "report.html", truth=truth)
+    return folder / "report.html"
+
+
+def test_page_opens_and_says_what_was_found(browser, page):
+    show(browser, page)
+    assert text(browser, "name") == "me & <b>you.mp4"
+    assert "71.0 bpm" in text(browser, "headline")
+    assert "6 of 6 windows" in text(browser, "headline")
+    assert text(browser, "clock") == "10.0 s: 71 bpm (66 to 77)", "starts at the surest window"
+    assert "NaN" not in browser.execute_script("return document.body.innerText")
+    names = browser.execute_script("return document.getElementById('rate').data.map(trace => trace.name)")
+    assert names[-2:] == ["truth", "pulse rate"]
+
+
+def test_slider_and_play_go_through_the_windows(browser, page):
+    show(browser, page)
+    browser.execute_script(
+        "const s = document.getElementById('time'); s.value = 2; s.dispatchEvent(new Event('input'))"
+    )
+    assert text(browser, "clock").startswith("7.0 s")
+    click(browser, "play", 0.5)
+    assert text(browser, "play") == "Pause"
+    wait(lambda: text(browser, "clock").startswith("10.0 s"))
+    wait(lambda: text(browser, "play") == "Play")
+
+
+def test_click_on_a_place_shows_its_rates(browser, page):
+    show(browser, page)
+    place_over_time = "return Array.from(document.getElementById('place-rate').data.at(-1).y)"
+    assert browser.execute_script(place_over_time) == [70] * 6
+    # the picture of 160 x 120 px is fitted into the canvas
+    width, height = browser.find_element("id", "map").size.values()
+    scale = min(width / 160, height / 120)
+    click(browser, "map", 0.5, 0.5 + (56 - 60) * scale / height)
+    assert browser.execute_script(place_over_time) == [90] * 6
+    assert text(browser, "place-title") == "Place at 80, 56 px: 90 bpm, confidence 0.60"
+    assert text(browser, "tip") == "90 bpm"
+    shares = browser.execute_script("return Array.from(document.getElementById('spectrum').data[0].y)")
+    assert AXIS[int(np.argmax(shares))] == 90
+    votes = browser.execute_script("return Array.from(document.getElementById('votes').data[0].y)")
+    assert (sum(votes), votes[int(np.argmax(AXIS == 70))]) == (20, 19)
+
+
+def test_every_layer_has_its_own_scale_and_paints(browser, page):
+    show(browser, page)
+    seen = set()
+    for layer in ("rate", "confidence", "deviation", "amplitude", "snr"):
+        browser.execute_script(f"document.querySelector('input[value={layer}]').click()")
+        picture = browser.execute_script("return document.getElementById('map').toDataURL()")
+        seen.add((text(browser, "bar-label"), text(browser, "bar-low"), picture))
+    assert len(seen) == 5
+    assert "Not a map of perfusion" in browser.execute_script(
+        "document.querySelector('input[value=amplitude]').click();"
+        "return document.getElementById('layer-note').textContent"
+    )
+
+
+def test_colours_of_bar_and_map_are_those_of_the_scale(browser, tmp_path):
+    """Over a black frame what is seen is the colour of the scale, four fifths opaque."""
+    found = make_result(tmp_path)
+    found = dataclasses.replace(found, frame=np.zeros_like(found.frame))
+    report.write_report(found, tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    scales = header((tmp_path / "report.html").read_text())["scales"]
+    browser.execute_script("const fade = document.getElementById('fade'); if (fade.checked) fade.click()")
+    # of places (1, 2) and (0, 0), which beat at 90 and 70 bpm; the pulse rate is 71
+    for layer, colours, values in (
+        ("rate", "viridis", (90, 70)),
+        ("confidence", "cividis", (0.6, 0.6)),
+        ("deviation", "RdBu_r", (19, -1)),
+        ("amplitude", "magma", (0.1, 0.1)),
+        ("snr", "cividis", (-3, -3)),
+    ):
+        browser.execute_script(f"document.querySelector('input[value={layer}]').click()")
+        table = np.round(255 * matplotlib.colormaps[colours](np.arange(256))[:, :3])
+        bar = picture(browser, "bar-colours")[0]
+        np.testing.assert_allclose(bar, table, atol=1)
+        low, high = scales[layer]["low"], scales[layer]["high"]
+        painted = picture(browser, "map")
+        for (x, y), value in zip(((80, 56), (48, 40)), values, strict=True):
+            # 8 px of the canvas for one of the video
+            expected = 0.8 * table[round(255 * (value - low) / (high - low))]
+            np.testing.assert_allclose(painted[8 * y, 8 * x], expected, atol=4, err_msg=layer)
+
+
+def test_keyboard_alone_will_do(browser, page):
+    show(browser, page)
+    press(browser, "ARROW_LEFT")
+    assert text(browser, "clock").startswith("9.0 s")
+    assert press(browser, "TAB") == "rate"
+    assert press(browser, "ARROW_RIGHT") == "confidence", "arrows choose among the layers"
+    assert text(browser, "bar-label").startswith("confidence")
+    assert press(browser, "TAB") == "fade"
+    assert press(browser, "TAB") == "stage"
+    before = text(browser, "place-title")
+    press(browser, "ARROW_UP", "ARROW_LEFT", "ARROW_DOWN", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_DOWN")
+    assert text(browser, "place-title") != before
+    assert text(browser, "clock").startswith("9.0 s"), "arrows move the place"
+    assert press(browser, "TAB") == "play"
+    press(browser, "SPACE")
+    assert text(browser, "play") == "Pause"
+    press(browser, "SPACE")
+    assert text(browser, "play") == "Play"
+    assert press(browser, "TAB") == "time"
+    press(browser, "HOME")
+    assert text(browser, "clock").startswith("5.0 s")
+    press(browser, "SPACE")
+    assert text(browser, "play") == "Pause"
+
+
+def test_what_is_in_focus_is_seen(browser, page):
+    show(browser, page)
+    outlined = (
+        "const one = document.activeElement, shown = one.type === 'radio' ? one.nextElementSibling : one;"
+        "return parseFloat(getComputedStyle(shown).outlineWidth)"
+    )
+    for _ in range(5):
+        press(browser, "TAB")
+        assert browser.execute_script(outlined) >= 2
+
+
+def test_click_on_the_rate_over_time_goes_there(browser, page):
+    show(browser, page)
+    click(browser, "rate", 0.1)
+    assert text(browser, "clock").startswith("5.0 s")
+    click(browser, "rate", 0.9, 0.3)
+    assert text(browser, "clock").startswith("10.0 s")
+    assert browser.execute_script("return document.getElementById('rate').layout.shapes[0].x0") == 10
+
+
+def test_rate_over_time_has_gaps_and_a_window_alone_its_interval(browser, tmp_path):
+    report.write_report(make_result(tmp_path, gaps=(0, 2, 5)), tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    interval, rate = browser.execute_script(
+        "return document.getElementById('rate').data.map(t => [t.name, Array.from(t.x), Array.from(t.y)])"
+    )
+    assert interval[0] == "90 % interval"
+    assert interval[1] == [5.5, 6.5, 6.5, 5.5, None, 8, 9, 9, 8, None]
+    assert interval[2] == [66, 66, 77, 77, None, 66, 66, 77, 77, None]
+    assert rate[2] == [None, 71, None, 71, 71, None]
+
+
+def test_rates_may_be_more_than_a_byte_counts(browser, tmp_path):
+    found = make_result(tmp_path, axis=np.arange(40.0, 201.0, 0.25))
+    report.write_report(dataclasses.replace(found, rate_bpm=found.rate_bpm + 100), tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    assert "170 bpm" in text(browser, "place-title")
+    votes = browser.execute_script("return Array.from(document.getElementById('votes').data[0].y)")
+    assert votes[4 * (170 - 40)] == 19
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_page_fits_screens_of_every_size(browser, page, width, height):
+    show(browser, page, width, height)
+    assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+    narrow = browser.execute_script(
+        "return [...document.querySelectorAll('section')].map(s => s.getBoundingClientRect().width)"
+    )
+    assert min(narrow) > 300
+
+
+def test_page_without_a_pulse_says_so(browser, tmp_path):
+    report.write_report(make_result(tmp_path, pulse=False, windows=1), tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    assert text(browser, "headline") == "No pulse found in the one window"
+    assert not browser.find_element("id", "play").is_enabled()
+    assert "no pulse" in text(browser, "place-title")
+    words = browser.execute_script("return document.body.innerText")
+    assert not re.search(r"NaN|undefined|null", words)

@@ -1,0 +1,135 @@
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from helpers.sandbox import uniform_mapper
+from matplotlib.figure import Figure
+
+import pulse3d
+from pulse3d import files, pipeline, stream, video
+from pulse3d.errors import InputError
+from pulse3d.network import model, weights_file
+from pulse3d.network.weights_file import Weights
+from pulse3d.reading import tracking
+
+
+@pytest.fixture(scope="module")
+def weights(toy):
+    return Weights(model.init_params(jax.random.key(0), toy), toy, {}, "toy")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return np.random.default_rng(0).integers(0, 255, (60, 14, 20, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def found(weights, frames):
+    return pulse3d.map_video(frames, weights, fps=15.0, step_s=0.4)
+
+
+def test_result_is_what_the_stream_says(found, weights, frames, toy):
+    pairs = [(i / 15, image) for i, image in enumerate(frames)]
+    windows = list(stream.map_stream(pairs, weights, step_s=0.4))
+    assert len(windows) == len(found.time_s) == 7
+    np.testing.assert_allclose(found.time_s, [w.time_s for w in windows])
+    for name in ("rate_bpm", "confidence", "amplitude_percent", "snr_db"):
+        np.testing.assert_allclose(getattr(found, name), [getattr(w, name) for w in windows], rtol=1e-4)
+    whole = np.array([w.probability for w in windows])
+    np.testing.assert_allclose(found.probability, whole[..., :-1], atol=1e-3)
+    np.testing.assert_allclose(found.no_pulse, whole[..., -1], atol=1e-3)
+    np.testing.assert_allclose(list(found.maps()), whole, atol=1e-3)
+    read = tracking.readings(
+        np.stack([w.evidence for w in windows]), toy.clip.rate_axis_bpm, toy.readout, step_s=0.4, window_s=1.6
+    )
+    np.testing.assert_allclose(found.pulse_rate_bpm, [r.rate_bpm for r in read])
+    np.testing.assert_array_equal(found.frame, frames[0])
+    rows, cols = found.rate_bpm.shape[1:]
+    left, right, bottom, top = found.extent_px
+    assert (right - left, bottom - top) == (cols * 3, rows * 3)
+    assert (left + right) / 2 == pytest.approx(np.mean(found.col_px))
+
+
+def test_saved_results_load_again(found, tmp_path):
+    again = pulse3d.Result.load(found.save(tmp_path / "kept"))
+    assert {p.name for p in again.folder.iterdir()} == {"rates.csv", "map.npz", "summary.json"}
+    for name, value in vars(found).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(getattr(again, name), value)
+    np.testing.assert_array_equal(again.probability, found.probability)
+    assert again.summary == found.summary
+
+
+def test_files_go_with_the_result(weights, frames):
+    short = pulse3d.map_video(frames[:30], weights, fps=15.0)
+    folder = short.folder
+    assert folder.is_dir()
+    del short
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "no map", "no json", "cut", "another map"])
+def test_other_folders_are_refused(found, tmp_path, damage):
+    folder = tmp_path / "results"
+    if damage != "missing":
+        found.save(folder)
+    if damage == "no map":
+        (folder / "map.npz").unlink()
+    elif damage == "no json":
+        (folder / "summary.json").write_text("{")
+    elif damage == "cut":
+        (folder / "map.npz").write_bytes((folder / "map.npz").read_bytes()[:2000])
+    elif damage == "another map":
+        np.savez(folder / "map.npz", frame=found.frame)
+    with pytest.raises(InputError, match="results: not a folder of results"):
+        pulse3d.Result.load(folder)
+
+
+def test_result_draws_itself(found, tmp_path):
+    assert isinstance(found.plot(), Figure)
+    assert found.report(tmp_path / "report.html").stat().st_size > 1000
+    assert 'src="data:image/png;base64,' in found._repr_html_()
+    found.summary["video"] = "<b>me.mp4"
+    assert "&lt;b&gt;me.mp4" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("source", "fps", "message"),
+    [
+        (np.zeros((60, 14, 20)), None, "--fps=30"),
+        (np.zeros((10, 14, 20)), 15.0, "one window needs 1.6 s"),
+        (np.zeros((60, 4, 20)), 15.0, "smaller than the network's patch"),
+        (np.full((60, 14, 20), 255.0), 15.0, r"outside 0\.\.\.1"),
+        ("missing.mp4", None, "missing.mp4: no such file"),
+    ],
+)
+def test_what_cannot_be_mapped_is_refused(weights, source, fps, message):
+    with pytest.raises(InputError, match=message):
+        pulse3d.map_video(source, weights, fps=fps)
+
+
+def test_a_result_needs_no_pictures():
+    program = "import sys, pulse3d.result; assert not {'matplotlib', 'plotly'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_failed_map_leaves_nothing(toy, frames, tmp_path):
+    def broken():
+        yield from (video.Frame(i / 15, image) for i, image in enumerate(frames[:40]))
+        raise RuntimeError
+
+    source = video.Video("broken", 14, 20, 15.0, 4.0, broken)
+    with pytest.raises(RuntimeError):
+        pipeline.write_map(
+            files.make_folder(tmp_path), source, uniform_mapper(toy, (14, 20)), weights="toy", step_s=0.4
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_go_by_name(monkeypatch, weights, frames):
+    asked = []
+    monkeypatch.setattr(weights_file, "load_weights", lambda name: asked.append(name) or weights)
+    pulse3d.map_video(frames[:30], "paper", fps=15.0)
+    assert asked == ["paper"]
