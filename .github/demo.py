@@ -71,40 +71,43 @@ def _under(mask: np.ndarray, columns: int) -> np.ndarray:
 
 
 def how_it_works() -> Figure:
-    """The two flows of the package in one figure."""
+    """The two flows of the package in one figure: what goes in, what each room makes of it."""
     steps = {
         "training, no data set": [
-            ("random key", "a seed, a step"),
-            ("generator", "synthetic skin: pulse, light,\nmotion, codec, noise"),
-            ("3-D network", "one probability per\nrate, and no pulse"),
-            ("loss", "one jitted step,\nclips are never stored"),
+            ("key", "", "a seed and the\nnumber of a step"),
+            ("scene", "synthetic/", "pulse, light, motion,\ncodec, noise; the truth"),
+            ("logits", "network/", "one for every rate,\none for no pulse"),
+            ("loss", "training/", "one jitted step; no\nclip is ever stored"),
         ],
         "mapping a video": [
-            ("video", "any file, camera, array;\ntime stamps respected"),
-            ("windows", "10 s of cells,\none every second"),
-            ("the same network", "features of a frame once,\nshared by all windows"),
-            ("pulse-rate map", "a probability over rates\nfor every place"),
-            ("rate", "one per window, with\ninterval, or no pulse"),
+            ("video", "video/", "file, folder, array,\ncamera; time stamps"),
+            ("windows", "mapping/", "10 s of cells, one\nevery second"),
+            ("map", "mapping/", "a probability for every\nrate at every place"),
+            ("readings", "reading/", "one rate a window, with\ninterval, or no pulse"),
+            ("result", "pipeline.py", "named arrays\nand their folder"),
+            ("files", "showing/", "page, overlay,\nfigures, tables"),
         ],
     }
-    figure = Figure(figsize=(11, 3.4), facecolor="white")
+    figure = Figure(figsize=(12, 3.6), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 11), ylim=(0, 3.4))
+    axes.set(xlim=(0, 12), ylim=(0, 3.6))
     axes.axis("off")
     for row, (title, boxes) in enumerate(steps.items()):
-        middle = 2.45 - 1.65 * row
-        axes.text(0.2, middle + 0.62, title, fontsize=11, weight="bold", color="#1c2430")
-        for column, (name, about) in enumerate(boxes):
-            left = 0.2 + 2.15 * column
-            colour = "#0072b2" if "network" in name else "#5a6675"
-            box = {"boxstyle": "round,pad=0,rounding_size=0.08", "fc": "#f4f6f8", "ec": colour}
-            axes.add_patch(FancyBboxPatch((left, middle - 0.45), 1.75, 0.9, **box))
+        middle = 2.55 - 1.75 * row
+        axes.text(0.2, middle + 0.72, title, fontsize=11, weight="bold", color="#1c2430")
+        for column, (name, room, about) in enumerate(boxes):
+            left = 0.2 + 1.98 * column
+            box = {"boxstyle": "round,pad=0,rounding_size=0.08", "fc": "#f4f6f8", "ec": "#0072b2"}
+            axes.add_patch(FancyBboxPatch((left, middle - 0.55), 1.65, 1.1, **box))
             centred = {"ha": "center", "va": "center"}
-            axes.text(left + 0.875, middle + 0.22, name, size=10.5, color=colour, weight="bold", **centred)
-            axes.text(left + 0.875, middle - 0.15, about, size=7.8, color="#1c2430", **centred)
+            axes.text(left + 0.825, middle + 0.36, name, size=10.5, color="#0072b2", weight="bold", **centred)
+            axes.text(
+                left + 0.825, middle + 0.1, room, size=8, color="#5a6675", family="monospace", **centred
+            )
+            axes.text(left + 0.825, middle - 0.28, about, size=7.6, color="#1c2430", **centred)
             if column:
                 arrow = {"arrowstyle": "-|>", "color": "#5a6675"}
-                axes.annotate("", (left - 0.03, middle), (left - 0.37, middle), arrowprops=arrow)
+                axes.annotate("", (left - 0.02, middle), (left - 0.32, middle), arrowprops=arrow)
     return figure
 
 

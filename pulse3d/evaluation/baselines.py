@@ -183,11 +183,6 @@ def patch_means(image: Image, *, patch_px: int, stride_px: int) -> Float[Array, 
     return sums / patch_px**2
 
 
-def patch_traces(window: Window, *, patch_px: int, stride_px: int) -> Float[Array, "time row col 3"]:
-    """The traces of all patches of a window: `patch_means` of every frame."""
-    return lax.map(lambda image: patch_means(image, patch_px=patch_px, stride_px=stride_px), window)
-
-
 @partial(jax.jit, static_argnames=("clip", "method", "batch_size"))
 def map_traces(
     traces: Float[Array | np.ndarray, "time row col 3"],
@@ -203,19 +198,6 @@ def map_traces(
     flat = jnp.moveaxis(traces, 0, 2).reshape(-1, traces.shape[0], 3)
     maps = lax.map(lambda trace: trace_probability(trace, clip, method), flat, batch_size=batch_size)
     return maps.reshape(*traces.shape[1:3], -1)
-
-
-def map_baseline(
-    window: Window, clip: ClipConfig, method: str, *, patch_px: int, stride_px: int
-) -> Float[Array, "row col class"]:
-    """The map of a window by GREEN, CHROM or POS, in the form of the network's maps.
-
-    clip: gives `fps` and the rate axis; its patch and length are the network's and not looked
-    at. method: "green", "chrom" or "pos". For long videos keep the traces of the frames
-    (`patch_means`) and give windows of them to `map_traces`. Raises InputError as
-    `patch_means` and the methods do.
-    """
-    return map_traces(patch_traces(window, patch_px=patch_px, stride_px=stride_px), clip, method)
 
 
 def skin_mask(image: Image) -> Bool[Array, "height width"]:

@@ -19,27 +19,10 @@ Windows = Float[np.ndarray, "window"]
 FEWEST_RECORDINGS = 5  # whose spread says anything about others
 
 
-def answered(truth: Windows, answer: Windows) -> float:
-    """Share of the windows with a truth that have an answer, 0...1."""
-    return _mean(np.isfinite(answer[np.isfinite(truth)]))
-
-
-def mae(truth: Windows, answer: Windows) -> float:
-    """Mean absolute error in bpm over answered windows: mean |p - g|."""
-    g, p = _pairs(truth, answer)
-    return _mean(abs(p - g))
-
-
 def rmse(truth: Windows, answer: Windows) -> float:
     """Root mean square error in bpm over answered windows: sqrt(mean (p - g)^2)."""
     g, p = _pairs(truth, answer)
     return float(np.sqrt(_mean((p - g) ** 2)))
-
-
-def mape(truth: Windows, answer: Windows) -> float:
-    """Mean absolute percentage error over answered windows: 100 mean(|p - g| / g), in percent."""
-    g, p = _pairs(truth, answer)
-    return 100 * _mean(abs(p - g) / g)
 
 
 def pearson(truth: Windows, answer: Windows) -> float:

@@ -25,8 +25,6 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-_DIMENSION_NUMBERS = ("NDHWC", "DHWIO", "NDHWC")
-
 
 def convolve(lhs, rhs, window_strides, padding, *, compute=jnp.float32, **options):
     """Stands in for `lax.conv_general_dilated` in `flax.linen.Conv`.
@@ -74,11 +72,6 @@ def valid_convolution(
         if kernel.shape[axis - 1] % 2 == 0 and (video.shape[axis] - kernel.shape[axis - 1] + 1) % 2 == 0
     ]
     return _halve(video, kernel, halved, compute)
-
-
-def reference_convolution(video, kernel):
-    """The same by `lax.conv_general_dilated`: the definition that the fast path is tested against."""
-    return lax.conv_general_dilated(video, kernel, (1, 1, 1), "VALID", dimension_numbers=_DIMENSION_NUMBERS)
 
 
 def _halve(video, kernel, axes, compute):

@@ -137,8 +137,9 @@ def test_each_region_of_a_map_has_its_own_rate():
     window = np.empty((300, 16, 32, 3), np.float32)
     window[:, :, :16], window[:, :, 16:] = left[:, None, None], right[:, None, None]
     window += np.random.default_rng(0).normal(0, 0.002, window.shape).astype(np.float32)
+    traces = np.stack([baselines.patch_means(image, patch_px=8, stride_px=8) for image in window])
     for method in ("chrom", "pos"):
-        probability = np.asarray(baselines.map_baseline(window, CLIP, method, patch_px=8, stride_px=8))
+        probability = np.asarray(baselines.map_traces(traces, CLIP, method))
         assert probability.shape == (2, 4, CLIP.classes)
         rates = readout.patch_rates(probability, AXIS)
         np.testing.assert_allclose(rates, [[66, 66, 96, 96]] * 2, atol=1.5)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.ndimage
+import scipy.signal
 
 from pulse3d.evaluation import beats, contact, datasets, recordings
 
@@ -48,6 +50,63 @@ def test_beats_are_where_they_are():
     # the dicrotic wave delays the peak of what the filter leaves; every beat alike
     assert np.ptp(later) < 0.03
     assert abs(later).max() < 0.15
+
+
+@pytest.mark.parametrize("bpm", [45, 71, 133, 190])
+def test_beats_of_a_sine_are_at_its_crests_between_the_frames(bpm):
+    period = 60 / bpm
+    found = beats.beat_times(100 + np.sin(2 * np.pi * (TIME / period - 0.1)), FPS)
+    crests = period * (0.35 + np.arange(1 + int((9.9 - 0.35 * period) / period)))
+    inside = (crests > 3) & (crests < 7)  # the filter bends what is near the ends
+    nearest = found[abs(found[:, None] - crests[inside]).argmin(0)]
+    np.testing.assert_allclose(nearest, crests[inside], atol=2e-3)  # a frame is 33 ms
+
+
+def beats_by_definition(pulse):
+    """What `beats.beat_times` says that it does, peak by peak."""
+    rate_hz = contact.reference_rate(pulse, FPS) / 60
+    sections = scipy.signal.butter(
+        2, (0.6 * rate_hz, min(1.6 * rate_hz, 0.49 * FPS)), "band", fs=FPS, output="sos"
+    )
+    wave = scipy.signal.sosfiltfilt(sections, pulse - pulse.mean())
+    peaks = [i for i in range(1, len(wave) - 1) if wave[i - 1] < wave[i] > wave[i + 1]]
+    kept = []
+    for peak in sorted(peaks, key=lambda i: -wave[i]):
+        # whole frames, rounded up, as a beat cannot be nearer
+        if all(abs(peak - other) >= np.ceil(0.6 * FPS / rate_hz) for other in kept):
+            kept.append(peak)
+    prominence = {}
+    for peak in kept:
+        higher = np.flatnonzero(wave > wave[peak])
+        left = max((i for i in higher if i < peak), default=-1) + 1
+        right = min((i for i in higher if i > peak), default=len(wave))
+        prominence[peak] = wave[peak] - max(wave[left : peak + 1].min(), wave[peak:right].min())
+    bar = 0.3 * np.median(list(prominence.values()))
+    times = []
+    for peak in sorted(kept):
+        if prominence[peak] >= bar:
+            a, b, _ = np.polyfit([-1, 0, 1], wave[peak - 1 : peak + 2], 2)
+            times.append((peak - b / (2 * a)) / FPS)
+    return np.array(times)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_beats_are_those_of_the_definition(seed):
+    rng = np.random.default_rng(seed)
+    bpm = rng.uniform(45, 190)
+    pulse = 5 + wave(drifting(bpm, bpm + 15)) + 2 * scipy.ndimage.gaussian_filter1d(rng.normal(0, 1, 300), 3)
+    np.testing.assert_allclose(beats.beat_times(pulse, FPS), beats_by_definition(pulse), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_interval_counts_by_the_five_around_it(seed):
+    interval = np.random.default_rng(seed).uniform(0.4, 2.6, 14)
+    counted = [
+        max(1, round(length / np.median([x for j, x in enumerate(interval) if abs(j - i) <= 2])))
+        for i, length in enumerate(interval)
+    ]
+    beat_s = np.concatenate([[3.0], 3 + np.cumsum(interval)])
+    assert beats.beat_rate(beat_s) == pytest.approx(60 * sum(counted) / interval.sum())
 
 
 def test_where_the_rate_jumps_the_spectrum_takes_one_hump_and_the_beats_the_mean():
