@@ -2,10 +2,8 @@
 
 p is an answer, g its truth, both in bpm, one per window; means run over windows. A nan truth is
 a window that has none and is left out everywhere. A nan answer is "no pulse": it is left out of
-the errors and counts as a miss in `within`, so errors are to be read beside `answered`. A measure
-of nothing is nan.
-
-Also here: the reference rate of a contact pulse wave, and the windows in which it is taken.
+the errors and counts as a miss in `within`, so errors are to be read beside the share of answered
+windows. A measure of nothing is nan.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import flax.struct
@@ -177,6 +177,7 @@ def within_one_class(predicted: Int[Array, "*place"], labels: Int[Array, "*place
     return (predicted == labels) | (both_rates & (abs(predicted - labels) <= 1))
 
 
+@lru_cache(maxsize=4)  # the validations of a run and its last scores are one program, compiled once
 def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Metrics]:
     """`evaluate(params, seed=1, clips=None)`: metrics on clips that training never sees.
 
