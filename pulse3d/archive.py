@@ -1,4 +1,4 @@
-"""Arrays in `.npz` files: read without trusting them, and written in memory that does not grow."""
+"""Arrays in `.npz` files: read without trusting the file, and written in constant memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | 
 
 
 class Arrays:
-    """The arrays of a .npz file, none of which is read before it is known how large it is.
+    """The arrays of a .npz file; the size of each is checked before it is read.
 
     Use as a context. shapes: of all arrays by name, from their headers. Raises UnreadableError for a
     file that is damaged or claims more than it holds, for an array that it has not, and where more than

@@ -1,4 +1,4 @@
-"""Frozen settings and the presets built from them: the only place where a number is chosen.
+"""Settings as frozen dataclasses, and the presets made of them.
 
 Every setting carries its unit in its name (`_bpm`, `_px`, `_s`) or in its docstring.
 `override` applies the `--set a.b=value` flags of the launchers.
@@ -126,7 +126,7 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class ScenesConfig:
-    """The laws of the default scenes: regions that live or do not, in motion, light and a video codec.
+    """The laws of the default scenes: regions with or without a pulse, in motion, light and a video codec.
 
     Levels are root mean squares of relative changes of colour: 0.01 is 1 %. Pairs are bounds of
     a log-uniform law. See `pulse3d/synthetic/scenes.py`.

@@ -1,4 +1,4 @@
-"""The exceptions that mean: the input is at fault, not the program; and words for their messages."""
+"""Exceptions for bad input, and words for their messages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class InputError(ValueError):
 
 
 class DamagedError(InputError):
-    """An input of which a part is lost; raised at the end of what could be read of it, which is good."""
+    """A damaged input; raised after everything that can be read of it has been read."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The words " (did you mean X?)" for the name most like a wrong one; empty where none is like it."""
+    """The words " (did you mean X?)" that follow a wrong name; empty where no name is similar."""
     match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
     return f" (did you mean {match[0]}?)" if match else ""
 

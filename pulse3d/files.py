@@ -1,4 +1,4 @@
-"""Files that appear only when they are complete, and text that is read without trusting it."""
+"""Files that appear only when they are complete, and JSON that is read without trusting the file."""
 
 from __future__ import annotations
 

@@ -161,9 +161,9 @@ class _Reader:
 
 
 def whole_step(step_s: float | None, config: Config) -> float:
-    """Seconds from a window to the next, as whole frames of the network's; by default `map.step_s`.
+    """Seconds from a window to the next, rounded to whole frames of the network; by default `map.step_s`.
 
-    Raises InputError for what is no time.
+    Raises InputError for a step that is not positive or not finite.
     """
     step_s = config.map.step_s if step_s is None else step_s
     if not 0 < step_s < np.inf:
@@ -172,7 +172,7 @@ def whole_step(step_s: float | None, config: Config) -> float:
 
 
 class _Watch:
-    """Sees the time stamps of frames go by, and says of which windows they are enough."""
+    """Notes the time stamps of passing frames, and tells which windows have enough of them."""
 
     def __init__(self, config: Config):
         clip, average = config.clip, config.map.average_frames
@@ -188,7 +188,7 @@ class _Watch:
             yield frame
 
     def saw(self, start_s: float, frames: int) -> bool:
-        """Whether a window of so many frames that starts then has video all along; to be asked in order."""
+        """Whether a window of that start and length has frames throughout; to be asked in order."""
         while len(self._stamps) > 1 and self._stamps[1] <= start_s:
             self._stamps.popleft()
         duration_s = (frames * self._average - 1) / (self._fps * self._average)  # first frame to last

@@ -162,7 +162,7 @@ def best_iou(skin: Float[np.ndarray, "skin"], background: Float[np.ndarray, "bac
 def outcomes(
     places: Places, truth_bpm: Float[np.ndarray, "window #row #col"], mask: PlaceMask
 ) -> Int[np.ndarray, "row col"]:
-    """What most often became of every place, as an index into OUTCOMES; -1 where it is left out.
+    """The most frequent outcome of every place, as an index into OUTCOMES; -1 where it is left out.
 
     right: skin that shows a rate less than 5 bpm from the truth. wrong: skin that shows another rate, or
     background that shows any. missed: skin that shows none. nothing: background that shows none. Of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import matplotlib
 import numpy as np
@@ -13,6 +13,7 @@ from pulse3d.result import Result
 from pulse3d.showing.figures import FONT, RATE_COLOURS, caption, rate_range
 
 MAP_OPACITY = 0.7  # of what is certain, over the video
+DARK, LIGHT = (0, 0, 0, 150), (255, 255, 255, 255)  # under and of what is written
 
 
 def overlay_layers(result: Result, shape: tuple[int, int]) -> Iterator[tuple[float, np.ndarray]]:
@@ -22,7 +23,7 @@ def overlay_layers(result: Result, shape: tuple[int, int]) -> Iterator[tuple[flo
     window is shown until the middle between its centre and the next one's.
     """
     between = (result.time_s[1:] + result.time_s[:-1]) / 2
-    strip = _trace_strip(result, shape)
+    strip = _Strip(result, shape)
     for index, time_s in enumerate([0.0, *between.tolist()]):
         layer = _map_layer(result, index, shape)
         strip(layer, index)
@@ -46,74 +47,81 @@ def _map_layer(result: Result, index: int, shape: tuple[int, int]) -> Image.Imag
     return layer
 
 
-def _trace_strip(result: Result, shape: tuple[int, int]) -> Callable[[Image.Image, int], None]:
-    """A function that draws on a window's layer its rate, the rate over time and the scale of colours."""
-    (height, width), (low, high) = shape, rate_range(result.rate_bpm, result.confidence)
-    size = max(9, round(min(height, width) / 24))
-    font, small = (ImageFont.truetype(FONT, n) for n in (size, max(8, round(0.75 * size))))
-    dark, light, margin = (0, 0, 0, 150), (255, 255, 255, 255), max(2, size // 3)
-    readings = zip(
-        result.pulse_rate_bpm, result.low_bpm, result.high_bpm, result.pulse_confidence, strict=True
-    )
-    captions = [caption(Reading(*map(float, reading))) for reading in readings]
-    box = (round(0.62 * width), height - 4 * size, width - margin, height - margin)
-    answered = np.isfinite(result.pulse_rate_bpm)
-    floor, ceiling = rate_range(np.concatenate([result.low_bpm[answered], result.high_bpm[answered]]))
-    span_s = max(float(np.ptp(result.time_s)), 1e-6)
+class _Strip:
+    """Draws on the layer of every window its rate, the rate over time and the scale of colours."""
 
-    def place(time_s: float, rate_bpm: float) -> tuple[float, float]:
-        inner = size // 2
-        x = box[0] + inner + (box[2] - box[0] - 2 * inner) * (time_s - result.time_s[0]) / span_s
-        share = np.clip((rate_bpm - floor) / (ceiling - floor), 0, 1)
-        return x, box[3] - inner - (box[3] - box[1] - 2 * inner) * share
-
-    def background() -> Image.Image:
-        """What is the same for all windows: the band, the line and the scale of colours."""
-        under = Image.new("RGBA", (width, height))
-        draw = ImageDraw.Draw(under)
-        if len(result.time_s) > 1 and answered.any():
-            draw.rounded_rectangle(box, size // 3, fill=dark)
-            for first, last in _runs(answered):
-                every = range(first, last)
-                band = [place(result.time_s[i], result.low_bpm[i]) for i in every]
-                band += [place(result.time_s[i], result.high_bpm[i]) for i in reversed(every)]
-                if last - first > 1:
-                    draw.polygon(band, fill=(255, 255, 255, 70))
-                    line = [place(result.time_s[i], result.pulse_rate_bpm[i]) for i in every]
-                    draw.line(line, fill=light, width=max(1, size // 9))
-        if np.isfinite(result.rate_bpm).any():
-            ends = [f"{low:.0f}", f"{high:.0f} bpm"]
-            lengths = [round(draw.textlength(text, font=small)) for text in ends]
-            x, y, length = margin, height - round(1.6 * size), round(0.16 * width)
-            edge = x + sum(lengths) + length + 4 * margin
-            draw.rounded_rectangle((x, y, edge, height - margin), size // 3, fill=dark)
-            middle = (y + height - margin) / 2
-            draw.text((x + margin, middle), ends[0], font=small, fill=light, anchor="lm")
-            start = x + 2 * margin + lengths[0]
-            for step in range(length):
-                red, green, blue, _ = matplotlib.colormaps[RATE_COLOURS](step / length)
-                colour = tuple(round(255 * value) for value in (red, green, blue))
-                draw.line([(start + step, middle - size / 4), (start + step, middle + size / 4)], fill=colour)
-            draw.text((start + length + margin, middle), ends[1], font=small, fill=light, anchor="lm")
-        return under
-
-    under = background()
-
-    def draw_on(layer: Image.Image, index: int) -> None:
-        layer.alpha_composite(under)
-        draw = ImageDraw.Draw(layer)
-        words = captions[index]
-        left, top, right, bottom = draw.textbbox((2 * margin, 2 * margin), words, font=font)
-        draw.rounded_rectangle(
-            (left - margin, top - margin, right + margin, bottom + margin), size // 3, fill=dark
+    def __init__(self, result: Result, shape: tuple[int, int]):
+        height, width = shape
+        self._result, self._size = result, max(9, round(min(height, width) / 24))
+        self._margin = max(2, self._size // 3)
+        self._font = ImageFont.truetype(FONT, self._size)
+        readings = zip(
+            result.pulse_rate_bpm, result.low_bpm, result.high_bpm, result.pulse_confidence, strict=True
         )
-        draw.text((2 * margin, 2 * margin), words, font=font, fill=light)
-        if answered[index] and len(result.time_s) > 1:
-            x, y = place(result.time_s[index], result.pulse_rate_bpm[index])
+        self._captions = [caption(Reading(*map(float, reading))) for reading in readings]
+        left, top = round(0.62 * width), height - 4 * self._size
+        self._box = (left, top, width - self._margin, height - self._margin)
+        self._answered = np.isfinite(result.pulse_rate_bpm)
+        bounds = (x[self._answered] for x in (result.low_bpm, result.high_bpm))
+        self._floor, self._ceiling = rate_range(np.concatenate(list(bounds)))
+        # what is the same for all windows
+        self._under = Image.new("RGBA", (width, height))
+        if len(result.time_s) > 1 and self._answered.any():
+            self._draw_trace(ImageDraw.Draw(self._under))
+        if np.isfinite(result.rate_bpm).any():
+            self._draw_scale(ImageDraw.Draw(self._under), shape)
+
+    def __call__(self, layer: Image.Image, index: int) -> None:
+        """Draws on the layer of one window."""
+        layer.alpha_composite(self._under)
+        draw, size, margin, result = ImageDraw.Draw(layer), self._size, self._margin, self._result
+        corner = (2 * margin, 2 * margin)
+        left, top, right, bottom = draw.textbbox(corner, self._captions[index], font=self._font)
+        frame = (left - margin, top - margin, right + margin, bottom + margin)
+        draw.rounded_rectangle(frame, size // 3, fill=DARK)
+        draw.text(corner, self._captions[index], font=self._font, fill=LIGHT)
+        if self._answered[index] and len(result.time_s) > 1:
+            x, y = self._at(result.time_s[index], result.pulse_rate_bpm[index])
             radius = max(2, size // 4)
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 210, 60, 255))
 
-    return draw_on
+    def _at(self, time_s: float, rate_bpm: float) -> tuple[float, float]:
+        """Where a rate at a time is in the box of the trace."""
+        (left, top, right, bottom), inner, times_s = self._box, self._size // 2, self._result.time_s
+        span_s = max(float(np.ptp(times_s)), 1e-6)
+        share = np.clip((rate_bpm - self._floor) / (self._ceiling - self._floor), 0, 1)
+        x = left + inner + (right - left - 2 * inner) * (time_s - times_s[0]) / span_s
+        return x, bottom - inner - (bottom - top - 2 * inner) * share
+
+    def _draw_trace(self, draw: ImageDraw.ImageDraw) -> None:
+        """The rate over time with its interval."""
+        result, size = self._result, self._size
+        draw.rounded_rectangle(self._box, size // 3, fill=DARK)
+        for first, last in _runs(self._answered):
+            if last - first > 1:
+                low, line, high = (
+                    [self._at(result.time_s[i], rates[i]) for i in range(first, last)]
+                    for rates in (result.low_bpm, result.pulse_rate_bpm, result.high_bpm)
+                )
+                draw.polygon([*low, *reversed(high)], fill=(255, 255, 255, 70))
+                draw.line(line, fill=LIGHT, width=max(1, size // 9))
+
+    def _draw_scale(self, draw: ImageDraw.ImageDraw, shape: tuple[int, int]) -> None:
+        """The colours of the map, with the rates at both ends."""
+        (height, width), size, margin = shape, self._size, self._margin
+        low, high = rate_range(self._result.rate_bpm, self._result.confidence)
+        font, ends = ImageFont.truetype(FONT, max(8, round(0.75 * size))), [f"{low:.0f}", f"{high:.0f} bpm"]
+        lengths = [round(draw.textlength(text, font=font)) for text in ends]
+        x, y, length = margin, height - round(1.6 * size), round(0.16 * width)
+        edge = x + sum(lengths) + length + 4 * margin
+        draw.rounded_rectangle((x, y, edge, height - margin), size // 3, fill=DARK)
+        middle, start = (y + height - margin) / 2, x + 2 * margin + lengths[0]
+        draw.text((x + margin, middle), ends[0], font=font, fill=LIGHT, anchor="lm")
+        for step in range(length):
+            red, green, blue, _ = matplotlib.colormaps[RATE_COLOURS](step / length)
+            colour = tuple(round(255 * value) for value in (red, green, blue))
+            draw.line([(start + step, middle - size / 4), (start + step, middle + size / 4)], fill=colour)
+        draw.text((start + length + margin, middle), ends[1], font=font, fill=LIGHT, anchor="lm")
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 from pulse3d import files
 from pulse3d.evaluation import map_truth, pulseless
 from pulse3d.evaluation.recordings import NO_PULSE, PULSELESS, SCENE
-from pulse3d.evaluation.scores import Scored, detect, mean_map_scores, score
+from pulse3d.evaluation.scores import Scored, Scores, detect, mean_map_scores, score
 
 RESULTS_HEADER = (
     "method,clip,n_windows,answered,mae_bpm,rmse_bpm,within_5bpm,pearson,snr_db,coverage,seconds_per_minute,"
@@ -80,57 +80,37 @@ def write_tables(out: Path, scored: list[Scored], *, dataset: str, place_score: 
     return text
 
 
+POOLED_HEADER = (
+    "method,data set,truth,recordings,windows,answered (%),MAE (bpm) (95 % CI),RMSE (bpm),"
+    "RMSE over recordings (bpm),within 5 bpm (%),Pearson,SNR (dB),coverage (%),s/min,"
+    "MAE to beats (bpm),within 5 bpm of beats (%),calibration error"
+)
+UNANSWERED_HEADER = "method,data set,recordings,windows,unanswered (%),s/min"
+
+
 def tables(scored: list[Scored], *, dataset: str) -> list[str]:
     """The scores as Markdown: pooled by kind of truth, pulseless recordings, every recording's MAE."""
     # a scene has no one rate; the pulseless set has tables of its own
     scored = [s for s in scored if s.kind not in (SCENE, PULSELESS)]
     if not scored:
         return []
-    methods, clips = (list(dict.fromkeys(getattr(s, name) for s in scored)) for name in ("method", "clip"))
-    number, pooled, pulseless = files.number, [], []
-    for kind in dict.fromkeys(s.kind for s in scored):
-        for method in methods:
-            group = [s for s in scored if (s.kind, s.method) == (kind, method)]
-            if not group:
-                continue
-            s = score(group)
-            share = s.answered / s.n_windows if s.n_windows else np.nan
-            counts = [method, dataset, str(s.recordings), str(s.n_windows)]
-            if kind == NO_PULSE:
-                pulseless.append([*counts, number(100 * (1 - share), 1), number(s.seconds_per_minute, 1)])
-                continue
-            interval = f" ({s.mae_low_bpm:.1f} to {s.mae_high_bpm:.1f})" if np.isfinite(s.mae_low_bpm) else ""
-            pooled.append(
-                [
-                    *counts[:2],
-                    kind,
-                    *counts[2:],
-                    number(100 * share, 1),
-                    number(s.mae_bpm, 2) + interval,
-                    number(s.rmse_bpm, 2),
-                    number(s.recordings_rmse_bpm, 2),
-                    number(100 * s.within_5bpm, 1),
-                    number(s.pearson, 2),
-                    number(s.snr_db, 1),
-                    number(100 * s.coverage, 1),
-                    number(s.seconds_per_minute, 1),
-                    number(s.mae_beats_bpm, 2),
-                    number(100 * s.within_5bpm_beats, 1),
-                    number(s.calibration_error, 2),
-                ]
-            )
-    header = (
-        "method,data set,truth,recordings,windows,answered (%),MAE (bpm) (95 % CI),RMSE (bpm),"
-        "RMSE over recordings (bpm),within 5 bpm (%),Pearson,SNR (dB),coverage (%),s/min,"
-        "MAE to beats (bpm),within 5 bpm of beats (%),calibration error"
+    methods, clips, kinds = (
+        list(dict.fromkeys(getattr(s, name) for s in scored)) for name in ("method", "clip", "kind")
     )
-    unanswered = "method,data set,recordings,windows,unanswered (%),s/min"
-    found = {(s.clip, s.method): s for s in scored}
-    gap = {s.clip: number(score([s]).truth_gap_bpm, 2) for s in scored}
-    rows = [[clip, gap[clip], *(_cell(found.get((clip, method))) for method in methods)] for clip in clips]
-    parts = [markdown(header, pooled)] if pooled else []
+    groups = [
+        (kind, [s for s in scored if (s.kind, s.method) == (kind, method)])
+        for kind in kinds
+        for method in methods
+    ]
+    pooled = [_pooled_row(group, dataset) for kind, group in groups if group and kind != NO_PULSE]
+    pulseless = [_unanswered_row(group, dataset) for kind, group in groups if group and kind == NO_PULSE]
+    parts = [markdown(POOLED_HEADER, pooled)] if pooled else []
     if pulseless:
-        parts.append("No measurable pulse; the right answer is none:\n\n" + markdown(unanswered, pulseless))
+        table = markdown(UNANSWERED_HEADER, pulseless)
+        parts.append(f"No measurable pulse; the right answer is none:\n\n{table}")
+    found = {(s.clip, s.method): s for s in scored}
+    gap = {s.clip: files.number(score([s]).truth_gap_bpm, 2) for s in scored}
+    rows = [[clip, gap[clip], *(_cell(found.get((clip, method))) for method in methods)] for clip in clips]
     each = markdown(",".join(["recording", "truth gap", *methods]), rows)
     parts.append(f"MAE of every recording (bpm); without a pulse, windows left unanswered:\n\n{each}")
     silent = {method: [s.clip for s in scored if s.method == method and is_silent(s)] for method in methods}
@@ -140,6 +120,42 @@ def tables(scored: list[Scored], *, dataset: str) -> list[str]:
     if faceless:
         parts.append(f"No face found, the skin of the whole frame taken instead: {', '.join(faceless)}")
     return parts
+
+
+def _pooled_row(group: list[Scored], dataset: str) -> list[str]:
+    """A method on the recordings of one kind of truth, for POOLED_HEADER."""
+    s, number = score(group), files.number
+    interval = f" ({s.mae_low_bpm:.1f} to {s.mae_high_bpm:.1f})" if np.isfinite(s.mae_low_bpm) else ""
+    return [
+        group[0].method,
+        dataset,
+        group[0].kind,
+        str(s.recordings),
+        str(s.n_windows),
+        number(100 * _answered(s), 1),
+        number(s.mae_bpm, 2) + interval,
+        number(s.rmse_bpm, 2),
+        number(s.recordings_rmse_bpm, 2),
+        number(100 * s.within_5bpm, 1),
+        number(s.pearson, 2),
+        number(s.snr_db, 1),
+        number(100 * s.coverage, 1),
+        number(s.seconds_per_minute, 1),
+        number(s.mae_beats_bpm, 2),
+        number(100 * s.within_5bpm_beats, 1),
+        number(s.calibration_error, 2),
+    ]
+
+
+def _unanswered_row(group: list[Scored], dataset: str) -> list[str]:
+    """A method on recordings without a measurable pulse, for UNANSWERED_HEADER."""
+    s, number = score(group), files.number
+    counts = [group[0].method, dataset, str(s.recordings), str(s.n_windows)]
+    return [*counts, number(100 * (1 - _answered(s)), 1), number(s.seconds_per_minute, 1)]
+
+
+def _answered(scores: Scores) -> float:
+    return scores.answered / scores.n_windows if scores.n_windows else np.nan
 
 
 def is_silent(one: Scored) -> bool:

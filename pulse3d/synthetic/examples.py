@@ -1,4 +1,4 @@
-"""Questions for the network: batches of synthetic video, and what should be answered.
+"""Batches of synthetic video with their targets.
 
 The one way from a key to what a training step needs, for either kind of synthetic video.
 """
@@ -20,7 +20,7 @@ from pulse3d.synthetic.scenes import UNKNOWN, Scene, make_scene
 def make_batch(
     key: PRNGKeyArray, config: Config, *, size: int
 ) -> tuple[tuple[Array, ...], Float[Array, "batch *place class"]]:
-    """What the network of the config takes of `size` fresh clips, and what it should answer.
+    """The inputs of the config's network for `size` fresh clips, and their targets.
 
     The answers are probabilities of classes; where they are zeros, nothing is asked. Clips have classes as
     balanced as their number allows: labels run through the rates and `no_pulse_clips` times "no pulse" in
@@ -53,7 +53,7 @@ def label_targets(config: Config) -> Float[np.ndarray, "class target"]:
 
 
 def window_labels(scene: Scene, taper: Float[Array, "time"], config: Config) -> Float[Array, "row col class"]:
-    """What a network should answer for every cell in a window: probabilities of classes; zeros: not asked.
+    """The targets of a window: the probability of every class in every cell; zeros where a cell is left out.
 
     The rate of a window is the mean under its taper. A rate's neighbours share its probability by a normal
     law of SD `train.label_sd_bpm`; rates beyond the axis belong to its ends.
@@ -73,14 +73,14 @@ def window_labels(scene: Scene, taper: Float[Array, "time"], config: Config) -> 
 def make_example(
     key: PRNGKeyArray, config: Config
 ) -> tuple[tuple[Array, Array, Array], Float[Array, "window row col class"]]:
-    """What the network takes (changes, tapers, seconds) of a fresh scene, and what it should answer."""
+    """The inputs of the network (changes, tapers, seconds) for a fresh scene, and their targets."""
     return ask(named(key, "ask"), make_scene(named(key, "scene"), config), config)
 
 
 def ask(
     key: PRNGKeyArray, scene: Scene, config: Config
 ) -> tuple[tuple[Array, Array, Array], Float[Array, "window row col class"]]:
-    """What the network takes of a scene in windows drawn by the key, and what it should answer."""
+    """The inputs of the network for windows of a scene, which the key draws, and their targets."""
     clip, laws = config.clip, expect(config.generator, ScenesConfig)
     shape = (laws.windows,)
     # windows: as long as a clip or, some, from `shortest_s` on; anywhere in the scene, one in six at its ends

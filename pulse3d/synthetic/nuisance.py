@@ -79,7 +79,7 @@ def jerks(key: PRNGKeyArray, count: int, *, frames: int, fps: float) -> Series:
 
 
 def flicker(key: PRNGKeyArray, *, frames: int, fps: float) -> Float[Array, "time"]:
-    """Brightness that is another in every frame, from an even unrest to rare flashes; SD 1.
+    """Brightness that differs from frame to frame, from a steady flicker to rare flashes; SD 1.
 
     The exponential of noise: exponent U(0, 1), log-normal with a spread of U(0.1, 1.5).
     """

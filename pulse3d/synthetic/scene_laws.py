@@ -1,4 +1,4 @@
-"""What a synthetic scene is, drawn at random: its regions, their pulses, and all that disturbs.
+"""What a synthetic scene is, drawn at random: its regions, their pulses, and the disturbances.
 
 Every number is drawn with a key of its own name, so that a new one changes no other.
 """

@@ -173,7 +173,7 @@ def _light(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frame
 
 
 def _flicker(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
-    """Unrest of all cells at once, of nearly any colour: a sensor or a lamp out of order, frames lost."""
+    """Flicker of all cells at once, of nearly any colour: a faulty sensor or lamp, lost frames."""
     cells = config.clip.patch_px
     series = nuisance.flicker(named(key, "series"), frames=frames, fps=config.clip.fps)
     colour = GREY + 0.4 * jax.random.normal(named(key, "colour"), (3,))
@@ -182,7 +182,7 @@ def _flicker(key: PRNGKeyArray, parameters: SceneParameters, config: Config, fra
 
 
 def _texture(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
-    """Things that move: the camera moves everything, each region moves by itself, and so do its edges.
+    """Motion of textured things: the camera moves everything, each region and its edges move by themselves.
 
     Every cell follows the displacement by a gradient and a colour of its own.
     """
@@ -263,7 +263,7 @@ def _wander(key: PRNGKeyArray, parameters: SceneParameters, config: Config, fram
 
 
 def _local(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
-    """What every cell does for itself: expressions, blocks of a codec; steep, mostly grey."""
+    """Changes of single cells, mostly slow and grey: facial expressions, blocks of a codec."""
     cells = config.clip.patch_px
     exponent = jnp.full(2 * cells**2, jax.random.uniform(named(key, "exponent"), minval=0.8, maxval=3.0))
     series = nuisance.power_law(named(key, "series"), exponent, frames=frames, fps=config.clip.fps)

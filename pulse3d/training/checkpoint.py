@@ -163,7 +163,7 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what orbax and its threads say of an exception beside raising it.
+    """Silences what orbax and its threads print about exceptions that they also raise.
 
     After an exception it stays quiet, since the threads go on for a while.
     """

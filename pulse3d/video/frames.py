@@ -1,4 +1,4 @@
-"""What a video is to all else: frames with their time stamps, which can be read more than once.
+"""A video, to all other rooms: frames with time stamps, which can be read more than once.
 
 An image is (height, width, 3), RGB, uint8 0...255 or float32 0...1.
 """

@@ -58,7 +58,7 @@ def _picture(frame: Frame) -> Picture:
 
 
 def _as_layer(image: np.ndarray, beneath: av.VideoFrame) -> av.VideoFrame:
-    """An RGBA image in the colours of the frame beneath: those that it names, else the custom of its size."""
+    """An RGBA image in the colour space of the frame beneath: the one it declares, else the usual one."""
     high_definition = beneath.height > 576 if beneath.colorspace == _UNNAMED else beneath.colorspace == _BT709
     layer = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgba")
     return layer.reformat(

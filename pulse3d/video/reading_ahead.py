@@ -15,7 +15,7 @@ HELD_BYTES = 2**28  # of frames that are read ahead
 
 
 def frames_ahead(source: Video, most: int) -> int:
-    """How many frames of a source to read ahead: at most so many, and no more than memory is for."""
+    """How many frames of a source to read ahead: at most `most`, and no more than HELD_BYTES hold."""
     return max(1, min(most, HELD_BYTES // (3 * source.height * source.width)))
 
 
