@@ -74,6 +74,29 @@ def main() -> None:
         if leads:
             warn(checkpoints)
             print(f"resuming {workdir} after step {int(state.step)}")
+    train_to_end(workdir, settings, state, mesh, checkpoints, leads=leads)
+    step, best = checkpoints.restore_best(state)
+    if leads:
+        warn(checkpoints)
+    params, scores = best.final_params, train.fresh_scores(best.final_params, settings, mesh)
+    checkpoints.close()
+    if leads:
+        figures.learning_curve(
+            workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
+        )
+        export(workdir, settings, step, params, scores, init)
+
+
+def train_to_end(
+    workdir: Path,
+    settings: config.Config,
+    state: train.TrainState,
+    mesh: jax.sharding.Mesh,
+    checkpoints: checkpoint.Checkpoints,
+    *,
+    leads: bool,
+) -> None:
+    """Trains with a log, a bar and checkpoints; leaves the program where it is stopped or fails."""
     started, first_step = time.time(), int(state.step)
     with (
         Logbook(workdir, first_step) if leads else contextlib.nullcontext() as logbook,
@@ -109,16 +132,6 @@ def main() -> None:
             kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
             print(f"error: {error}; {kept} in {workdir}", file=sys.stderr)
             sys.exit(1)
-    step, best = checkpoints.restore_best(state)
-    if leads:
-        warn(checkpoints)
-    params, scores = best.final_params, train.fresh_scores(best.final_params, settings, mesh)
-    checkpoints.close()
-    if leads:
-        figures.learning_curve(
-            workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
-        )
-        export(workdir, settings, step, params, scores, init)
 
 
 class Preemption:

@@ -1,4 +1,5 @@
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -110,16 +111,14 @@ def test_odds_are_those_of_the_laws(toy_cells):
 
 def test_black_and_saturated_channels(toy_cells):
     loud = replace(toy_cells, generator={"black_share": 1.0, "codec_share": 0.0, "sensor": QUIET})
-    drawn, scene = jax.device_get(
-        jax.jit(
-            jax.vmap(
-                lambda key: (
-                    scene_laws.sample_parameters(scene_laws.named(key, "parameters"), loud),
-                    scenes.make_scene(key, loud),
-                )
-            )
-        )(jax.random.split(jax.random.key(0), 32))
-    )
+    frames = loud.generator.frames + scenes.HISTORY
+
+    def make(key):
+        drawn = scene_laws.sample_parameters(key, loud)
+        moving = 0.1 * jax.random.normal(key, (frames, 6, 6, 3))
+        return drawn, scenes.film(key, drawn, moving, jnp.zeros((scene_laws.REGIONS, frames)), loud)
+
+    drawn, scene = jax.device_get(jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(0), 32)))
     highest = scene.video.max((1, 2, 3)) - 1
     assert (highest <= drawn.ceiling + 1e-6).all()
     assert (drawn.channel_gain < 0.31).any(1).mean() > 0.5
@@ -127,9 +126,9 @@ def test_black_and_saturated_channels(toy_cells):
 
 
 def test_patterns_follow_their_displacement_however_far(toy_cells):
-    drawn = scene_laws.sample_parameters(jax.random.key(0), toy_cells)._replace(
-        pattern=jnp.asarray(0.1), shift=jnp.array([3.0, 0.0, 0.0])
-    )
+    sample = jax.jit(partial(scene_laws.sample_parameters, config=toy_cells))
+    shift = jnp.array([3.0, 0.0, 0.0])
+    drawn = sample(jax.random.key(0))._replace(pattern=jnp.asarray(0.1), shift=shift)
     moved = jnp.zeros((6, 20)).at[0].set(jnp.linspace(0, 1, 20))
     where = jnp.ones((6, 6, 6))
     video = scenes._patterns(jax.random.key(1), drawn, moved, where)
@@ -141,12 +140,12 @@ def test_patterns_follow_their_displacement_however_far(toy_cells):
     np.testing.assert_array_equal(still, 0)
 
 
-def test_every_draw_has_a_name_and_jit_changes_nothing(toy_cells):
+def test_every_draw_has_a_name_and_a_batch_changes_nothing(toy_cells):
     key = jax.random.key(3)
     assert scene_laws.named(key, "a") != scene_laws.named(key, "b")
-    one = examples.make_example(key, toy_cells)
-    many = jax.jit(jax.vmap(lambda k: examples.make_example(k, toy_cells)))(key[None])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], atol=2e-4), one, many)
+    make = partial(examples.make_example, config=toy_cells)
+    one, many = jax.jit(make)(key), jax.jit(jax.vmap(make))(jax.random.split(key, 2).at[1].set(key))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[1], atol=2e-4), one, many)
     for function in (scene_laws.sample_parameters, scenes.render, scenes.make_scene, examples.make_example):
         assert next(iter(inspect.signature(function).parameters)) == "key"
 

@@ -10,6 +10,7 @@ import pytest
 
 from pulse3d import video
 from pulse3d.errors import InputError
+from pulse3d.video import decoding
 
 
 def squares(count, height=32, width=48):
@@ -80,13 +81,13 @@ def test_a_camera_is_opened_by_number(tmp_path, monkeypatch):
         opened.append((device, options))
         return real(str(tmp_path / "a.mkv"))
 
-    monkeypatch.setattr(video.av, "open", fake)
-    monkeypatch.setattr(video.sys, "platform", "linux")
+    monkeypatch.setattr(decoding.av, "open", fake)
+    monkeypatch.setattr(decoding.sys, "platform", "linux")
     camera = video.open_video("<video2>")
     assert (camera.name, camera.live) == ("video2", True)
     np.testing.assert_array_equal([f.image for f in camera.frames()], squares(5))
     assert opened == [("/dev/video2", {"format": "v4l2"})] * 2
-    monkeypatch.setattr(video.sys, "platform", "win32")
+    monkeypatch.setattr(decoding.sys, "platform", "win32")
     with pytest.raises(InputError, match="elsewhere use a pipe"):
         video.open_video("<video0>")
 

@@ -15,7 +15,7 @@ from helpers.inputs import npy, result_members, write_zip
 from helpers.launching import ROOT
 from helpers.sandbox import Sandbox
 
-from pulse3d import files, result, video
+from pulse3d import files, pipeline, result, video
 from pulse3d.archive import NpzStream
 from pulse3d.errors import InputError
 from pulse3d.network import keras_import, model, weights_file
@@ -350,7 +350,7 @@ def test_writing_replaces_a_link_and_not_what_it_links_to(tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("rates.csv", "a.npz", "a.mp4"):
         (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
-    files.write_rates(tmp_path / "out" / "rates.csv", [])
+    pipeline.write_rates(tmp_path / "out" / "rates.csv", [])
     with NpzStream(tmp_path / "out" / "a.npz") as store:
         store.append(a=1.0)
     video.write_mp4(tmp_path / "out" / "a.mp4", iter(np.zeros((5, 16, 16, 3), np.uint8)), 30.0)

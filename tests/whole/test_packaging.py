@@ -15,9 +15,9 @@ import pulse3d
 NEEDED = (
     "weights/default.npz",
     "weights/paper.npz",
-    "page/page.html",
-    "page/page.js",
-    "page/page.css",
+    "showing/page/page.html",
+    "showing/page/page.js",
+    "showing/page/page.css",
     "py.typed",
 )
 
