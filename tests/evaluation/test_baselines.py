@@ -32,6 +32,7 @@ def peak(probability):
     return AXIS[np.argmax(probability[: len(AXIS)])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", baselines.METHODS)
 @pytest.mark.parametrize("rate_bpm", [52.0, 84.0, 143.0])
 def test_a_pulse_alone_is_recovered_in_phase_with_the_blood(method, rate_bpm):
@@ -43,6 +44,7 @@ def test_a_pulse_alone_is_recovered_in_phase_with_the_blood(method, rate_bpm):
     assert float(probability.sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [20.0, 30.0, 60.0])
 def test_motion_ten_times_the_pulse_deceives_green_alone(fps):
     clip = ClipConfig(fps=fps, frames=round(10 * fps), low_bpm=40.0, high_bpm=180.0, rates=141)
@@ -73,6 +75,7 @@ def test_scale_of_a_channel_does_not_matter(method, scale):
     np.testing.assert_allclose(make(scaled, fps=30.0), make(trace, fps=30.0), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", baselines.METHODS)
 def test_jitted_vmapped_and_looped_are_the_same(method):
     traces = np.stack([make_trace(rate, motion=0.02) for rate in (60.0, 75.0, 90.0)])
@@ -190,6 +193,7 @@ def test_skin_mean_is_that_of_the_skin_in_the_box_or_of_all_in_it():
     assert without[1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["chrom", "pos"])
 def test_traces_that_are_too_short_or_slow_are_refused(method):
     with pytest.raises(InputError, match=r"trace of 47 frames: too short.* 48 \(1.6 s\)"):

@@ -92,6 +92,7 @@ def synthetic_curve():
     return curve
 
 
+@pytest.mark.slow
 def test_a_place_is_as_often_right_as_it_says(synthetic_curve):
     # of single windows, before places are asked for the frame's pulse: 0.116 as bundled, understated
     assert synthetic_curve(64).error < 0.15

@@ -409,6 +409,7 @@ def test_two_videos_cannot_share_a_table(tmp_path):
         datasets.find_recordings("clips", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_demo_scene_knows_where_which_rate_is():
     (demo,) = datasets.find_recordings("demo", "nowhere")
     settings = config.SceneConfig()
@@ -434,6 +435,7 @@ def test_an_unknown_data_set_is_refused(tmp_path):
         datasets.find_recordings("mahnob", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_real_clips_hold_the_rates_beside_them(shared):
     recordings = datasets.find_recordings("clips", shared / "clips")
     assert {r.truth for r in recordings} == {"ppg", "consensus", "device", "no measurable pulse"}

@@ -368,6 +368,7 @@ def test_traces_are_the_mean_skin_on_a_regular_clock():
     assert (patches.colour[:, :, 0] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", methods.BASELINES)
 def test_baselines_find_the_pulse_of_skin_and_patches(method):
     opened = make_recording(72.0).open_video()
@@ -420,6 +421,7 @@ def make_face(rate_bpm=72.0, *, seconds=11.0, fps=15.0):
     return video.Video("face", 320, 480, fps, seconds, frames)
 
 
+@pytest.mark.slow
 def test_the_face_is_followed_and_what_is_around_it_left_out():
     source = make_face()
 
@@ -555,6 +557,7 @@ def test_toolbox_protocol_without_a_signal_takes_the_median_window():
         np.testing.assert_allclose(answers.rate_bpm, [66], err_msg=asked)
 
 
+@pytest.mark.slow
 def test_truth_of_the_real_clips(shared):
     """The tables of rates were made apart from this code; they agree to 0.11 bpm."""
     compared = 0

@@ -120,6 +120,7 @@ def test_a_video_that_cannot_be_read_stops_the_peer(stand_in):
         peers.ask("open-rppg:Green.fake", source, lambda end_s: [])
 
 
+@pytest.mark.slow
 def test_a_peer_stands_in_the_same_table(stand_in, tmp_path):
     root = write_clips(tmp_path / "clips", names=("a", "b", "still"))
     methods = "--methods=open-rppg:Green.fake,open-rppg:Green.fake:peak,pos"
@@ -137,6 +138,7 @@ def test_a_peer_stands_in_the_same_table(stand_in, tmp_path):
     assert stated == {f"{np.log(3):.3f}"}, "its quality, 0.75"
 
 
+@pytest.mark.slow
 def test_a_peer_takes_the_toolbox_protocol(stand_in, tmp_path):
     root = write_clips(tmp_path / "clips", names=("a",))
     code, _, err = evaluate(root, tmp_path / "out", "--methods=open-rppg:Green.fake", "--protocol=toolbox")
@@ -145,6 +147,7 @@ def test_a_peer_takes_the_toolbox_protocol(stand_in, tmp_path):
     assert row["answer_bpm"] == row["truth_bpm"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("rppg") is not None, reason="open-rppg is installed")
 def test_without_the_extra_one_line_says_so(tmp_path):
     code, _, err = run("evaluate", "--dataset=demo", f"--out={tmp_path}", "--methods=open-rppg:FacePhys.rlap")

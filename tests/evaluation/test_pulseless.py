@@ -27,6 +27,7 @@ def make_recording(mask=None, *, shape=(120, 400), fps=10.0, seconds=40.0):
     )
 
 
+@pytest.mark.slow
 def test_generated_videos_are_the_same_every_time_and_differ_from_each_other():
     made = pulseless.generate(2)
     assert len({one.name for one in made}) == len(made) == 2 * 2 * len(pulseless.GENERATED)
@@ -40,6 +41,7 @@ def test_generated_videos_are_the_same_every_time_and_differ_from_each_other():
         assert (a != b).any()
 
 
+@pytest.mark.slow
 def test_kinds_are_what_their_names_say():
     def take(kind, seed=0):
         return np.stack(list(pulseless.grey_levels(pulseless.GENERATED[kind](np.random.default_rng(seed)))))
@@ -69,6 +71,7 @@ def test_x264_leaves_less_at_a_lower_bit_rate():
     assert lost[50.0] > 1.5 * lost[5000.0] > 0
 
 
+@pytest.mark.slow
 def test_a_photograph_is_the_first_frame_under_noise():
     (photograph,) = pulseless.take_from(make_recording())
     assert photograph.name == "photograph/me"

@@ -31,6 +31,7 @@ def by_definition(params, toy_cells):
     return definition.map_cells_by_definition(params, changes, toy_cells, start=15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "method"), [(1, "pmap"), (3, "pmap"), (4, "pmap"), (4, "shard_map")])
 def test_fast_map_equals_the_definition_on_any_number_of_devices(
     count, method, params, toy_cells, by_definition
@@ -44,6 +45,7 @@ def test_fast_map_equals_the_definition_on_any_number_of_devices(
     assert found[..., :-1].std() > 1e-4, "the maps of these parameters are not flat"
 
 
+@pytest.mark.slow
 def test_frames_one_by_one_are_relative_as_all_at_once(toy_cells):
     for frames in (10, 30, 31, 100):
         expected = cell_input.relative_changes(jnp.asarray(VIDEO[:frames]), memory=30)
@@ -71,6 +73,7 @@ def test_a_window_does_not_see_video_far_from_it(params, toy_cells):
     np.testing.assert_allclose(first, second, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "found"), [(29, 0), (30, 1), (44, 1), (45, 1), (60, 2)])
 def test_a_video_shorter_than_a_clip_is_one_window(frames, found, params, toy_cells):
     cut = windows(params, toy_cells, VIDEO[:frames])
@@ -83,6 +86,7 @@ def test_a_video_shorter_than_a_clip_is_one_window(frames, found, params, toy_ce
             np.testing.assert_allclose(mapper(cut[0][1]), alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stride_takes_every_so_many_places(params, toy_cells):
     shape = (80, 96)  # cells of 10 px
     every, third = (make_mapper(params, toy_cells, shape, stride_px=px) for px in (10, 30))

@@ -24,6 +24,7 @@ def random_window(toy, height, width, seed):
     return (texture + rng.normal(0, 0.1, (toy.clip.frames, height, width, 1))).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("centre", ["pixel", "window"])
 @pytest.mark.parametrize(
     ("height", "width", "stride", "tile"),
@@ -56,6 +57,7 @@ def test_devices_and_methods_agree(toy, params, toy_window, method, count):
     np.testing.assert_allclose(spread(toy_window), alone(toy_window), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dense_map_equals_the_definition_for_the_paper(paper):
     params = model.init_params(jax.random.key(0), paper)
     rng = np.random.default_rng(1)
@@ -81,6 +83,7 @@ def test_tiles_hold_every_patch_once(stride, tile):
     np.testing.assert_array_equal(joined[..., 0], window[0, ::stride, ::stride, 0][: grid[0], : grid[1]])
 
 
+@pytest.mark.slow
 def test_shuffle_moves_pixels_within_their_frame_only(toy, params, toy_window):
     patch = jnp.asarray(toy_window[:, :8, :8])
     shuffled = definition.shuffle_pixels(jax.random.key(0), patch)
@@ -96,6 +99,7 @@ def test_shuffle_moves_pixels_within_their_frame_only(toy, params, toy_window):
     np.testing.assert_array_equal(a, again)
 
 
+@pytest.mark.slow
 def test_shuffling_uniform_patches_changes_nothing(toy, params):
     trace = np.asarray(paper_clips.make_clip(jax.random.key(0), toy, label=2)[0]).mean((1, 2, 3))
     window = np.broadcast_to(trace[:, None, None, None], (24, 10, 12, 1)).astype(np.float32)
@@ -156,6 +160,7 @@ def test_sliding_windows_are_slices_in_constant_memory(step):
     assert starts == list(range(0, 22, step))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["toy", "toy_cells"])
 def test_a_frame_size_seen_before_compiles_nothing(kind, request, caplog):
     settings = request.getfixturevalue(kind)

@@ -18,6 +18,7 @@ def params(toy_cells):
     return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), fresh)
 
 
+@pytest.mark.slow
 def test_changes_are_relative_to_the_mean_of_the_last_frames():
     cells = jnp.asarray(RNG.uniform(0.2, 0.8, (20, 2, 3, 3)), jnp.float32)
     changes = cell_input.relative_changes(cells, memory=8)
@@ -36,6 +37,7 @@ def test_changes_are_relative_to_the_mean_of_the_last_frames():
     np.testing.assert_array_equal(cell_input.relative_changes(jnp.asarray(flash), memory=8)[10], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_a_picture_that_stands_has_no_pulse(level, params, toy_cells):
     window = jnp.full((45, 6, 6, 3), level)
@@ -76,6 +78,7 @@ def test_rates_beyond_the_axis_are_no_pulse(toy_cells):
     np.testing.assert_allclose(merged.sum(1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 def test_weighted_means_are_those_of_the_neighbourhoods(batch):
     values, weight = RNG.normal(size=(batch, 5, 7, 2, 3)), RNG.uniform(0.1, 1, (batch, 5, 7, 2))
@@ -99,6 +102,7 @@ def test_signals_know_the_frames_around_and_no_others(params, toy_cells):
     np.testing.assert_array_equal(changed > 0, abs(np.arange(40) - 20) <= span)
 
 
+@pytest.mark.slow
 def test_frames_that_are_not_of_the_video_are_as_if_they_were_not(params, toy_cells):
     network = model.make_model(toy_cells)
     video = jnp.asarray(0.02 * RNG.normal(size=(1, 20, 3, 3, 3)), jnp.float32)
@@ -109,6 +113,7 @@ def test_frames_that_are_not_of_the_video_are_as_if_they_were_not(params, toy_ce
     np.testing.assert_allclose(within.wave[:, 5:-7], alone.wave, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_brightness_of_a_video_does_not_matter(params, toy_cells):
     window = jnp.asarray(RNG.uniform(0.3, 0.5, (45, 6, 6, 3)), jnp.float32)
     dim, bright = (fast_cells.map_window(params, window * gain, toy_cells) for gain in (1.0, 1.7))

@@ -8,6 +8,8 @@ import pytest
 
 from pulse3d.network import convolution
 
+pytestmark = pytest.mark.slow
+
 SHAPES = [
     # video (batch, time, height, width, channels), kernel (taps, height, width, channels, filters)
     ((2, 13, 9, 10, 1), (12, 4, 5, 1, 3)),

@@ -8,6 +8,8 @@ from pulse3d.config import get_preset
 from pulse3d.network import model, weights_file
 from pulse3d.synthetic import examples, paper_clips
 
+pytestmark = pytest.mark.slow
+
 
 def numpy_forward(params, clip):
     """The paper's network with loops and NumPy alone, in float64; returns probabilities."""

@@ -44,6 +44,7 @@ def check(figures, count):
         assert values["ratio"]["median"] == figure.ratio.median
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "figures"), [("dense", 4), ("generator", 3), ("precision", 2), ("work", 8), ("roofline", 6)]
 )
@@ -60,6 +61,7 @@ def test_row_with_keras(bench, row):
         pytest.skip(str(why))
 
 
+@pytest.mark.slow
 def test_rows_of_videos(bench, monkeypatch):
     """The command is replaced by one that takes 2 s, 0.1 s more for each second of video, and 100 MB."""
     asked = []

@@ -16,6 +16,7 @@ from pulse3d.errors import InputError
 from pulse3d.synthetic import paper_clips
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
@@ -51,6 +52,7 @@ def test_bad_input_gets_a_clear_line_and_exit_code_2(tmp_path, module, arguments
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_synthesize_writes_the_generators_clips(tmp_path):
     code, _, err = run(
         "synthesize", f"--out={tmp_path}", "--preset=paper", "--clips=5", "--seed=3", cwd=tmp_path
@@ -68,6 +70,7 @@ def test_synthesize_writes_the_generators_clips(tmp_path):
     assert iio.imread(tmp_path / "clips.png").shape[0] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name"),
     [("synthesize", "clips.npz"), ("benchmark", "benchmark.json"), ("export", "default_640x480.jaxexport")],
@@ -128,6 +131,7 @@ def test_benchmark_says_what_it_skips(tmp_path):
     assert "schedule skipped" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "message"),
     [("--rows=dens", "no such row; there are dense, keras"), ("--device=tpu", "choose cpu")],

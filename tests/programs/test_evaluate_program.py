@@ -11,6 +11,8 @@ from PIL import Image
 
 from launch import common
 
+pytestmark = pytest.mark.slow
+
 
 def without_timing(path):
     return [{k: v for k, v in row.items() if k != "seconds_per_minute"} for row in read_csv(path)]

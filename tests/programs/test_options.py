@@ -37,6 +37,8 @@ from pulse3d.errors import InputError
 from pulse3d.mapping import fast_patches, layout
 from pulse3d.network import model, weights_file
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = ("predict", "train", "evaluate", "synthesize", "export", "benchmark")
 FPS = 15
 

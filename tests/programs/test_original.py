@@ -37,6 +37,7 @@ def test_a_clip_without_chance_equals_the_generators(paper, label):
     assert abs(found.mean()) < 1e-6
 
 
+@pytest.mark.slow
 def test_clips_obey_the_laws_of_the_generator(paper):
     """Statistics of many clips of one class, by both ways; tolerances are 4 standard errors."""
     small = replace(paper, clip={"patch_px": 21})

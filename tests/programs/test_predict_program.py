@@ -13,6 +13,8 @@ from helpers.launching import ROOT, read_csv, run, start
 
 from pulse3d import config, video
 
+pytestmark = pytest.mark.slow
+
 BUNDLED = ROOT / "pulse3d" / "weights" / "default.npz"
 
 

@@ -11,6 +11,8 @@ from helpers.launching import TOY, final_states, read_csv, run, start, wait_for
 from pulse3d.network import weights_file
 from pulse3d.training import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):

@@ -72,6 +72,7 @@ def test_median_map_needs_most_windows():
     np.testing.assert_array_equal(figures.median_map(values), [[2.0, np.nan]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [70.0, np.nan])
 def test_figures_are_written_in_every_format_whole_or_not_at_all(tmp_path, rate):
     known = made_result(np.full((2, 2), rate), np.ones((2, 2)))

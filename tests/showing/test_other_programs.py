@@ -35,6 +35,7 @@ def test_maps_too_large_for_a_mat_file_are_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "map.mat").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "frame"), [("toy", (21, 33)), ("toy_cells", (24, 40))])
 def test_exported_network_runs_without_this_package(kind, frame, tmp_path, request):
     settings = request.getfixturevalue(kind)

@@ -28,6 +28,7 @@ def header(page):
     return json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
 
 
+@pytest.mark.slow
 def test_two_hours_stay_small_and_the_page_says_what_it_left_out(tmp_path):
     # noise: nothing compresses worse
     page = report.make_page(make_result(tmp_path, windows=7200, noise=True))
@@ -172,6 +173,7 @@ def page(tmp_path_factory):
     return folder / "report.html"
 
 
+@pytest.mark.slow
 def test_page_opens_and_says_what_was_found(browser, page):
     show(browser, page)
     assert text(browser, "name") == "me & <b>you.mp4"
@@ -183,6 +185,7 @@ def test_page_opens_and_says_what_was_found(browser, page):
     assert names[-2:] == ["truth", "pulse rate"]
 
 
+@pytest.mark.slow
 def test_slider_and_play_go_through_the_windows(browser, page):
     show(browser, page)
     browser.execute_script(
@@ -226,6 +229,7 @@ def test_every_layer_has_its_own_scale_and_paints(browser, page):
     )
 
 
+@pytest.mark.slow
 def test_colours_of_bar_and_map_are_those_of_the_scale(browser, tmp_path):
     """Over a black frame what is seen is the colour of the scale, four fifths opaque."""
     found = make_result(tmp_path)
@@ -311,6 +315,7 @@ def test_rate_over_time_has_gaps_and_a_window_alone_its_interval(browser, tmp_pa
     assert rate[2] == [None, 71, None, 71, 71, None]
 
 
+@pytest.mark.slow
 def test_rates_may_be_more_than_a_byte_counts(browser, tmp_path):
     found = make_result(tmp_path, axis=np.arange(40.0, 201.0, 0.25))
     report.write_report(dataclasses.replace(found, rate_bpm=found.rate_bpm + 100), tmp_path / "report.html")
@@ -320,6 +325,7 @@ def test_rates_may_be_more_than_a_byte_counts(browser, tmp_path):
     assert votes[4 * (170 - 40)] == 19
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
 def test_page_fits_screens_of_every_size(browser, page, width, height):
     show(browser, page, width, height)
@@ -330,6 +336,7 @@ def test_page_fits_screens_of_every_size(browser, page, width, height):
     assert min(narrow) > 300
 
 
+@pytest.mark.slow
 def test_page_without_a_pulse_says_so(browser, tmp_path):
     report.write_report(make_result(tmp_path, pulse=False, windows=1), tmp_path / "report.html")
     show(browser, tmp_path / "report.html")

@@ -15,6 +15,7 @@ def made():
     return demo_scene.make_scene(jax.random.key(0), SETTINGS)
 
 
+@pytest.mark.slow
 def test_regions_pulsate_at_their_rates_and_the_rest_does_not(made):
     frequencies = np.fft.rfftfreq(240 * 8, 1 / 30) * 60
     band = (frequencies > 50) & (frequencies < 200)

@@ -36,6 +36,7 @@ def test_ends_of_a_power_law_do_not_meet():
     assert abs(series[:, -1] - series[:, 0]).mean() > 4 * abs(jnp.diff(series)).mean()
 
 
+@pytest.mark.slow
 def test_rhythms_have_their_peak_in_the_band():
     series = nuisance.quasi_periodic(KEY, 200, low_hz=1.0, high_hz=1.5, frames=300, fps=FPS)
     assert_standard(series)
@@ -88,6 +89,7 @@ def test_a_codec_of_tiny_steps_changes_nothing():
     np.testing.assert_allclose(found, changes(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_codec_errs_by_less_than_its_dead_zone():
     step, source = 0.004, changes()
     keys = jax.random.split(KEY, 50)
@@ -97,6 +99,7 @@ def test_a_codec_errs_by_less_than_its_dead_zone():
     assert 0.5 * step < abs(luma).max() < 1.2 * 1.7 * step
 
 
+@pytest.mark.slow
 def test_a_codec_holds_what_is_small_unless_it_leaks_or_refreshes():
     ramp = jnp.arange(5.0)[:, None, None, None] * jnp.full((1, 2, 2, 3), 1e-3)
     keys = jax.random.split(KEY, 400)
@@ -108,6 +111,7 @@ def test_a_codec_holds_what_is_small_unless_it_leaks_or_refreshes():
     assert 0.4 < held.mean() < 0.55, "half of them leak, some are refreshed"
 
 
+@pytest.mark.slow
 def test_a_codec_sends_the_picture_anew_every_so_often():
     """Of a slow ramp below the dead zone: then, and only then, what is shown is what is."""
     ramp = jnp.arange(410.0)[:, None, None, None] * jnp.full((1, 1, 1, 3), 1e-3)
@@ -125,6 +129,7 @@ def test_a_codec_sends_the_picture_anew_every_so_often():
     assert np.std([t[0] / p for t, p in zip(times, periods, strict=True)]) > 0.2, "begun at any time"
 
 
+@pytest.mark.slow
 def test_a_codec_keeps_grey_grey():
     """Of which both colour differences are zero, however coarse the steps."""
     grey = jnp.broadcast_to(changes()[..., :1], (40, 2, 2, 3))
@@ -139,6 +144,7 @@ def test_a_codec_leaves_a_still_picture_alone():
     np.testing.assert_allclose(nuisance.codec(KEY, still, step=(0.001, 0.01)), still, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_codec_is_the_same_jitted_and_mapped():
     keys = jax.random.split(KEY, 3)
 
@@ -150,6 +156,7 @@ def test_a_codec_is_the_same_jitted_and_mapped():
     np.testing.assert_allclose(jax.vmap(code)(keys), alone, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_golden_series():
     """A few values of every law for a fixed key; change the numbers (printed where they differ) when a law
     or its random draws change on purpose."""

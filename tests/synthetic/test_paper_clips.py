@@ -14,6 +14,7 @@ def sample_many(config, count=4000):
     return jax.vmap(lambda key: paper_clips.sample_parameters(key, config))(keys)
 
 
+@pytest.mark.slow
 def test_noiseless_clip_equals_the_original_procedure(paper):
     a0, a1, b1, a2, b2 = paper.generator.fourier
     drawn = parameters(label=18, phase=7, trend_order=2, trend_centred=True, trend_end=-0.8, amplitude=3.0)
@@ -73,6 +74,7 @@ def test_no_pulse_clip_is_white_noise_of_1_in_50_and_a_weak_trend(paper):
     np.testing.assert_allclose(trace, expected - expected.mean(), atol=5 / 50 / 25)
 
 
+@pytest.mark.slow
 def test_every_law_covers_its_range(paper):
     drawn = sample_many(paper)
     assert set(np.unique(drawn.label)) == set(range(76))
@@ -107,6 +109,7 @@ def test_clips_have_no_mean(paper):
     assert abs(float(clip.mean())) < 1e-6
 
 
+@pytest.mark.slow
 def test_batch_is_balanced(toy):
     for size in (toy.clip.classes * 3, 7):
         counts = np.bincount(
@@ -118,6 +121,7 @@ def test_batch_is_balanced(toy):
     assert set(np.ravel(firsts)) == set(range(toy.clip.classes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prng", ["threefry2x32", "philox2x32"])
 def test_batch_equals_single_clips_jitted_or_not(toy, prng):
     keys = jax.random.split(jax.random.key(2, impl=prng), 3)

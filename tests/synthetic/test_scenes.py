@@ -10,6 +10,8 @@ from helpers.configs import replace
 from pulse3d.network import cell_input
 from pulse3d.synthetic import examples, scene_laws, scenes
 
+pytestmark = pytest.mark.slow
+
 QUIET = (1e-9, 2e-9)
 
 

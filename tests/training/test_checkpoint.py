@@ -22,6 +22,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "best"), [("accuracy", 2), ("within_one_class", 3), ("loss", 4)])
 def test_latest_and_best_are_kept_apart(tmp_path, toy, metric, best):
     """The best has the largest share right, or the smallest loss; each metric has another best and last."""
@@ -42,6 +43,7 @@ def test_latest_and_best_are_kept_apart(tmp_path, toy, metric, best):
     store.close()
 
 
+@pytest.mark.slow
 def test_the_average_is_kept_with_the_parameters(tmp_path, toy_cells):
     state = train.init_state(toy_cells)
     marked = state.replace(average=jax.tree.map(lambda x: x + 1, state.average))
@@ -106,6 +108,7 @@ def test_bundled_weights_carry_their_provenance(name):
     assert weights.name == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_weights_score_what_they_claim(name):
     """The first clips again, and the others by chance; score the file anew (`train.fresh_scores`) where its
@@ -121,6 +124,7 @@ def test_bundled_weights_score_what_they_claim(name):
         assert scores[share] == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / few))
 
 
+@pytest.mark.slow
 def test_scores_of_a_file_are_those_of_its_parameters_on_its_first_clips_and_all(toy):
     settings = replace(toy, train={"eval_batch_size": 20, "eval_clips": 50})
     params = model.init_params(jax.random.key(4), settings)

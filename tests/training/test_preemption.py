@@ -82,6 +82,7 @@ def kill_and_resume(workdir, unbroken, *, kills, rng):
     return during_saves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_killed_at_random_moments_training_loses_nothing(unbroken, tmp_path, kills):
     during_saves = kill_and_resume(tmp_path / "run", unbroken, kills=kills, rng=random.Random(kills))
@@ -89,6 +90,7 @@ def test_killed_at_random_moments_training_loses_nothing(unbroken, tmp_path, kil
     print(f"{kills} kills, {during_saves} of them during a save")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_ends_and_changes_nothing(unbroken, tmp_path, number, code):
     process = start("train", f"--workdir={tmp_path}", *ARGUMENTS)
@@ -106,6 +108,7 @@ def test_a_signal_saves_ends_and_changes_nothing(unbroken, tmp_path, number, cod
     assert_same_end(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -122,6 +125,7 @@ def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
     assert "Traceback" not in err + quiet
 
 
+@pytest.mark.slow
 def test_a_stop_is_between_two_steps(toy):
     mesh = train.make_mesh(jax.devices()[:1])
     steps = [
@@ -172,6 +176,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, toy):
     store.close()
 
 
+@pytest.mark.slow
 def test_training_on_a_full_disk_says_so(tmp_path):
     code, _, err = run("train", f"--workdir={tmp_path}", *TOY, "--steps=2")
     assert code == 0, err
@@ -209,6 +214,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, toy, how):
     store.close()
 
 
+@pytest.mark.slow
 def test_a_changed_byte_never_goes_unnoticed(tmp_path, toy):
     state = train.init_state(toy)
     store_with(tmp_path, state, 1, 2).close()
@@ -253,6 +259,7 @@ def test_a_damaged_best_checkpoint_leaves_the_latest(tmp_path, toy):
     assert "best/2: damaged" in store.damaged[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scores",
     [b"\xff", b"", b"{", b"3", b"[]", b"{}", b'{"a": 1}', b'{"accuracy": null}', b'{"accuracy": "x"}'],

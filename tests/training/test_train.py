@@ -24,6 +24,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "toy_cells"])
 def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
     toy = request.getfixturevalue(name)
@@ -43,6 +44,7 @@ def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
     assert alike.mean() > (0.999 if name == "toy_cells" else 0.999999)
 
 
+@pytest.mark.slow
 def test_learning_curve_is_the_same_on_1_2_and_4_devices(toy):
     one, *others = (run_to_end(toy, train.init_state(toy), devices) for devices in (1, 2, 4))
     for records in others:
@@ -53,6 +55,7 @@ def test_learning_curve_is_the_same_on_1_2_and_4_devices(toy):
                 assert a.validation == pytest.approx(b.validation, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_validation_is_the_same_where_its_batch_does_not_divide(toy):
     params = train.init_state(toy).params
     one, three = (
@@ -61,6 +64,7 @@ def test_validation_is_the_same_where_its_batch_does_not_divide(toy):
     assert one == pytest.approx(three, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_an_unbroken_one_bit_for_bit(toy):
     states = {}
     for record in train.run(toy, train.init_state(toy), train.make_mesh(jax.devices()[:1])):
@@ -70,6 +74,7 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(toy):
     assert_equal(snapshot(resumed[-1].state), states[6])
 
 
+@pytest.mark.slow
 def test_golden_step(toy):
     """One update of the toy problem; change the numbers when the generator, the network, the
     initial values or the optimiser change on purpose."""
@@ -126,12 +131,14 @@ def learning(toy_cells):
     return first, losses
 
 
+@pytest.mark.slow
 def test_golden_step_of_the_default_kind(learning):
     """One update; change the numbers (`-vvv` shows all) when the default generator, its network, the initial
     values or the optimiser change on purpose."""
     assert learning[0] == pytest.approx(GOLDEN_DEFAULT, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_default_network_learns(learning):
     _, losses = learning
     assert np.mean(losses[-5:]) < 0.3 * losses[0]
@@ -147,6 +154,7 @@ GOLDEN_DEFAULT = {
 }
 
 
+@pytest.mark.slow
 def test_training_learns(toy):
     """The toy problem, 4 rates and no pulse: chance is 0.2."""
     settings = replace(
@@ -188,6 +196,7 @@ def test_within_one_class_counts_neighbouring_rates_only():
     np.testing.assert_array_equal(found, [True, True, False, False, False, True])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "toy_cells"])
 def test_training_in_bfloat16_keeps_parameters_and_gradients_in_float32(name, request):
     settings = replace(request.getfixturevalue(name), train={"label_sd_bpm": 0.0})
@@ -219,6 +228,7 @@ def test_training_in_bfloat16_keeps_parameters_and_gradients_in_float32(name, re
     assert cosine > 0.98
 
 
+@pytest.mark.slow
 def test_a_step_in_bfloat16_updates_float32_parameters_almost_alike(toy):
     def updated(compute):
         settings = replace(toy, train={"compute": compute, "steps": 1})
@@ -294,6 +304,7 @@ def test_cross_entropy_by_hand(toy):
     np.testing.assert_array_equal(train.cross_entropy(logits, jnp.zeros((6, 9))), 0)
 
 
+@pytest.mark.slow
 def test_average_follows_its_recursion_and_resumes(toy):
     averaged = replace(toy, train={"average": 0.9, "clip_norm": 0.1, "weight_decay": 1e-2, "steps": 4})
     state = train.init_state(averaged)
@@ -309,6 +320,7 @@ def test_average_follows_its_recursion_and_resumes(toy):
     assert_equal(snapshot(resumed[-1].state), states[4])
 
 
+@pytest.mark.slow
 def test_scores_of_a_weights_file_are_of_fresh_clips(toy):
     params = train.init_state(toy).params
     scores, evaluate = train.fresh_scores(params, toy), train.make_evaluate(toy)

@@ -396,6 +396,7 @@ def launch(*commands):
     return [(code, err.strip().splitlines()) for err, code in ended]
 
 
+@pytest.mark.slow
 def test_the_programs_give_one_line_exit_code_2_and_no_files(tmp_path):
     (tmp_path / "text\n.mp4").write_text("hello")
     np.save(tmp_path / "a.npy", np.zeros((90, 40, 40), np.uint8))
@@ -420,6 +421,7 @@ def test_the_programs_give_one_line_exit_code_2_and_no_files(tmp_path):
     assert [p.name for p in full.iterdir()] == ["rates.csv"]
 
 
+@pytest.mark.slow
 def test_the_programs_map_what_is_there_and_overwrite_where_asked(tmp_path):
     frames = np.repeat(np.repeat(noise(150, 10, 12), 4, 1), 4, 2)
     cut(tmp_path / "a.mkv", 0.6, frames=frames, times_s=np.arange(150) / 30)

@@ -140,6 +140,7 @@ def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
     return collections.Counter(outcome for (_, outcome), n in counts.items() for _ in range(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["video", "weights", "result", "checkpoints"])
 @pytest.mark.parametrize("cases", [30, pytest.param(2000, marks=pytest.mark.long)])
 def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
@@ -151,6 +152,7 @@ def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
     assert sum(counts.values()) == cases
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @hypothesis.given(data=st.data())
 def test_arrays_of_any_shape_type_and_value_give_a_result_or_one_line(toy, data):

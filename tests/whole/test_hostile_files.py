@@ -201,6 +201,7 @@ def test_video_arrays_are_data(tmp_path, small_sandbox, name):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_a_long_video_array_is_read_frame_by_frame(tmp_path, small_sandbox):
     """300 MB of frames, with 150 MB of memory."""
     pieces = iter([claim("(300, 1024, 1024)", "'|u1'"), *([bytes(MB)] * 300)])

@@ -19,6 +19,8 @@ from pulse3d.network import weights_file
 from pulse3d.reading import tracking
 from pulse3d.synthetic import demo_scene
 
+pytestmark = pytest.mark.slow
+
 SKIN = SceneConfig(height_px=90, width_px=120, duration_s=16.0, rates_bpm=(72.0,), noise=1 / 100)
 SHAPE = (SKIN.height_px, SKIN.width_px)
 

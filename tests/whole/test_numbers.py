@@ -24,6 +24,8 @@ from pulse3d.network.weights_file import Weights
 from pulse3d.reading import readout, tracking
 from pulse3d.synthetic import demo_scene
 
+pytestmark = pytest.mark.slow
+
 ONE = jax.devices()[:1]
 
 

@@ -12,6 +12,8 @@ from helpers.launching import ROOT
 
 import pulse3d
 
+pytestmark = pytest.mark.slow
+
 NEEDED = (
     "weights/default.npz",
     "weights/paper.npz",

@@ -98,6 +98,7 @@ def test_a_window_comes_with_its_last_frame(weights):
         assert len(given) == count
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(toy):
     def peak(count):
         frames = ((i / 15, np.full((64, 64, 3), i % 256, np.uint8)) for i in range(count))
@@ -121,6 +122,7 @@ def test_frames_of_another_size_are_refused(weights):
         list(stream.map_stream([(0.0, np.zeros((8, 8), np.int64))], weights))
 
 
+@pytest.mark.slow
 def test_weights_go_by_name():
     frames = [(i / 30, np.zeros((25, 25), np.uint8)) for i in range(60)]
     [window] = stream.map_stream(frames, "paper")
