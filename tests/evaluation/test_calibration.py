@@ -3,7 +3,7 @@
 Measured with the bundled default weights. Right is a rate within `readout.tolerance_bpm` of the truth; a
 rate where there is no pulse is wrong. The longer measurements print their figures:
 
-    pytest -m long -n 0 -s tests/test_calibration.py
+    pytest -m long -n 0 -s tests/evaluation/test_calibration.py
 """
 
 import jax
@@ -32,6 +32,7 @@ def test_confidence_against_what_came_true_by_hand():
 
 def test_intervals_against_what_they_hold_by_hand():
     levels = len(calibration.LEVELS)
+    np.testing.assert_allclose(calibration.LEVELS, [0.05 * number for number in range(1, 20)])
     holds = np.full((5, levels), np.nan)
     holds[:4] = np.arange(levels) >= np.array([[0], [levels // 2], [levels // 2], [levels]])
     curve = calibration.interval_curve(holds, np.zeros(5))

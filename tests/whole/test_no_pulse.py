@@ -1,6 +1,6 @@
 """The bundled default weights on videos without a pulse, beside the same video with one.
 
-    pytest -m long -n 0 -s tests/test_no_pulse.py
+    pytest -m long -n 0 -s tests/whole/test_no_pulse.py
 
 measures and prints the rate of false pulses over many videos of every kind.
 """

@@ -1,6 +1,6 @@
 """Hours of video, a thousand clips, two dozen processes: nothing grows, nothing is compiled again.
 
-    pytest -m long -n 0 -s tests/test_soak.py
+    pytest -m long -n 0 -s tests/whole/test_soak.py
 
 Each in processes of its own, as a user's are; prints the figures as JSON.
 """
