@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from pulse3d.errors import InputError
 from pulse3d.evaluation.metrics import Windows
+from pulse3d.reading.amplitude import HALF_WIDTH_BPM, HIGH_BPM, LOW_BPM
 
 Signal = Float[np.ndarray, "time"]
 
@@ -27,9 +28,9 @@ def snr_db(
     fps: float,
     rate_bpm: float,
     *,
-    half_width_bpm: float = 6.0,
-    low_bpm: float = 36.0,
-    high_bpm: float = 198.0,
+    half_width_bpm: float = HALF_WIDTH_BPM,
+    low_bpm: float = LOW_BPM,
+    high_bpm: float = HIGH_BPM,
 ) -> float:
     """Signal-to-noise ratio of a pulse signal in dB, its true rate f being known.
 

@@ -10,8 +10,9 @@ from jaxtyping import Float
 
 from pulse3d.mapping.tiles import Window, grid_shape
 
-HALF_WIDTH_BPM = 6.0
-LOW_BPM, HIGH_BPM = 36.0, 240.0
+# of the signal-to-noise ratio, here and in the evaluation
+HALF_WIDTH_BPM = 6.0  # of what belongs to a rate
+LOW_BPM, HIGH_BPM = 36.0, 198.0  # where all else is noise, as the field has it
 BIN_BPM = 1.0
 
 
@@ -31,7 +32,7 @@ def at_rate(
     """Amplitude in percent of the mean, and signal-to-noise ratio in dB, of traces at one rate.
 
         a = |2 sum_t w(t) x(t) exp(-2 pi i f t)| / sum_t w(t)
-        SNR = 10 log10( sum_{|v-f| <= 6 or |v-2f| <= 6} P(v) / sum_{other v in 36...240} P(v) )
+        SNR = 10 log10( sum_{|v-f| <= 6 or |v-2f| <= 6} P(v) / sum_{other v in 36...198} P(v) )
 
     x is the trace divided by its mean, minus the straight line through it, w a Hann window, P the
     power spectrum of w x in bins of 1 bpm; v in bpm. nan for a nan rate, SNR also for a trace without power.
@@ -44,14 +45,15 @@ def at_rate(
     flat = flat / np.maximum(flat.mean(0), 1e-6) - 1
     flat = flat - flat.mean(0) - np.outer(time, time @ flat / (time @ time))
     taper = np.hanning(len(trace) + 2)[1:-1]
-    axis = np.arange(LOW_BPM, HIGH_BPM + 1e-9, BIN_BPM)
-    axis = np.append(axis[axis < 30 * fps], rate_bpm)
+    axis = np.arange(LOW_BPM, 30 * fps, BIN_BPM)
+    near = (abs(axis - rate_bpm) <= HALF_WIDTH_BPM) | (abs(axis - 2 * rate_bpm) <= HALF_WIDTH_BPM)
+    axis, near = (x[near | (axis <= HIGH_BPM)] for x in (axis, near))
+    axis = np.append(axis, rate_bpm)
     angle = 2 * np.pi / 60 / fps * np.outer(axis, time)
     waves = 2 * taper / taper.sum() * np.stack([np.cos(angle), np.sin(angle)])
     cosine, sine = waves.astype(np.float32) @ flat
     power = cosine**2 + sine**2
-    power, at, axis = power[:-1], power[-1], axis[:-1]
-    near = (abs(axis - rate_bpm) <= HALF_WIDTH_BPM) | (abs(axis - 2 * rate_bpm) <= HALF_WIDTH_BPM)
+    power, at = power[:-1], power[-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = 10 * np.log10(power[near].sum(0) / power[~near].sum(0))
     shape = trace.shape[1:]

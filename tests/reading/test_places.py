@@ -104,3 +104,36 @@ def test_a_frame_without_a_pulse_has_none_anywhere(settings):
     (pulse,) = find(maps, settings)
     assert np.isnan([r.rate_bpm for r in pulse.readings]).all()
     np.testing.assert_array_equal(pulse.probability, 0)
+
+
+def make_pulse(rates_bpm, probability):
+    readings = [readout.NO_PULSE if np.isnan(r) else readout.Reading(r, r, r, 1.0) for r in rates_bpm]
+    return places.Pulse(readings, probability, np.zeros((len(rates_bpm), 1)))
+
+
+def test_every_place_has_the_rate_of_its_likeliest_pulse():
+    rng = np.random.default_rng(0)
+    pulses = [make_pulse(rng.uniform(50, 150, 5), rng.uniform(0, 1, (5, 2, 3))) for _ in range(3)]
+    rate_bpm, probability = places.strongest(pulses)
+    for at in np.ndindex(5, 2, 3):
+        best = max(pulses, key=lambda pulse: pulse.probability[at])
+        assert probability[at] == best.probability[at]
+        assert rate_bpm[at] == best.readings[at[0]].rate_bpm
+        shown = places.shown(rate_bpm, probability)[at]
+        assert shown == rate_bpm[at] if probability[at] >= 0.5 else np.isnan(shown)
+
+
+@pytest.mark.parametrize(
+    ("windows", "places_", "share", "counts"),
+    [(11, 6, 11, True), (10, 6, 11, False), (11, 5, 11, False), (11, 6, 10, False), (20, 24, 20, True)],
+)
+def test_a_further_pulse_is_known_in_most_windows_and_fills_enough_places(
+    settings, windows, places_, share, counts
+):
+    """In so many of 20 windows a rate; in so many, that many of 24 places at a probability of one half."""
+    probability = np.full((20, 24), 0.49)
+    probability[:share, :places_] = 0.5
+    rates_bpm = np.where(np.arange(20) < windows, 80.0, np.nan)
+    pulse = make_pulse(rates_bpm, probability.reshape(20, 4, 6))
+    assert settings.readout.region_places == 6
+    assert places._counts(pulse, settings.readout) == counts
