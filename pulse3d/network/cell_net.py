@@ -106,6 +106,7 @@ class CellNet(nn.Module):
         merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), spectra)
         return self.logits(merged).reshape(*tapers.shape[:2], *video.shape[2:4], -1)
 
+    @convolution.exact
     def signals(
         self, video: Float[Array, "batch time row col channel"], valid: Float[Array, "time"] | None = None
     ) -> Signals:
@@ -130,6 +131,7 @@ class CellNet(nn.Module):
         count = self.config.signals
         return Signals(self.wave(features), weight[..., :count], weight[..., count:], change)
 
+    @convolution.exact
     def spectra(
         self,
         signals: Signals,
@@ -146,6 +148,7 @@ class CellNet(nn.Module):
         rows = jnp.broadcast_to(inside, (len(taper), len(inside)))
         return Spectra(wave, weight, note, change, seconds, rows)
 
+    @convolution.exact
     def logits(self, spectra: Spectra) -> Float[Array, "batch row col class"]:
         """Logits of every cell. Where nothing moves at all, that is "no pulse", whatever the layers say."""
         weight, wave = nn.sigmoid(spectra.weight) + 1e-3, spectra.wave

@@ -19,11 +19,33 @@ Two steps make it fast.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def exact(function: Function) -> Function:
+    """The function with all its products of matrices, and their gradients, in full precision.
+
+    Left to themselves, accelerators round float32 operands (to TF32 on GPUs, to bfloat16 on TPUs). Operands
+    that are bfloat16 already are multiplied as they are.
+    """
+
+    @functools.wraps(function)
+    def run(*arguments, **options):
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments, **options)
+
+    return cast(Function, run)
 
 
 def convolve(lhs, rhs, window_strides, padding, *, compute=jnp.float32, **options):

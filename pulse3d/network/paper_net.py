@@ -26,6 +26,7 @@ class PulseNet(nn.Module):
     compute: DTypeLike = jnp.float32
 
     @nn.compact
+    @convolution.exact
     def __call__(self, clips: Float[Array, "batch time height width channel"], *, train: bool = False):
         """Logits (batch, classes); clips have their mean subtracted."""
         pool, options = self.config.pool, {"compute": self.compute}

@@ -47,8 +47,8 @@ def at_rate(
     taper = np.hanning(len(trace) + 2)[1:-1]
     axis = np.arange(LOW_BPM, 30 * fps, BIN_BPM)
     near = (abs(axis - rate_bpm) <= HALF_WIDTH_BPM) | (abs(axis - 2 * rate_bpm) <= HALF_WIDTH_BPM)
-    axis, near = (x[near | (axis <= HIGH_BPM)] for x in (axis, near))
-    axis = np.append(axis, rate_bpm)
+    counts = near | (axis <= HIGH_BPM)
+    axis, near = np.append(axis[counts], rate_bpm), near[counts]
     angle = 2 * np.pi / 60 / fps * np.outer(axis, time)
     waves = 2 * taper / taper.sum() * np.stack([np.cos(angle), np.sin(angle)])
     cosine, sine = waves.astype(np.float32) @ flat

@@ -5,7 +5,7 @@ import pytest
 from helpers.results import AXIS, make_result
 
 from pulse3d import config
-from pulse3d.reading import readout, regions
+from pulse3d.reading import readout, regions, tracking
 
 NONE = np.nan
 READOUT = config.ReadoutConfig(method="tracked", region_places=2)
@@ -82,6 +82,19 @@ def test_two_people_are_two_rows(tmp_path):
         assert row["region"] == str(1 + (rate == 112))
         assert (row["windows"], row["windows_with_pulse"]) == ("12", "10")
         assert 0 < float(row["confidence"]) <= 1
+
+
+def test_a_region_is_read_from_its_own_places_alone(tmp_path):
+    found = two_people(tmp_path)
+    none = found.network_no_pulse * np.linspace(0.2, 1, 8)
+    none[:, 0, 0] = 0  # as 16 bits hold what is very small
+    found = replace_arrays(found, network_no_pulse=none)
+    least = np.finfo(np.float16).smallest_subnormal
+    maps = [np.concatenate([m[..., :-1], np.maximum(m[..., -1:], least)], -1) for m in found.maps()]
+    for part in find(found, READOUT):
+        evidence = [readout.evidence(m[part.places][None].astype(np.float32), READOUT, odds=20) for m in maps]
+        expected = tracking.readings(np.stack(evidence), AXIS, READOUT, step_s=1.0, window_s=10.0)
+        np.testing.assert_allclose(part.readings, expected, rtol=1e-5)
 
 
 def test_places_that_are_not_sure_are_no_region(tmp_path):
