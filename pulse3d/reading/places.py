@@ -17,9 +17,8 @@ from scipy import ndimage
 
 from pulse3d.config import Config, ReadoutConfig
 from pulse3d.reading import readout, tracking
-from pulse3d.reading.readout import Axis, Map, Reading
+from pulse3d.reading.readout import LEAST, Axis, Map, Reading
 
-LEAST = 6e-8  # the least probability of "no pulse", as 16 bits hold it
 NEAR = np.array([0.25, 0.5, 0.25])  # weights of neighbouring places along each axis
 
 Places = Float[np.ndarray, "window row col"]

@@ -16,6 +16,9 @@ Map = Float[np.ndarray, "row col class"]
 Axis = Float[np.ndarray, "rate"]
 
 
+LEAST = 6e-8  # the least probability of "no pulse", as 16 bits hold it
+
+
 class Reading(NamedTuple):
     """One pulse rate in bpm, its interval, and a confidence of 0...1; no pulse: nan and 0."""
 
@@ -88,7 +91,7 @@ def likelihood(
     odds: of "no pulse" against one rate before anything is seen, as in training. weight: of every patch in
     the mean E(f), not in m; by default all are alike.
     """
-    ratio = odds * probability[..., :-1] / np.maximum(probability[..., -1:], 1e-12)
+    ratio = odds * probability[..., :-1] / np.maximum(probability[..., -1:], LEAST)
     response = max(1.0, float(np.median(ratio.mean((0, 1), dtype=np.float64))))
     squares = np.maximum(ratio / response - 1, 0) ** 2
     if weight is None:

@@ -72,8 +72,6 @@ def find_regions(
     evidence: list[list[np.ndarray]] = [[] for _ in parts]
     for probability in maps:
         whole = probability.astype(np.float32)
-        # what is stored with 16 bits may be 0 there, and what is divided by it without bounds
-        whole[..., -1] = np.maximum(whole[..., -1], np.finfo(np.float16).smallest_subnormal)
         for part, collected in zip(parts, evidence, strict=True):
             collected.append(readout.evidence(whole[part][None], config, odds=odds))
     timing = {"step_s": step_s, "window_s": window_s}

@@ -274,3 +274,14 @@ def test_windows_without_a_pulse_have_no_rate(method):
         np.zeros((3, 75)), AXIS, replace(TRACKED, method=method), step_s=1.0, window_s=4.0
     )
     np.testing.assert_array_equal(found, [readout.NO_PULSE] * 3)
+
+
+def test_a_place_that_is_sure_counts_as_much_as_16_bits_can_say():
+    """P(no pulse) of 0, as stored, is what 16 bits cannot tell from 6e-8."""
+    sure = np.full((2, 2, 5), 1e-4)
+    sure[0, 0] = [0.9, 0.1, 0, 0, 0]
+    least = sure.copy()
+    least[0, 0, -1] = 6e-8
+    found, expected = (readout.likelihood(p.astype(np.float32), 20) for p in (sure, least))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.isfinite(found).all()
