@@ -52,7 +52,8 @@ from pulse3d.evaluation.methods import (
 )
 from pulse3d.evaluation.recordings import Recording
 from pulse3d.evaluation.study import Source, Study, collect, make_sources, score_recording
-from pulse3d.showing import evaluation_figures, tables
+from pulse3d.showing import tables
+from pulse3d.showing.study import draw_study
 
 _DATASET = flags.DEFINE_enum(
     "dataset", None, list(datasets.DATASETS), "Layout of the recordings.", required=True
@@ -155,7 +156,7 @@ def main() -> None:
     if scored:
         print(tables.write_tables(out, scored, dataset=_DATASET.value, place_score=_PLACE_SCORE.value))
         if not study.toolbox and (shards == 1 or not missing):
-            evaluation_figures.draw_study(out, scored)
+            draw_study(out, scored)
         print(f"written to {out}: results.csv, windows.csv, table.md")
     sys.exit(1 if failed else 0)
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jaxtyping import Float
@@ -21,9 +20,9 @@ from jaxtyping import Float
 from pulse3d import stream
 from pulse3d.config import ClipConfig, Config
 from pulse3d.errors import InputError
-from pulse3d.evaluation import baselines, faces, map_truth, peers
+from pulse3d.evaluation import baselines, map_truth, peers
 from pulse3d.evaluation.methods import TOLERANCE_BPM
-from pulse3d.mapping import tiles
+from pulse3d.evaluation.traces import TRACE_FPS, Centres, Traces, Windows
 from pulse3d.mapping.mapper import Mapper
 from pulse3d.mapping.tiles import Map
 from pulse3d.network.weights_file import Weights
@@ -31,26 +30,7 @@ from pulse3d.reading import places, readout
 from pulse3d.settings import to_dict
 from pulse3d.video import Frame, Video
 
-Windows = Float[np.ndarray, "window"]
-Centres = tuple[np.ndarray, np.ndarray]
-TRACE_FPS = 30.0  # baselines resample their traces to this, the field's usual
 BASELINE_RATES_BPM = (40.0, 240.0, 401)  # the baselines' rate axis: first, last, number
-
-
-class Traces(NamedTuple):
-    """Colours over time at `TRACE_FPS`: of the skin (time, 3), or of patches (time, row, col, 3).
-
-    end_s: the time stamp of the last frame. seconds: what reading took. frame_px: height and
-    width of the frames. centres_px: of the patches along each axis. face_share: of the detections that
-    found the face; 0 where there is none to be followed, nan where it was not looked for.
-    """
-
-    colour: Float[np.ndarray, "time ... 3"]
-    end_s: float
-    seconds: float
-    frame_px: tuple[int, int] = (0, 0)
-    centres_px: Centres = (np.zeros(0), np.zeros(0))
-    face_share: float = np.nan
 
 
 class Evidence(NamedTuple):
@@ -94,46 +74,6 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Evidence:
     fields = {name: values.pop(f"places_{name}", None) for name in map_truth.Places._fields}
     known = None if fields["rate_bpm"] is None else map_truth.Places(**fields)
     return Evidence(**values, places=known)
-
-
-def region_traces(video: Video, region: str) -> Traces:
-    """The mean colour of a region of every frame, (time, 3), of any scale.
-
-    region, one of REGIONS: the skin-coloured pixels of the inner part of the face's box, as the field takes
-    them (all of the box where none has the colour); those of the whole frame; or all pixels. Where there is
-    no face the whole frame's skin is taken, and face_share is 0. Holds one frame at a time. Raises
-    InputError for a video that cannot be read, and for faces where scikit-image is missing.
-    """
-    started, track, share = time.perf_counter(), None, np.nan
-    if region == "face":
-        track, share = faces.find_faces(video)
-    if track is not None:
-        in_box = jax.jit(lambda image, box: baselines.skin_mean(image, box)[0])
-        traces = _read_traces(
-            video, lambda frame: in_box(frame.image, faces.inner(faces.box_at(track, frame.time_s)))
-        )
-    elif region == "frame":
-        whole = jax.jit(lambda image: jnp.asarray(image).mean((0, 1), dtype=jnp.float32))
-        traces = _read_traces(video, lambda frame: whole(frame.image))
-    else:
-        skin = jax.jit(lambda image: baselines.skin_mean(image)[0])
-        traces = _read_traces(video, lambda frame: skin(frame.image))
-    face_share = 0.0 if region == "face" and track is None else share
-    return traces._replace(seconds=time.perf_counter() - started, face_share=face_share)
-
-
-def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
-    """The mean colour of every patch of every frame, (time, row, col, 3), of any scale.
-
-    Holds one frame at a time. Raises InputError for a video that cannot be read or is smaller
-    than a patch.
-    """
-    means = jax.jit(partial(baselines.patch_means, patch_px=patch_px, stride_px=stride_px))
-    frame_px = video.height, video.width
-    centres_px = tiles.patch_centres(frame_px, patch_px, stride_px)
-    return _read_traces(video, lambda frame: means(frame.image))._replace(
-        frame_px=frame_px, centres_px=centres_px
-    )
 
 
 def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s: float) -> Evidence:
@@ -293,21 +233,6 @@ def fingerprint(weights: Weights) -> str:
     for name, value in sorted(traverse_util.flatten_dict(weights.params, sep="/").items()):
         digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _read_traces(video: Video, summarise: Callable[[Frame], jax.Array]) -> Traces:
-    started = time.perf_counter()
-    stamps, colours = [], []
-    for frame in video.frames():
-        stamps.append(frame.time_s)
-        colours.append(np.asarray(summarise(frame)))
-    if not stamps:
-        raise InputError(f"{video.name}: has no frames")
-    grid = np.arange(int(stamps[-1] * TRACE_FPS + 1e-3) + 1) / TRACE_FPS
-    colour = np.stack(colours)
-    flat = [np.interp(grid, stamps, channel) for channel in colour.reshape(len(stamps), -1).T]
-    resampled = np.stack(flat, -1).reshape(len(grid), *colour.shape[1:]).astype(np.float32)
-    return Traces(resampled, stamps[-1], time.perf_counter() - started)
 
 
 @partial(jax.jit, static_argnames=("clip", "method"))

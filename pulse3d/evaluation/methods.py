@@ -1,16 +1,20 @@
 """What can be scored: a source of evidence with a read-out, written SOURCE or SOURCE:READOUT.
 
-green, chrom, pos              on the mean colour of the skin, `evidence.region_traces`
-green_map, chrom_map, pos_map  on the mean colour of every patch
-open-rppg:FacePhys.rlap ...    a model of open-rppg, if installed, `peers`
-anything else                  weights, as `weights_file.load_weights` takes them
+SOURCE is one of
 
-peak       the largest of the probability over rates; unasked for green, chrom and pos
-posterior  its mode with an interval, `readout.read`; unasked for maps of baselines
-tracked    as posterior, after `tracking.track` over all windows of the recording
-own        posterior or tracked, as the preset of the weights has it; unasked for weights
-median     the median over patches of each patch's most likely rate; unasked for open-rppg, its own rate
-eq8        the mean of the patches' hard votes, `readout.equation_8`
+    green, chrom, pos              on the mean colour of the skin, `traces.region_traces`
+    green_map, chrom_map, pos_map  on the mean colour of every patch
+    open-rppg:FacePhys.rlap ...    a model of open-rppg, if installed, `peers`
+    anything else                  weights, as `weights_file.load_weights` takes them
+
+and READOUT one of
+
+    peak       the largest of the probability over rates; unasked for green, chrom and pos
+    posterior  its mode with an interval, `readout.read`; unasked for maps of baselines
+    tracked    as posterior, after `tracking.track` over all windows of the recording
+    own        posterior or tracked, as the preset of the weights has it; unasked for weights
+    median     the median over patches of each patch's most likely rate; unasked for open-rppg, its own rate
+    eq8        the mean of the patches' hard votes, `readout.equation_8`
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pulse3d import __version__, archive, files, video
 from pulse3d.config import DEFAULT_PRESET, ReadoutConfig, get_preset
 from pulse3d.errors import InputError
 from pulse3d.evaluation import evidence as gather
-from pulse3d.evaluation import faces, map_truth, peers
+from pulse3d.evaluation import faces, map_truth, peers, traces
 from pulse3d.evaluation.answers import (
     intervals_hold,
     toolbox_answers,
@@ -75,8 +75,8 @@ def make_sources(methods: Iterable[Method], study: Study) -> dict[str, Source]:
 
 
 # Baselines of the same recording follow each other and share its traces.
-_region_traces = functools.lru_cache(maxsize=1)(gather.region_traces)
-_patch_traces = functools.lru_cache(maxsize=1)(gather.patch_traces)
+_region_traces = functools.lru_cache(maxsize=1)(traces.region_traces)
+_patch_traces = functools.lru_cache(maxsize=1)(traces.patch_traces)
 
 
 def _make_source(name: str, study: Study) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from pulse3d import files
 from pulse3d.evaluation import calibration, metrics
 from pulse3d.evaluation.map_truth import OUTCOMES, SKIN
 from pulse3d.evaluation.methods import TOLERANCE_BPM
-from pulse3d.evaluation.recordings import NO_PULSE, PPG, PULSELESS, SCENE
 from pulse3d.evaluation.scores import Scored, detect, detection_scores
 from pulse3d.showing import figures
 from pulse3d.showing.figures import METHOD_COLOURS
@@ -290,26 +287,3 @@ def _finish(axes, *, beside: bool = False) -> None:
     axes.grid(alpha=0.3)
     place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {}
     axes.legend(frameon=False, fontsize=8, **place)
-
-
-def draw_study(out: Path, scored: list[Scored]) -> None:
-    """Writes the figures; those of agreement are of the recordings with a contact pulse, if any."""
-    methods = list(dict.fromkeys(s.method for s in scored))
-    if any(s.kind == PULSELESS for s in scored):
-        figures.save_figure(detection_figure(scored, methods), out / "detection.png")
-    scored = [s for s in scored if s.kind != PULSELESS]
-    for clip in dict.fromkeys(s.clip for s in scored):
-        figure = rate_figure([s for s in scored if s.clip == clip], methods)
-        figures.save_figure(figure, out / f"rate_{files.safe_name(clip)}.png", dpi=110)
-    for clip in dict.fromkeys(s.clip for s in scored if s.map):
-        figure = map_figure([s for s in scored if s.clip == clip and s.map])
-        figures.save_figure(figure, out / f"map_{files.safe_name(clip)}.png", dpi=110)
-    known = [s for s in scored if s.kind not in (NO_PULSE, SCENE)]
-    contact = [s for s in known if s.kind == PPG] or known
-    if not known:
-        return
-    figures.save_figure(errors_figure(known, methods), out / "errors.png")
-    figures.save_figure(bland_altman_figure(contact, methods), out / "bland_altman.png")
-    figures.save_figure(scatter_figure(contact, methods), out / "scatter.png")
-    if any(np.isfinite(s.answers.confidence).any() for s in contact):
-        figures.save_figure(reliability_figure(contact, methods), out / "reliability.png")

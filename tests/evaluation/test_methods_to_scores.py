@@ -31,18 +31,16 @@ from pulse3d.evaluation.answers import (
 )
 from pulse3d.evaluation.evidence import (
     Evidence,
-    Traces,
     fingerprint,
     from_arrays,
     network_evidence,
     patch_evidence,
-    patch_traces,
-    region_traces,
     require_windows,
     skin_evidence,
     to_arrays,
 )
 from pulse3d.evaluation.scores import Scored, detect, mean_map_scores, score, score_places
+from pulse3d.evaluation.traces import Traces, patch_traces, region_traces
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import model, weights_file
 from pulse3d.reading import readout
