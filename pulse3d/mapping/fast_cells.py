@@ -152,13 +152,12 @@ def make_mapper(
     grid: tuple[int, int],
     *,
     devices: list[jax.Device],
-    method: str = "pmap",
 ) -> Callable[[Window], Map]:
     """A function from a window to its map; bands of rows and their surroundings are spread over devices."""
     rows, _ = grid
     count = min(len(devices), rows)
     halo, band = (reach(config) if count > 1 else 0), -(-rows // count)
-    run, shared = _map_program(config, tuple(devices), method), put_everywhere(params, devices)
+    run, shared = _map_program(config, tuple(devices)), put_everywhere(params, devices)
     # rows of the frame in every band; those outside are left out of all means
     wanted = [np.arange(i * band - halo, (i + 1) * band + halo) for i in range(count)]
     inside = np.stack([((r >= 0) & (r < rows)).astype(np.float32) for r in wanted])
@@ -174,13 +173,13 @@ def make_mapper(
 
 
 @lru_cache(maxsize=8)
-def _map_program(config: Config, devices: tuple[jax.Device, ...], method: str) -> Callable[[Any, Any], Any]:
+def _map_program(config: Config, devices: tuple[jax.Device, ...]) -> Callable[[Any, Any], Any]:
     """The program of all mappers of a config, kept so that a size of grid compiles once."""
 
     def program(params, items):
         return jax.lax.map(lambda item: map_signals(params, config, *item), items)
 
-    return spread_evenly(program, list(devices), method=method)
+    return spread_evenly(program, list(devices))
 
 
 def map_signals(

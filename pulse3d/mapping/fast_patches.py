@@ -170,7 +170,6 @@ def make_mapper(
     *,
     stride: int,
     devices: list[jax.Device],
-    method: str = "pmap",
 ) -> Callable[[Window], Map]:
     """A function from a window to its map, for frames of `frame_shape` (height, width).
 
@@ -183,7 +182,7 @@ def make_mapper(
     (rows, cols), missing = tile_starts(frame_shape, tile_shape, patch_px, stride)
     corners = np.array([(y, x) for y in rows for x in cols], np.int32)
 
-    run = _spread_program(config, stride, tile_shape, tuple(devices), method)
+    run = _spread_program(config, stride, tile_shape, tuple(devices))
     laid_out = put_everywhere(dense_params(params, tile_shape), devices)
 
     def mapper(window: Window) -> Map:
@@ -198,7 +197,7 @@ def make_mapper(
 
 @lru_cache(maxsize=8)
 def _spread_program(
-    config: Config, stride: int, tile_shape: tuple[int, int], devices: tuple[jax.Device, ...], method: str
+    config: Config, stride: int, tile_shape: tuple[int, int], devices: tuple[jax.Device, ...]
 ) -> Callable[[Any, Any], Any]:
     """The program of all mappers of a config, a stride and tiles, kept so that a frame size compiles once."""
 
@@ -213,4 +212,4 @@ def _spread_program(
         # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
         return lax.map(one, corners, batch_size=4)
 
-    return spread_evenly(program, list(devices), method=method)
+    return spread_evenly(program, list(devices))

@@ -60,25 +60,21 @@ def make_mapper(
     *,
     stride_px: int | None = None,
     devices: list[jax.Device] | None = None,
-    method: str = "pmap",
 ) -> Mapper:
     """The mapper of frames (height, width); its maps equal `map_by_definition` without shuffling.
 
     stride_px: as of `make_layout`, which says what is refused. devices: all local ones by default.
-    method: as `spread.spread` takes it.
     """
     layout = make_layout(frame_shape, config, stride_px=stride_px)
     devices = jax.local_devices() if devices is None else devices
     make = _cells_mapper if isinstance(config.model, CellNetConfig) else _patch_mapper
-    return make(params, config, layout, devices, method)
+    return make(params, config, layout, devices)
 
 
-def _cells_mapper(
-    params: model.Params, config: Config, layout: Layout, devices: list[jax.Device], method: str
-) -> Mapper:
+def _cells_mapper(params: model.Params, config: Config, layout: Layout, devices: list[jax.Device]) -> Mapper:
     """The mapper of the network that reads every cell of a video once."""
     stride, cut = layout.stride, fast_cells.make_windows(params, config)
-    mapper = fast_cells.make_mapper(params, config, layout.grid, devices=devices, method=method)
+    mapper = fast_cells.make_mapper(params, config, layout.grid, devices=devices)
 
     def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
         held: deque[Cells] = deque()
@@ -104,15 +100,13 @@ def _cells_mapper(
     )
 
 
-def _patch_mapper(
-    params: model.Params, config: Config, layout: Layout, devices: list[jax.Device], method: str
-) -> Mapper:
+def _patch_mapper(params: model.Params, config: Config, layout: Layout, devices: list[jax.Device]) -> Mapper:
     """The mapper of a network that reads patches, every window anew."""
     stride = layout.stride
     return window_mapper(
         config,
         layout,
-        fast_patches.make_mapper(params, config, layout.grid, stride=stride, devices=devices, method=method),
+        fast_patches.make_mapper(params, config, layout.grid, stride=stride, devices=devices),
         lambda window: fast_patches.map_window(params, window, config, stride=stride),
     )
 

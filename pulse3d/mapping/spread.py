@@ -8,22 +8,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+Program = Callable[[Any, Any], Any]
 
 DEVICE = "device"  # the axis of devices
 
 
-def spread(
-    program: Callable[[Any, Any], Any], devices: list[jax.Device], *, method: str = "pmap"
-) -> Callable[[Any, Any], Any]:
+def spread(program: Program, devices: list[jax.Device]) -> Program:
     """Runs a per-device program(params, items) on every device; all arrays have an axis of devices first.
 
-    The program may talk to the other devices along the axis `DEVICE`. method: "pmap", or "shard_map"
-    for `jit(shard_map)`, its successor.
+    The program may talk to the other devices along the axis `DEVICE`.
     """
-    if method == "pmap":
-        return jax.pmap(program, axis_name=DEVICE, devices=devices)
-    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
+    return jax.pmap(program, axis_name=DEVICE, devices=devices)
+
+
+def spread_by_shard_map(program: Program, devices: list[jax.Device]) -> Program:
+    """`spread` by `jit(shard_map)`, which takes its place when jax drops `pmap`; tests hold them equal."""
+    mesh = _mesh(devices)
 
     def on_one_device(params, items):
         own = jax.tree.map(lambda x: x[0], (params, items))
@@ -37,16 +39,13 @@ def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
     """A tree of arrays with a copy for every device, as `spread_evenly` takes it."""
     if len(devices) == 1:
         return jax.tree.map(lambda x: jax.device_put(x[None], devices[0]), values)
-    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
     return jax.device_put(
         jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), values),
-        NamedSharding(mesh, PartitionSpec(DEVICE)),
+        _split(devices),
     )
 
 
-def spread_evenly(
-    program: Callable[[Any, Any], Any], devices: list[jax.Device], *, method: str = "pmap"
-) -> Callable[[Any, Any], Any]:
+def spread_evenly(program: Program, devices: list[jax.Device]) -> Program:
     """A function (shared, items) -> program(shared, items), each device doing an equal share of the items.
 
     shared: from `put_everywhere`. items and results: arrays or trees of arrays with the items
@@ -54,9 +53,8 @@ def spread_evenly(
     Arrays of different numbers of items are shared out each by itself; there are as many results as the
     first has.
     """
-    run = spread(program, devices, method=method)
-    mesh = jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
-    split = NamedSharding(mesh, PartitionSpec(DEVICE))
+    run = spread(program, devices)
+    split = _split(devices)
 
     def on_all(shared: Any, items: Any) -> Any:
         count = len(jax.tree.leaves(items)[0])
@@ -70,3 +68,12 @@ def spread_evenly(
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], results)
 
     return on_all
+
+
+def _mesh(devices: list[jax.Device]) -> Mesh:
+    return jax.make_mesh((len(devices),), (DEVICE,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def _split(devices: list[jax.Device]) -> NamedSharding:
+    """Of arrays whose first axis is that of the devices."""
+    return NamedSharding(_mesh(devices), PartitionSpec(DEVICE))

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.devices import WAYS, take
 
 from pulse3d import stream
 from pulse3d.mapping import definition, fast_cells
@@ -32,11 +33,12 @@ def by_definition(params, toy_cells):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "method"), [(1, "pmap"), (3, "pmap"), (4, "pmap"), (4, "shard_map")])
+@pytest.mark.parametrize(("count", "way"), [(1, WAYS[0]), (3, WAYS[0]), (4, WAYS[0]), (4, WAYS[1])])
 def test_fast_map_equals_the_definition_on_any_number_of_devices(
-    count, method, params, toy_cells, by_definition
+    count, way, params, toy_cells, by_definition, monkeypatch
 ):
-    mapper = fast_cells.make_mapper(params, toy_cells, GRID, devices=jax.devices()[:count], method=method)
+    take(way, monkeypatch)
+    mapper = fast_cells.make_mapper(params, toy_cells, GRID, devices=jax.devices()[:count])
     (start, window) = windows(params, toy_cells, VIDEO)[1]
     assert start == 15
     found = mapper(window)

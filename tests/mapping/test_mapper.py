@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.configs import replace
+from helpers.devices import WAYS, take
 
 from pulse3d.errors import InputError
 from pulse3d.mapping import definition, tiles
@@ -49,11 +50,12 @@ def test_definition_is_the_network_on_every_patch(toy, params, toy_window):
         np.testing.assert_allclose(found[row, col], jax.nn.softmax(logits[0]), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["pmap", "shard_map"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_devices_and_methods_agree(toy, params, toy_window, method, count):
+def test_devices_and_ways_to_use_them_agree(toy, params, toy_window, way, count, monkeypatch):
     alone = make_mapper(params, toy, (21, 33), devices=jax.devices()[:1])
-    spread = make_mapper(params, toy, (21, 33), devices=jax.devices()[:count], method=method)
+    take(way, monkeypatch)
+    spread = make_mapper(params, toy, (21, 33), devices=jax.devices()[:count])
     np.testing.assert_allclose(spread(toy_window), alone(toy_window), atol=1e-6)
 
 
