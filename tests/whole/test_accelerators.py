@@ -14,14 +14,17 @@ from pulse3d.network import model
 from pulse3d.training import train
 
 pytestmark = pytest.mark.slow
+PLATFORMS = ("cuda", "tpu")
 PRODUCT = re.compile(r"stablehlo\.(dot_general|dot|convolution)\b")
 # characters of the programs: what grows beyond takes minutes to compile
 TRAINING_LIMIT = {"paper": 500_000, "default": 4_000_000}
 MAPPING_LIMIT = {"paper": 9_000_000, "default": 1_600_000}  # the paper's holds its weights
 
 
-def lowered(function, *shapes, platform):
-    return jax.jit(function).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+def lowered(function, *shapes, platforms=("cuda",)):
+    """The text of a program for each platform; it is traced once."""
+    traced = jax.jit(function).trace(*shapes)
+    return [traced.lower(lowering_platforms=(platform,)).as_text() for platform in platforms]
 
 
 def products(text):
@@ -36,35 +39,36 @@ def check(text, limit):
     assert [line for line in products(text) if "HIGHEST" not in line] == []
 
 
-def training_text(settings, platform):
+def training_texts(settings, platforms):
     step = train.make_train_step(settings, train.make_mesh(jax.devices()[:1]))
-    return lowered(step, jax.eval_shape(lambda: train.init_state(settings)), platform=platform)
+    return lowered(step, jax.eval_shape(lambda: train.init_state(settings)), platforms=platforms)
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("preset", ["paper", "default"])
-def test_a_training_step_lowers_in_full_precision(preset, platform):
-    check(training_text(get_preset(preset), platform), TRAINING_LIMIT[preset])
+def test_a_training_step_lowers_in_full_precision(preset):
+    for text in training_texts(get_preset(preset), PLATFORMS):
+        check(text, TRAINING_LIMIT[preset])
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("preset", ["paper", "default"])
-def test_a_map_lowers_in_full_precision(preset, platform):
+def test_a_map_lowers_in_full_precision(preset):
     settings = get_preset(preset)
     params = model.init_params(jax.random.key(0), settings)
     mapper = make_mapper(params, settings, (480, 640), devices=jax.devices()[:1])
     window = jax.ShapeDtypeStruct(mapper.window_shape, np.float32)
-    check(lowered(mapper.program, window, platform=platform), MAPPING_LIMIT[preset])
+    for text in lowered(mapper.program, window, platforms=PLATFORMS):
+        check(text, MAPPING_LIMIT[preset])
 
 
 def test_bfloat16_is_for_the_products_of_the_network_alone(toy):
-    text = training_text(replace(toy, train={"compute": "bfloat16"}), "cuda")
+    [text] = training_texts(replace(toy, train={"compute": "bfloat16"}), ["cuda"])
     rounded = [line for line in products(text) if "xbf16>" in line]
     assert rounded == products(text), "the generator of this network multiplies no matrices"
-    assert "bf16" not in training_text(toy, "cuda")
+    [exact] = training_texts(toy, ["cuda"])
+    assert "bf16" not in exact
 
 
 def test_the_check_sees_a_product_that_is_left_to_the_backend():
-    text = lowered(jnp.dot, *[jax.ShapeDtypeStruct((4, 4), np.float32)] * 2, platform="cuda")
+    [text] = lowered(jnp.dot, *[jax.ShapeDtypeStruct((4, 4), np.float32)] * 2)
     with pytest.raises(AssertionError):
         check(text, 10_000)
