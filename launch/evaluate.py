@@ -68,8 +68,8 @@ _METHODS = flags.DEFINE_list(
     " a file, a folder), or open-rppg:MODEL, as open-rppg:FacePhys.rlap (needs the extra `peers`)."
     f" READOUT: {', '.join(READOUTS)}.",
 )
-_WINDOW = flags.DEFINE_float("window_s", 10.0, "Seconds of video per answer.", lower_bound=1.0)
-_STEP = flags.DEFINE_float("step_s", 1.0, "Seconds between answers.", lower_bound=1e-3)
+_WINDOW = flags.DEFINE_float("window_s", Study.window_s, "Seconds of video per answer.", lower_bound=1.0)
+_STEP = flags.DEFINE_float("step_s", Study.step_s, "Seconds between answers.", lower_bound=1e-3)
 _RECORDINGS = flags.DEFINE_list("recordings", ["*"], "Only recordings whose name fits one of these patterns.")
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", "windows", ["windows", "toolbox"], "An answer per window, or one per recording."
@@ -80,12 +80,14 @@ _STRIDE = flags.DEFINE_integer(
 )
 _ROI = flags.DEFINE_enum(
     "roi",
-    "face",
+    Study.roi,
     REGIONS,
     "What green, chrom and pos take the mean colour of: the inner part of the face (needs the extra `face`;"
     " where no face is found, the skin), skin-coloured pixels anywhere, or the frame.",
 )
-_PATCH = flags.DEFINE_integer("patch", 24, "Pixels of the patches of the *_map baselines.", lower_bound=1)
+_PATCH = flags.DEFINE_integer(
+    "patch", Study.patch_px, "Pixels of the patches of the *_map baselines.", lower_bound=1
+)
 _PLACE_SCORE = flags.DEFINE_enum(
     "place_score",
     "pulse",

@@ -31,11 +31,9 @@ from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.reading import places, readout, tracking
-from pulse3d.reading.readout import Reading
-from pulse3d.result import Result, read_arrays
+from pulse3d.result import Result, join_maps, read_arrays
 
 Frames = Iterable[video.Frame]
-
 
 RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
 
@@ -93,11 +91,11 @@ def write_map(
     follow: Callable[..., Iterator[stream.WindowResult]] = follow,
     beside: Callable[[Result], dict[str, Any]] = lambda result: {},
 ) -> Result:
-    """Maps a source into a folder: map.npz, rates.csv and, last of all, summary.json.
+    """Maps a source into a folder: map.npz, rates.csv and summary.json.
 
     mapper: for frames of the source's size. weights: their name. step_s: as of `stream.map_windows`.
     follow: makes windows of (source, frames, mapper=..., step_s=...). beside: writes what else there is to
-    be, and returns what the summary says of it.
+    be, and returns what the summary also says; where it fails, the result is there without that.
     Raises InputError for a source too short for one window.
     """
     started, config = time.time(), mapper.config
@@ -125,9 +123,11 @@ def write_map(
         lost=passed.lost,
         seconds=round(time.time() - started, 1),
     )
-    finished = replace(made, summary=made.summary | beside(made))
-    files.write_json(folder / "summary.json", finished.summary)
-    return finished
+    files.write_json(folder / "summary.json", made.summary)
+    if said := beside(made):
+        made = replace(made, summary=made.summary | said)
+        files.write_json(folder / "summary.json", made.summary)
+    return made
 
 
 class _Pass(NamedTuple):
@@ -211,8 +211,7 @@ def _read(
         return tracking.readings(evidence, axis, config.readout, **timing), arrays
 
     def maps() -> Iterator[np.ndarray]:
-        for rates, none in zip(store.entries("probability"), store.entries("network_no_pulse"), strict=True):
-            yield np.concatenate([rates, none[..., None]], -1)
+        return join_maps(store.entries("probability"), store.entries("network_no_pulse"))
 
     pulses = places.find_pulses(maps, evidence, axis, config, **timing)
     rate_bpm, probability = places.strongest(pulses)
@@ -261,7 +260,7 @@ def summarise(
     }
 
 
-def rates_row(time_s: float, reading: Reading) -> str:
+def rates_row(time_s: float, reading: readout.Reading) -> str:
     """One row of rates.csv; the rate and its interval are empty where there is no pulse."""
     rates = ("" if np.isnan(v) else f"{v:.1f}" for v in (reading.rate_bpm, reading.low_bpm, reading.high_bpm))
     return ",".join([f"{time_s:.3f}", *rates, f"{reading.confidence:.3f}"])

@@ -85,8 +85,7 @@ class Result:
 
     def maps(self) -> Iterator[Float[np.ndarray, "row col class"]]:
         """The map of every window as the network gives it, float16, "no pulse" last; reads the file."""
-        for rates, none in zip(self.probabilities(), self.network_no_pulse, strict=True):
-            yield np.concatenate([rates, none[..., None]], -1)
+        return join_maps(self.probabilities(), self.network_no_pulse)
 
     def plot(self) -> Figure:
         """The figure of map.png: frame, rate map, confidence, and the rate over time."""
@@ -118,6 +117,14 @@ class Result:
         half = self.summary["stride_px"] / 2
         (left, right), (top, bottom) = ((x[0] - half, x[-1] + half) for x in (self.col_px, self.row_px))
         return float(left), float(right), float(bottom), float(top)
+
+
+def join_maps(
+    rates: Iterable[Float[np.ndarray, "row col rate"]], none: Iterable[Float[np.ndarray, "row col"]]
+) -> Iterator[Float[np.ndarray, "row col class"]]:
+    """Maps from the probabilities of rates and of "no pulse", which are stored apart."""
+    for shares, rest in zip(rates, none, strict=True):
+        yield np.concatenate([shares, rest[..., None]], -1)
 
 
 def _no_results(folder: Path, error: Exception) -> InputError:

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pulse3d.config import Config
 from pulse3d.mapping.tiles import Map, Window, centre_patch, grid_shape
 from pulse3d.network import cell_input, model
-from pulse3d.network.cell_input import reach
 
 
 def shuffle_pixels(key: PRNGKeyArray, patch: Float[Array, "time height width channel"]) -> Array:
@@ -61,7 +60,7 @@ def map_cells_by_definition(
 
     changes: of all frames of the video, as of `cell_input.relative_changes`. start: the window's first frame.
     """
-    clip, around = config.clip, reach(config)
+    clip, around = config.clip, cell_input.reach(config)
     length = min(clip.frames, len(changes) - start)
     tapers = cell_input.hann(start, length, len(changes))[None, None]
     seconds = jnp.full((1, 1), length / clip.fps)

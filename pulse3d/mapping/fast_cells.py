@@ -21,7 +21,6 @@ from pulse3d.config import Config
 from pulse3d.mapping.spread import put_everywhere, spread_evenly
 from pulse3d.mapping.tiles import Map
 from pulse3d.network import cell_input, model
-from pulse3d.network.cell_input import reach, span
 from pulse3d.network.cell_net import Signals
 
 RUN = 60  # frames whose signals are computed at a time
@@ -122,7 +121,7 @@ def make_windows(
     params: model.Params, config: Config
 ) -> Callable[[Iterable[Cells], int], Iterator[tuple[int, Window]]]:
     """A function from frames of cells and a step in frames to the windows of a video."""
-    before, memory = span(config), cell_input.memory_frames(config)
+    before, memory = cell_input.span(config), cell_input.memory_frames(config)
     program = _signal_program(config)
 
     def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window]]:
@@ -136,7 +135,7 @@ def make_windows(
 
 @lru_cache(maxsize=8)
 def _signal_program(config: Config) -> Callable[[model.Params, np.ndarray, np.ndarray], Signals]:
-    network, before = model.make_model(config), span(config)
+    network, before = model.make_model(config), cell_input.span(config)
 
     @jax.jit
     def program(params, slab, valid):
@@ -156,7 +155,7 @@ def make_mapper(
     """A function from a window to its map; bands of rows and their surroundings are spread over devices."""
     rows, _ = grid
     count = min(len(devices), rows)
-    halo, band = (reach(config) if count > 1 else 0), -(-rows // count)
+    halo, band = (cell_input.reach(config) if count > 1 else 0), -(-rows // count)
     run, shared = _map_program(config, tuple(devices)), put_everywhere(params, devices)
     # rows of the frame in every band; those outside are left out of all means
     wanted = [np.arange(i * band - halo, (i + 1) * band + halo) for i in range(count)]

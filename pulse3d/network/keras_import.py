@@ -1,4 +1,4 @@
-"""The original program's network, as Keras wrote it; the only importer of h5py here."""
+"""The original program's network, as Keras wrote it; reading it takes h5py."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ WAYS = ["spread", "spread_by_shard_map"]
 
 
 def take(way, monkeypatch):
-    """Programs made from now on, in this test, are spread that way."""
-    for program in (fast_cells._map_program, fast_patches._spread_program):
-        program.cache_clear()
+    """In this test, programs are spread that way, and not those that others keep."""
+    for module, name in ((fast_cells, "_map_program"), (fast_patches, "_spread_program")):
+        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
     monkeypatch.setattr(spread, "spread", getattr(spread, way))

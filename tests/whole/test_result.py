@@ -133,3 +133,20 @@ def test_weights_go_by_name(monkeypatch, weights, frames):
     monkeypatch.setattr(weights_file, "load_weights", lambda name: asked.append(name) or weights)
     pulse3d.map_video(frames[:30], "paper", fps=15.0)
     assert asked == ["paper"]
+
+
+def test_what_fails_beside_a_result_does_not_cost_it(tmp_path, toy, frames):
+    source = video.from_array(frames, fps=15.0)
+    mapper = uniform_mapper(toy, (source.height, source.width))
+
+    def beside(made):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.write_map(tmp_path, source, mapper, weights="toy", beside=beside)
+    kept = pulse3d.Result.load(tmp_path)
+    assert kept.summary["windows"] == len(kept.time_s) > 0
+    said = pipeline.write_map(tmp_path, source, mapper, weights="toy", beside=lambda made: {"regions": 7})
+    assert said.summary == pulse3d.Result.load(tmp_path).summary == kept.summary | {
+        "regions": 7, "seconds": said.summary["seconds"],
+    }  # fmt: skip
