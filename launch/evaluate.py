@@ -120,13 +120,7 @@ def main() -> None:
         settings=tuple(_SET.value),
     )
     sources = make_sources(methods, study)
-    if _ROOT.value is None and _DATASET.value != "demo":
-        raise InputError(f"--dataset={_DATASET.value}: needs --root, the folder of the recordings")
-    recordings = [
-        recording
-        for recording in datasets.find_recordings(_DATASET.value, _ROOT.value or "")
-        if any(fnmatch.fnmatchcase(recording.name, pattern) for pattern in _RECORDINGS.value)
-    ]
+    recordings = choose_recordings()
     if not methods or not recordings:
         raise InputError(f"--recordings={','.join(_RECORDINGS.value)}: none fits, or --methods is empty")
     if _PULSELESS.value and study.toolbox:
@@ -161,6 +155,17 @@ def main() -> None:
             draw_study(out, scored)
         print(f"written to {out}: results.csv, windows.csv, table.md")
     sys.exit(1 if failed else 0)
+
+
+def choose_recordings() -> list[Recording]:
+    """The recordings of --dataset whose names --recordings fits."""
+    if _ROOT.value is None and _DATASET.value != "demo":
+        raise InputError(f"--dataset={_DATASET.value}: needs --root, the folder of the recordings")
+    return [
+        recording
+        for recording in datasets.find_recordings(_DATASET.value, _ROOT.value or "")
+        if any(fnmatch.fnmatchcase(recording.name, pattern) for pattern in _RECORDINGS.value)
+    ]
 
 
 def take_pulseless(recordings: list[Recording]) -> list[Recording]:

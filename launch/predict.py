@@ -65,13 +65,7 @@ def main() -> None:
     weights = weights._replace(config=settings.override_use(weights.config, _SET.value))
     step_s = stream.whole_step(_STEP.value, weights.config)
     truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
-    demo = None
-    if _VIDEO.value is None:
-        made_as = config.SceneConfig()
-        demo = demo_scene.make_scene(jax.random.key(0), made_as)
-        source = video.from_array(demo.frames, fps=made_as.fps, name="demo")
-    else:
-        source = video.open_video(_VIDEO.value, fps=_FPS.value)
+    source, demo = choose_video()
     mapper = make_mapper(
         weights.params, weights.config, (source.height, source.width), stride_px=_STRIDE.value
     )
@@ -112,6 +106,15 @@ def main() -> None:
         say(out, found.summary)
         if demo:
             compare(demo, map_truth.patch_regions(demo.masks, mapper.layout), found.rate_bpm)
+
+
+def choose_video() -> tuple[video.Video, demo_scene.Scene | None]:
+    """The video of --video, or else the demo and what is true of it."""
+    if _VIDEO.value is not None:
+        return video.open_video(_VIDEO.value, fps=_FPS.value), None
+    made_as = config.SceneConfig()
+    demo = demo_scene.make_scene(jax.random.key(0), made_as)
+    return video.from_array(demo.frames, fps=made_as.fps, name="demo"), demo
 
 
 def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:

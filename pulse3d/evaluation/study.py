@@ -233,20 +233,9 @@ def score_recording(
             answers = window_answers(*asked, window_s=study.window_s)
             holds = intervals_hold(*asked, window_s=study.window_s)
             mapped = score_places(evidence, truth, recording.mask(), by=place_score)
-        seconds_per_minute = 60 * evidence.seconds / evidence.end_s
-        scored.append(
-            Scored(
-                method.name,
-                recording.name,
-                recording.truth,
-                truth,
-                answers,
-                seconds_per_minute,
-                holds,
-                mapped,
-                evidence.face_share,
-            )
-        )
+        took = 60 * evidence.seconds / evidence.end_s
+        named = method.name, recording.name, recording.truth
+        scored.append(Scored(*named, truth, answers, took, holds, mapped, evidence.face_share))
     return scored
 
 

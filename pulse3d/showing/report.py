@@ -105,7 +105,6 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
     known = np.isfinite(rate_bpm)
     # rates of places are rates of the axis: their number is where they would be put in
     nearest = np.searchsorted(result.rate_axis_bpm, np.where(known, rate_bpm, 0) - 1e-3)
-    low, high = figures.rate_range(rate_bpm, confidence)
     most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 0.0
     most = most or 1.0  # a scale from 0 to 0 is none
     arrays = {
@@ -115,6 +114,7 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
         "snr": _quantise(snr, *SNR_DB),
         "probability": probability,
     }
+    scales = _scales(figures.rate_range(rate_bpm, confidence), most)
     header = {
         "arrays": {name: (array.dtype.itemsize, array.shape) for name, array in arrays.items()},
         "name": Path(result.summary["video"]).name,
@@ -138,25 +138,23 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
             "high_bpm": _list(result.high_bpm, 1),
         },
         "truth": truth and {"time_s": _list(truth.time_s, 3), "rate_bpm": _list(truth.rate_bpm, 1)},
-        "scales": {
-            "rate": {"low": low, "high": high, "colours": figures.RATE_COLOURS},
-            "confidence": {"low": 0.0, "high": 1.0, "colours": figures.CONFIDENCE_COLOURS},
-            "deviation": {"low": -DEVIATION_BPM, "high": DEVIATION_BPM, "colours": figures.DEVIATION_COLOURS},
-            "amplitude": {"low": 0.0, "high": most, "colours": figures.AMPLITUDE_COLOURS},
-            "snr": {"low": SNR_DB[0], "high": SNR_DB[1], "colours": figures.CONFIDENCE_COLOURS},
-        },
-        "colours": {
-            name: figures.colour_table(name).tolist()
-            for name in (
-                figures.RATE_COLOURS,
-                figures.CONFIDENCE_COLOURS,
-                figures.DEVIATION_COLOURS,
-                figures.AMPLITUDE_COLOURS,
-            )
-        },
+        "scales": scales,
+        "colours": {of["colours"]: figures.colour_table(of["colours"]).tolist() for of in scales.values()},
     }
     text = json.dumps(header, allow_nan=False).encode()
     return b"".join([len(text).to_bytes(4, "little"), text, *(array.tobytes() for array in arrays.values())])
+
+
+def _scales(rates_bpm: tuple[float, float], most_percent: float) -> dict[str, dict[str, Any]]:
+    """The limits and the colours of every layer of the page."""
+    limits = {
+        "rate": (*rates_bpm, figures.RATE_COLOURS),
+        "confidence": (0.0, 1.0, figures.CONFIDENCE_COLOURS),
+        "deviation": (-DEVIATION_BPM, DEVIATION_BPM, figures.DEVIATION_COLOURS),
+        "amplitude": (0.0, most_percent, figures.AMPLITUDE_COLOURS),
+        "snr": (*SNR_DB, figures.CONFIDENCE_COLOURS),
+    }
+    return {name: {"low": low, "high": high, "colours": of} for name, (low, high, of) in limits.items()}
 
 
 def _subtitle(summary: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pulse3d.config import Config, ScenesConfig, expect
 from pulse3d.network import cell_input
+from pulse3d.synthetic.draws import Draws, at_once
 from pulse3d.synthetic.paper_clips import make_clip
-from pulse3d.synthetic.scene_laws import REGIONS, named
+from pulse3d.synthetic.scene_laws import REGIONS
 from pulse3d.synthetic.scenes import UNKNOWN, Scene, make_scene
 
 
@@ -70,26 +71,25 @@ def window_labels(scene: Scene, taper: Float[Array, "time"], config: Config) -> 
     return targets[scene.label] * (scene.label != UNKNOWN)[..., None]
 
 
+@at_once
 def make_example(
-    key: PRNGKeyArray, config: Config
+    draw: Draws, config: Config
 ) -> tuple[tuple[Array, Array, Array], Float[Array, "window row col class"]]:
     """The inputs of the network (changes, tapers, seconds) for a fresh scene, and their targets."""
-    return ask(named(key, "ask"), make_scene(named(key, "scene"), config), config)
+    return ask(draw, make_scene(draw, config), config)
 
 
+@at_once
 def ask(
-    key: PRNGKeyArray, scene: Scene, config: Config
+    draw: Draws, scene: Scene, config: Config
 ) -> tuple[tuple[Array, Array, Array], Float[Array, "window row col class"]]:
-    """The inputs of the network for windows of a scene, which the key draws, and their targets."""
+    """The inputs of the network for windows of a scene, which it draws, and their targets."""
     clip, laws = config.clip, expect(config.generator, ScenesConfig)
-    shape = (laws.windows,)
     # windows: as long as a clip or, some, from `shortest_s` on; anywhere in the scene, one in six at its ends
-    short = jax.random.randint(
-        named(key, "length"), shape, round(laws.shortest_s * clip.fps), min(clip.frames, laws.frames) + 1
-    )
-    full = jax.random.bernoulli(named(key, "full"), laws.full_share, shape)
-    length = jnp.where(full, min(clip.frames, laws.frames), short)
-    start = jnp.clip(jax.random.uniform(named(key, "start"), shape, minval=-0.1, maxval=1.1), 0, 1)
+    longest = min(clip.frames, laws.frames)
+    short = draw.integer(round(laws.shortest_s * clip.fps), longest + 1, laws.windows)
+    length = jnp.where(draw.chance(laws.full_share, laws.windows), longest, short)
+    start = jnp.clip(draw.uniform(-0.1, 1.1, laws.windows), 0, 1)
     start = jnp.round(start * (laws.frames - length))
     tapers = jax.vmap(lambda start, length: cell_input.hann(start, length, laws.frames))(start, length)
     changes = cell_input.relative_changes(scene.video, memory=cell_input.memory_frames(config))

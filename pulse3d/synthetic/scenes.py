@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from pulse3d.config import Config, ScenesConfig, expect
 from pulse3d.synthetic import nuisance
-from pulse3d.synthetic.nuisance import log_uniform
+from pulse3d.synthetic.draws import Draws, at_once
 from pulse3d.synthetic.scene_laws import (
     LIGHTS,
     REGIONS,
@@ -30,7 +29,6 @@ from pulse3d.synthetic.scene_laws import (
     WANDERS,
     WAVES,
     SceneParameters,
-    named,
     sample_parameters,
 )
 
@@ -52,8 +50,9 @@ class Scene(NamedTuple):
     label: Int[Array, "row col"]
 
 
+@at_once
 def pulse_wave(
-    key: PRNGKeyArray, rate_bpm: Float[Array, ""], kind: Int[Array, ""], *, frames: int, fps: float
+    draw: Draws, rate_bpm: Float[Array, ""], kind: Int[Array, ""], *, frames: int, fps: float
 ) -> tuple[Float[Array, "time"], Float[Array, "time"]]:
     """A pulse wave of about unit root mean square, and its rate in every frame.
 
@@ -62,20 +61,20 @@ def pulse_wave(
     sine, less above 110 bpm; the breath moves the amplitude too.
     """
     time_s = np.arange(frames) / fps
-    breath_hz = jax.random.uniform(named(key, "breath_rate"), minval=0.1, maxval=0.4)
-    breath = jnp.sin(2 * np.pi * (breath_hz * time_s + jax.random.uniform(named(key, "breath_start"))))
-    drift = 0.03 * jax.random.normal(named(key, "drift")) * np.linspace(-1, 1, frames)
-    walk = nuisance.power_law(named(key, "walk"), jnp.full(1, 2.0), frames=frames, fps=fps)[0]
-    variation = drift + jax.random.uniform(named(key, "breath"), maxval=0.07) * breath
-    variation += 0.02 * abs(jax.random.normal(named(key, "walk_size"))) * walk
-    steady = jax.random.bernoulli(named(key, "steady"), 0.3)
+    breath_hz = draw.uniform(0.1, 0.4)
+    breath = jnp.sin(2 * np.pi * (breath_hz * time_s + draw.uniform(0.0, 1.0)))
+    drift = 0.03 * draw.normal() * np.linspace(-1, 1, frames)
+    walk = nuisance.power_law(draw, jnp.full(1, 2.0), frames=frames, fps=fps)[0]
+    variation = drift + draw.uniform(0.0, 0.07) * breath
+    variation += 0.02 * abs(draw.normal()) * walk
+    steady = draw.chance(0.3)
     rate = rate_bpm * (1 + jnp.where(steady, 0.1, 1.0) * variation)
-    phase = 2 * np.pi * (jnp.cumsum(rate) / 60 / fps + jax.random.uniform(named(key, "phase")))
+    phase = 2 * np.pi * (jnp.cumsum(rate) / 60 / fps + draw.uniform(0.0, 1.0))
     fast, sine, rich = rate_bpm > 110, kind == 2, kind == 1
-    second = jax.random.uniform(named(key, "second")) * jnp.where(rich, 1.0, 0.6) * jnp.where(fast, 0.5, 1.0)
-    third = jax.random.uniform(named(key, "third")) * jnp.where(rich, 0.6, 0.2) * jnp.where(fast, 0.3, 1.0)
+    second = draw.uniform(0.0, 1.0) * jnp.where(rich, 1.0, 0.6) * jnp.where(fast, 0.5, 1.0)
+    third = draw.uniform(0.0, 1.0) * jnp.where(rich, 0.6, 0.2) * jnp.where(fast, 0.3, 1.0)
     second, third = jnp.where(sine, 0, second), jnp.where(sine, 0, third)
-    shape = jax.random.normal(named(key, "shape"), (4,))
+    shape = draw.normal(4)
     wave = (
         jnp.sin(phase)
         + second * jnp.sin(2 * phase + 0.9 + 0.6 * shape[0])
@@ -85,17 +84,19 @@ def pulse_wave(
     return wave * (1 + 0.25 * shape[2] * swell) / jnp.sqrt((1 + second**2 + third**2) / 2), rate
 
 
-def render(key: PRNGKeyArray, parameters: SceneParameters, config: Config) -> Scene:
-    """The scene of these parameters; the key draws all series, fields and noise."""
+@at_once
+def render(draw: Draws, parameters: SceneParameters, config: Config) -> Scene:
+    """The scene of these parameters; drawn are all series, fields and noise."""
     frames = expect(config.generator, ScenesConfig).frames + HISTORY
-    moving, rate_bpm = _pulse(named(key, "pulse"), parameters, config, frames)
+    moving, rate_bpm = _pulse(draw, parameters, config, frames)
     for part in (_light, _flicker, _texture, _wander, _local):
-        moving += part(named(key, part.__name__), parameters, config, frames)
-    return film(named(key, "film"), parameters, moving, rate_bpm, config)
+        moving += part(draw, parameters, config, frames)
+    return film(draw, parameters, moving, rate_bpm, config)
 
 
+@at_once
 def film(
-    key: PRNGKeyArray,
+    draw: Draws,
     parameters: SceneParameters,
     moving: Float[Array, "frame row col 3"],
     rate_bpm: Float[Array, "region frame"],
@@ -104,16 +105,16 @@ def film(
     """What a camera and a codec make of relative changes of colour, and the truth of it."""
     laws, (frames, cells, _, _) = expect(config.generator, ScenesConfig), moving.shape
     # sensor: white in space and time, each channel with a log-normal factor of SD 0.3
-    noise = jax.random.normal(named(key, "sensor"), (frames, cells, cells, 3))
-    noise *= parameters.sensor * jnp.exp(0.3 * jax.random.normal(named(key, "sensor_channel"), (3,)))
+    noise = draw.normal(frames, cells, cells, 3)
+    noise *= parameters.sensor * jnp.exp(0.3 * draw.normal(3))
     # a black channel keeps little of it, a saturated one nothing above its ceiling
     video = jnp.clip(moving, -0.95, 4.0) * parameters.channel_gain
     video = jnp.minimum(video, parameters.ceiling) + noise
-    coded = nuisance.codec(named(key, "codec"), video, step=laws.codec_step)
+    coded = nuisance.codec(draw, video, step=laws.codec_step)
     video = jnp.where(parameters.has_codec, coded, video)
     # repeated frames: up to U(0, 3) percent
-    share = jax.random.uniform(named(key, "repeated_share"), maxval=0.03)
-    repeated = jax.random.bernoulli(named(key, "repeated"), share, (frames, 1, 1, 1))
+    share = draw.uniform(0.0, 0.03)
+    repeated = draw.chance(share, frames, 1, 1, 1)
     video = jnp.where(repeated, jnp.roll(video, 1, axis=0), video)[HISTORY:]
     alive = parameters.alive[:, None, None]
     living, partly = (parameters.cover > 0.75) & alive, (parameters.cover > 0.06) & alive
@@ -121,67 +122,67 @@ def film(
     return Scene(jnp.maximum(1 + video, 0.01), rate_bpm[:, HISTORY:], label)
 
 
-def make_scene(key: PRNGKeyArray, config: Config) -> Scene:
+@at_once
+def make_scene(draw: Draws, config: Config) -> Scene:
     """One scene by the laws of the config."""
-    return render(named(key, "render"), sample_parameters(named(key, "parameters"), config), config)
+    return render(draw, sample_parameters(draw, config), config)
 
 
-def _fields(key: PRNGKeyArray, count: int, cover: Array) -> Array:
+def _fields(draw: Draws, count: int, cover: Array) -> Array:
     """Weights of cells, RMS 1: even, smooth, rough, and other on the regions than beside them."""
     cells = cover.shape[-1]
-    where = nuisance.fields(named(key, "plain"), count, cells=cells)
-    where += log_uniform(named(key, "smooth_size"), 0.1, 2.0, (count, 1, 1)) * nuisance.smooth_fields(
-        named(key, "smooth"), count, cells=cells
-    )
-    factor = jnp.exp(jax.random.normal(named(key, "factor"), (count, len(cover))))
-    factor = jnp.where(jax.random.bernoulli(named(key, "own"), 0.5, (count, 1)), factor, 1.0)
+    where = nuisance.fields(draw, count, cells=cells)
+    where += draw.log_uniform(0.1, 2.0, count, 1, 1) * nuisance.smooth_fields(draw, count, cells=cells)
+    factor = jnp.exp(draw.normal(count, len(cover)))
+    factor = jnp.where(draw.chance(0.5, count, 1), factor, 1.0)
     where *= 1 + jnp.einsum("nr,rhw->nhw", factor - 1, cover)
     return where / (jnp.sqrt((where**2).mean((1, 2), keepdims=True)) + 1e-9)
 
 
 def _pulse(
-    key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int
+    draw: Draws, parameters: SceneParameters, config: Config, frames: int
 ) -> tuple[Array, Float[Array, "region frame"]]:
     """The pulses of the regions that are alive, and their rates."""
     laws, cells = expect(config.generator, ScenesConfig), config.clip.patch_px
-    keys = jax.random.split(named(key, "wave"), REGIONS)
-    wave, rate = jax.vmap(lambda k, r, kind: pulse_wave(k, r, kind, frames=frames, fps=config.clip.fps))(
-        keys, parameters.rate_bpm, parameters.kind
-    )
+    waves = [
+        pulse_wave(draw, parameters.rate_bpm[r], parameters.kind[r], frames=frames, fps=config.clip.fps)
+        for r in range(REGIONS)
+    ]
+    wave, rate = map(jnp.stack, zip(*waves, strict=True))
     # strength of the pulse from cell to cell: log-normal, smooth and rough
-    spread = laws.pulse_spread * jax.random.normal(named(key, "spread"), (REGIONS, cells, cells))
-    spread += laws.pulse_spread * nuisance.smooth_fields(named(key, "smooth_spread"), REGIONS, cells=cells)
+    spread = laws.pulse_spread * draw.normal(REGIONS, cells, cells)
+    spread += laws.pulse_spread * nuisance.smooth_fields(draw, REGIONS, cells=cells)
     strength = parameters.cover * jnp.exp(spread) * parameters.alive[:, None, None]
     return jnp.einsum("nt,nhw,nc->thwc", wave, strength, parameters.pulse), rate
 
 
-def _light(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
+def _light(draw: Draws, parameters: SceneParameters, config: Config, frames: int) -> Array:
     """Changes of brightness: of the light itself, or of gloss, uneven over the cells."""
     fps, count, laws = config.clip.fps, LIGHTS, expect(config.generator, ScenesConfig)
     # wander: exponent U(0, 2.5)
-    exponent = jax.random.uniform(named(key, "exponent"), (count,), maxval=2.5)
+    exponent = draw.uniform(0.0, 2.5, count)
     series = nuisance.one_of(
-        named(key, "kind"),
-        nuisance.power_law(named(key, "wander"), exponent, frames=frames, fps=fps),
-        nuisance.quasi_periodic(named(key, "rhythm"), count, low_hz=0.1, high_hz=3.5, frames=frames, fps=fps),
-        nuisance.jerks(named(key, "jerks"), count, frames=frames, fps=fps),
+        draw,
+        nuisance.power_law(draw, exponent, frames=frames, fps=fps),
+        nuisance.quasi_periodic(draw, count, low_hz=0.1, high_hz=3.5, frames=frames, fps=fps),
+        nuisance.jerks(draw, count, frames=frames, fps=fps),
     )
-    colour = jnp.where(jax.random.bernoulli(named(key, "gloss"), 0.5, (count, 1)), GREY, GLOSS)
-    colour += laws.light_spread * jax.random.normal(named(key, "colour"), (count, 3))
-    where = _fields(named(key, "where"), count, parameters.cover)
+    colour = jnp.where(draw.chance(0.5, count, 1), GREY, GLOSS)
+    colour += laws.light_spread * draw.normal(count, 3)
+    where = _fields(draw, count, parameters.cover)
     return jnp.einsum("nt,nhw,nc,n->thwc", series, where, colour, parameters.light)
 
 
-def _flicker(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
+def _flicker(draw: Draws, parameters: SceneParameters, config: Config, frames: int) -> Array:
     """Flicker of all cells at once, of nearly any colour: a faulty sensor or lamp, lost frames."""
     cells = config.clip.patch_px
-    series = nuisance.flicker(named(key, "series"), frames=frames, fps=config.clip.fps)
-    colour = GREY + 0.4 * jax.random.normal(named(key, "colour"), (3,))
-    where = 1 + 0.2 * jax.random.normal(named(key, "where"), (cells, cells))
+    series = nuisance.flicker(draw, frames=frames, fps=config.clip.fps)
+    colour = GREY + 0.4 * draw.normal(3)
+    where = 1 + 0.2 * draw.normal(cells, cells)
     return parameters.flicker * jnp.einsum("t,hw,c->thwc", series, where, colour)
 
 
-def _texture(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
+def _texture(draw: Draws, parameters: SceneParameters, config: Config, frames: int) -> Array:
     """Motion of textured things: the camera moves everything, each region and its edges move by themselves.
 
     Every cell follows the displacement by a gradient and a colour of its own.
@@ -190,34 +191,32 @@ def _texture(key: PRNGKeyArray, parameters: SceneParameters, config: Config, fra
     laws = expect(config.generator, ScenesConfig)
     slow, quick = jnp.full(count, 2.0), jnp.full(count, 1.0)
     moved = nuisance.one_of(
-        named(key, "kind"),
-        nuisance.power_law(named(key, "slow"), slow, frames=frames, fps=fps),
-        nuisance.quasi_periodic(named(key, "rhythm"), count, low_hz=0.1, high_hz=3.0, frames=frames, fps=fps),
+        draw,
+        nuisance.power_law(draw, slow, frames=frames, fps=fps),
+        nuisance.quasi_periodic(draw, count, low_hz=0.1, high_hz=3.0, frames=frames, fps=fps),
     )
-    moved += 0.7 * nuisance.jerks(named(key, "jerks"), count, frames=frames, fps=fps)
-    moved += 0.5 * nuisance.power_law(named(key, "quick"), quick, frames=frames, fps=fps)
+    moved += 0.7 * nuisance.jerks(draw, count, frames=frames, fps=fps)
+    moved += 0.5 * nuisance.power_law(draw, quick, frames=frames, fps=fps)
     # the first two displacements are the camera's, two more each region's
     everywhere = jnp.ones((1, cells, cells))
     where = jnp.repeat(jnp.concatenate([everywhere, parameters.cover]), TEXTURES, axis=0)
-    shares = jnp.exp(jax.random.normal(named(key, "shares"), (1 + REGIONS,)))
-    shares *= jax.random.bernoulli(named(key, "moves"), 0.7, (1 + REGIONS,))
+    shares = jnp.exp(draw.normal(1 + REGIONS))
+    shares *= draw.chance(0.7, 1 + REGIONS)
     level = jnp.tile(parameters.texture, 1 + REGIONS) * jnp.repeat(shares, TEXTURES)
-    colour = GREY + laws.texture_spread * jax.random.normal(named(key, "colour"), (count, cells, cells, 3))
-    gradient = jax.random.normal(named(key, "gradient"), (count, cells, cells, 1)) * colour
-    gradient *= jnp.exp(0.7 * jax.random.normal(named(key, "contrast"), (cells, cells, 1)))
+    colour = GREY + laws.texture_spread * draw.normal(count, cells, cells, 3)
+    gradient = draw.normal(count, cells, cells, 1) * colour
+    gradient *= jnp.exp(0.7 * draw.normal(cells, cells, 1))
     inner = jnp.einsum("nt,nhwc,nhw,n->thwc", moved, gradient, where, level)
-    inner += _patterns(named(key, "patterns"), parameters, moved, where)
+    inner += _patterns(draw, parameters, moved, where)
     # edges: the region's colour against what is behind it
-    contrast = jax.random.normal(named(key, "edge_colour"), (REGIONS, 1, 1, 3)) + GREY * jax.random.normal(
-        named(key, "edge_grey"), (REGIONS, 1, 1, 1)
-    )
+    contrast = draw.normal(REGIONS, 1, 1, 3) + GREY * draw.normal(REGIONS, 1, 1, 1)
     slopes = jnp.stack(jnp.gradient(parameters.cover, axis=(1, 2)), 1).reshape(-1, cells, cells)
     edge = slopes[..., None] * jnp.repeat(contrast, 2, axis=0) * parameters.edge
     return inner + jnp.einsum("nt,nhwc->thwc", moved[TEXTURES:], edge)
 
 
 def _patterns(
-    key: PRNGKeyArray,
+    draw: Draws,
     parameters: SceneParameters,
     moved: Float[Array, "displacement time"],
     where: Float[Array, "displacement row col"],
@@ -230,47 +229,47 @@ def _patterns(
     count, cells = WAVES, where.shape[-1]
     sets = moved.reshape(-1, TEXTURES, moved.shape[-1])
     # wavelength: log-uniform from 1.5 to 16 cells, in any direction
-    size = 2 * np.pi / log_uniform(named(key, "wavelength"), 1.5, 16.0, (len(sets), count))
-    angle = jax.random.uniform(named(key, "direction"), (len(sets), count), maxval=2 * np.pi)
+    size = 2 * np.pi / draw.log_uniform(1.5, 16.0, len(sets), count)
+    angle = draw.uniform(0.0, 2 * np.pi, len(sets), count)
     vector = size[..., None] * jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
     rows, cols = np.mgrid[:cells, :cells].astype(np.float32)
-    phase = jax.random.uniform(named(key, "phase"), (len(sets), count, 1, 1), maxval=2 * np.pi)
+    phase = draw.uniform(0.0, 2 * np.pi, len(sets), count, 1, 1)
     place = vector[..., :1, None] * rows + vector[..., 1:, None] * cols + phase
     turn = jnp.einsum("skd,sdt->skt", vector, sets) * parameters.shift[:, None, None]
     # colour: mostly grey, three times in ten any
-    spread = jnp.where(jax.random.bernoulli(named(key, "coloured"), 0.3), 1.5, 0.25)
-    colour = (GREY + spread * jax.random.normal(named(key, "colour"), (len(sets), count, 3))) / np.sqrt(count)
+    spread = jnp.where(draw.chance(0.3), 1.5, 0.25)
+    colour = (GREY + spread * draw.normal(len(sets), count, 3)) / np.sqrt(count)
     over = where[::TEXTURES] * parameters.pattern
     # cos(place + turn) = cos place cos turn - sin place sin turn
     even = jnp.einsum("skhw,skt,skc,shw->thwc", jnp.cos(place), jnp.cos(turn) - 1, colour, over)
     return even - jnp.einsum("skhw,skt,skc,shw->thwc", jnp.sin(place), jnp.sin(turn), colour, over)
 
 
-def _wander(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
+def _wander(draw: Draws, parameters: SceneParameters, config: Config, frames: int) -> Array:
     """Chromatic changes of any colour: white balance, coloured light; one of them may be a rhythm."""
     fps, count = config.clip.fps, WANDERS
     # exponent: U(0, 2.2)
-    exponent = jax.random.uniform(named(key, "exponent"), (count,), maxval=2.2)
-    series = nuisance.power_law(named(key, "series"), exponent, frames=frames, fps=fps)
-    rhythm = nuisance.quasi_periodic(named(key, "rhythm"), 1, low_hz=0.1, high_hz=3.5, frames=frames, fps=fps)
-    first = jnp.where(jax.random.bernoulli(named(key, "is_rhythm"), 0.3), rhythm, series[:1])
+    exponent = draw.uniform(0.0, 2.2, count)
+    series = nuisance.power_law(draw, exponent, frames=frames, fps=fps)
+    rhythm = nuisance.quasi_periodic(draw, 1, low_hz=0.1, high_hz=3.5, frames=frames, fps=fps)
+    first = jnp.where(draw.chance(0.3), rhythm, series[:1])
     series = jnp.concatenate([first, series[1:]])
     cells = config.clip.patch_px
-    where = nuisance.fields(named(key, "where"), count, cells=cells)
-    where += nuisance.smooth_fields(named(key, "smooth"), count, cells=cells)
-    colour = jax.random.normal(named(key, "colour"), (count, 3))
+    where = nuisance.fields(draw, count, cells=cells)
+    where += nuisance.smooth_fields(draw, count, cells=cells)
+    colour = draw.normal(count, 3)
     return jnp.einsum("nt,nhw,nc,n->thwc", series, where, colour, parameters.wander / np.sqrt(2))
 
 
-def _local(key: PRNGKeyArray, parameters: SceneParameters, config: Config, frames: int) -> Array:
+def _local(draw: Draws, parameters: SceneParameters, config: Config, frames: int) -> Array:
     """Changes of single cells, mostly slow and grey: facial expressions, blocks of a codec."""
     cells = config.clip.patch_px
-    exponent = jnp.full(2 * cells**2, jax.random.uniform(named(key, "exponent"), minval=0.8, maxval=3.0))
-    series = nuisance.power_law(named(key, "series"), exponent, frames=frames, fps=config.clip.fps)
+    exponent = jnp.full(2 * cells**2, draw.uniform(0.8, 3.0))
+    series = nuisance.power_law(draw, exponent, frames=frames, fps=config.clip.fps)
     series = series.reshape(2, cells, cells, frames) * np.array([1.0, 0.7])[:, None, None, None]
     spread = np.array([0.15, 0.3])[:, None, None, None]
-    colour = spread * jax.random.normal(named(key, "colour"), (2, cells, cells, 3))
+    colour = spread * draw.normal(2, cells, cells, 3)
     colour += np.array([[1.0], [0.0]])[:, None, None]
-    weight = 0.5 * jax.random.normal(named(key, "weight"), (cells, cells))
-    weight += 0.5 * nuisance.smooth_fields(named(key, "smooth"), 1, cells=cells)[0]
+    weight = 0.5 * draw.normal(cells, cells)
+    weight += 0.5 * nuisance.smooth_fields(draw, 1, cells=cells)[0]
     return jnp.einsum("khwt,khwc,hw->thwc", series, colour, parameters.local * jnp.exp(weight))

@@ -14,14 +14,11 @@ from pulse3d.network import model, weights_file
 
 
 @pytest.fixture
-def bench(toy, toy_cells, tmp_path, monkeypatch, request):
+def bench(toy, toy_cells, tmp_path, monkeypatch):
     """Two repetitions of small work."""
-    # scenes take minutes to compile; these rows train
-    trains = any(row in request.node.name for row in ("generator", "roofline"))
-    other = toy if trains else toy_cells
     presets = {
         name: dataclasses.replace(settings, preset=name)
-        for name, settings in (("paper", toy), ("default", other))
+        for name, settings in (("paper", toy), ("default", toy_cells))
     }
     monkeypatch.setattr(config, "PRESETS", presets)
 

@@ -137,3 +137,18 @@ def test_a_further_pulse_is_known_in_most_windows_and_fills_enough_places(
     pulse = make_pulse(rates_bpm, probability.reshape(20, 4, 6))
     assert settings.readout.region_places == 6
     assert places._counts(pulse, settings.readout) == counts
+
+
+def test_what_is_left_for_further_pulses_is_neither_near_the_known_rates_nor_in_their_places(settings):
+    axis = settings.clip.rate_axis_bpm
+    probability = np.full((2, 2, len(axis) + 1), 0.5, np.float16)
+    probability[1, 1, -1] = 0
+    taken = np.array([[0.2, 0.21], [0.0, 0.0]])
+    config = replace(settings, readout={"region_tolerance_bpm": 5.0}).readout
+    left = places._without(probability, taken, [80.0, np.nan, 120.0], axis, config)
+    away = np.minimum(abs(axis - 80), abs(axis - 120)) > 10
+    assert 0 < away.sum() < len(axis)
+    for place in [(0, 0), (1, 0), (1, 1)]:
+        np.testing.assert_array_equal(left[place][:-1], np.where(away, 0.5, 0))
+    np.testing.assert_array_equal(left[0, 1], np.eye(len(axis) + 1)[-1])
+    assert (left[1, 0, -1], left[1, 1, -1]) == (0.5, np.float32(readout.LEAST))

@@ -116,6 +116,22 @@ def test_a_place_counts_where_most_windows_find_a_pulse(tmp_path):
     assert not parts[0].places[:, :4].any()
 
 
+def test_the_bars_of_a_place_are_half_of_the_windows_and_the_least_confidence(tmp_path):
+    """More than half of the windows; a confidence of the bar is enough."""
+    found = two_people(tmp_path)
+    rate = found.rate_bpm.copy()
+    rate[7:, :, :4] = np.nan  # the one on the left: in 5 of 12 windows, then in 6, in 7
+    sure = np.full_like(found.confidence, 0.5)
+    people = []
+    for windows in (5, 6, 7):
+        rate[windows + 1, :, :4] = rate[0, :, :4]
+        people.append(len(find(replace_arrays(found, rate_bpm=rate, confidence=sure), READOUT)))
+    assert people == [1, 1, 2]
+    for bar, regions_found in ((0.5, 2), (0.51, 0)):
+        result = replace_arrays(found, confidence=sure)
+        assert len(find(result, replace(READOUT, region_confidence=bar))) == regions_found
+
+
 def test_a_region_without_a_reading_has_empty_rates(tmp_path):
     found = make_result(tmp_path, rows=4, cols=8)
     places = np.zeros((4, 8), bool)

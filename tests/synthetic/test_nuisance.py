@@ -59,13 +59,6 @@ def test_a_constant_is_standardised_to_zero():
     np.testing.assert_array_equal(nuisance.standardise(jnp.full((2, 9), 0.5)), 0)
 
 
-def test_log_uniform_draws_keep_their_bounds():
-    drawn = np.log(nuisance.log_uniform(KEY, 0.01, 10.0, (4000,)))
-    assert np.log(0.01) <= drawn.min() < drawn.max() <= np.log(10) + 1e-6
-    counts = np.histogram(drawn, 4, (np.log(0.01), np.log(10)))[0]
-    np.testing.assert_allclose(counts / 4000, 1 / 4, atol=0.03)
-
-
 def test_one_of_picks_whole_series_of_every_kind():
     kinds = [jnp.full((900, 5), float(kind)) for kind in range(3)]
     picked = np.asarray(nuisance.one_of(KEY, *kinds))
@@ -77,6 +70,16 @@ def test_fields_have_unit_root_mean_square_and_differ():
     found = nuisance.fields(KEY, 50, cells=4)
     np.testing.assert_allclose(jnp.sqrt((found**2).mean((1, 2))), 1, atol=1e-5)
     assert abs(np.corrcoef(found.reshape(50, -1))[0, 1:]).max() < 0.99
+
+
+def test_smooth_fields_have_details_of_one_size_in_every_direction():
+    """The correlation of cells d apart is exp(-d^2 / size^2)."""
+    found = nuisance.smooth_fields(KEY, 100, cells=64, finest=7.999)
+    np.testing.assert_allclose(jnp.sqrt((found**2).mean((1, 2))), 1, atol=1e-5)
+    for along in (found, found.swapaxes(1, 2)):
+        for away in (2, 5):
+            alike = (along[:, away:] * along[:, :-away]).mean()
+            assert alike / (along**2).mean() == pytest.approx(np.exp(-((away / 8) ** 2)), abs=0.04)
 
 
 def changes(frames=40, size=0.01):
@@ -174,10 +177,10 @@ def test_golden_series():
 
 
 GOLDEN = [
-    [-1.1829, -1.1301, 1.8005, -1.0167, -1.1275, -0.6836],
-    [1.4987, 0.8289, -0.0742, -1.5469, -1.8709, -1.7340],
-    [0.6280, 0.3939, 0.2375, -0.9223, -0.9151, -0.9112],
-    [0.0019, -0.4828, -0.1965, 0.5121, -0.2114, -0.4079],
-    [1.3806, 0.6203, 0.1694, -0.4086, -0.0056, 0.3389],
-    [-0.3805, 0.2763, -0.6408, -0.9993, 0.8411, -0.1740],
+    [-1.5824, -0.9661, 1.5991, -0.7969, -0.5254, -0.4780],
+    [-1.0362, -0.9387, 0.3994, 0.7589, 1.0335, 1.1983],
+    [0.7682, 0.7611, 0.7533, 1.0137, 1.0121, 1.0080],
+    [-0.2597, -0.4782, -0.3610, 1.0214, -0.0141, -0.4942],
+    [-0.9370, -0.9175, -1.0642, 0.0642, 0.4466, -0.8016],
+    [-0.0929, 1.8786, 0.1325, -1.4637, 0.0023, -3.1151],
 ]

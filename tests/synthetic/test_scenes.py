@@ -1,4 +1,3 @@
-import inspect
 from functools import partial
 
 import jax
@@ -9,6 +8,7 @@ from helpers.configs import replace
 
 from pulse3d.network import cell_input
 from pulse3d.synthetic import examples, scene_laws, scenes
+from pulse3d.synthetic.draws import at_once
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +30,10 @@ def quiet(toy_cells):
 def made(quiet):
     """64 quiet scenes and what was drawn for them."""
 
-    def make(key):
-        drawn = scene_laws.sample_parameters(scene_laws.named(key, "parameters"), quiet)
-        return drawn, scenes.make_scene(key, quiet)
+    @at_once
+    def make(draw):
+        drawn = scene_laws.sample_parameters(draw, quiet)
+        return drawn, scenes.render(draw, drawn, quiet)
 
     return jax.device_get(jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(0), 64)))
 
@@ -133,23 +134,21 @@ def test_patterns_follow_their_displacement_however_far(toy_cells):
     drawn = sample(jax.random.key(0))._replace(pattern=jnp.asarray(0.1), shift=shift)
     moved = jnp.zeros((6, 20)).at[0].set(jnp.linspace(0, 1, 20))
     where = jnp.ones((6, 6, 6))
-    video = scenes._patterns(jax.random.key(1), drawn, moved, where)
+    patterns = at_once(scenes._patterns)
+    video = patterns(jax.random.key(1), drawn, moved, where)
     np.testing.assert_array_equal(video[0], 0)
     # rows move down by 3 cells: what a place shows at the end is what stood there, 3 rows further, at first
     full = video - video.mean(0)
     assert float(full.std()) > 0.01
-    still = scenes._patterns(jax.random.key(1), drawn._replace(shift=jnp.zeros(3)), moved, where)
+    still = patterns(jax.random.key(1), drawn._replace(shift=jnp.zeros(3)), moved, where)
     np.testing.assert_array_equal(still, 0)
 
 
-def test_every_draw_has_a_name_and_a_batch_changes_nothing(toy_cells):
+def test_a_batch_changes_nothing(toy_cells):
     key = jax.random.key(3)
-    assert scene_laws.named(key, "a") != scene_laws.named(key, "b")
     make = partial(examples.make_example, config=toy_cells)
     one, many = jax.jit(make)(key), jax.jit(jax.vmap(make))(jax.random.split(key, 2).at[1].set(key))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[1], atol=2e-4), one, many)
-    for function in (scene_laws.sample_parameters, scenes.render, scenes.make_scene, examples.make_example):
-        assert next(iter(inspect.signature(function).parameters)) == "key"
 
 
 def test_golden_scenes(toy_cells):
@@ -166,10 +165,10 @@ def test_golden_scenes(toy_cells):
 
 # share of living cells; mean rate; SD of red, green and blue over time; mean change from frame to frame
 GOLDEN = [
-    [0.055556, 117.391, 6.7151, 6.8660, 6.8609, 2.9221],
-    [0.027778, 89.9813, 4.2623, 4.2399, 4.6627, 3.2377],
-    [0.055556, 81.9405, 5.6017, 6.4528, 5.3115, 2.1085],
-    [0, 142.663, 10.2722, 11.3597, 9.8948, 7.8874],
-    [0.027778, 155.076, 25.4453, 28.8989, 25.3265, 13.3389],
-    [0, 113.519, 2.4590, 2.0582, 2.6575, 1.9034],
+    [0.444444, 168.973, 12.9336, 13.5878, 9.45575, 2.96271],
+    [0.805556, 65.3316, 8.59318, 8.66862, 10.6987, 3.12617],
+    [0.444444, 94.7054, 7.62412, 6.64623, 6.79447, 3.76355],
+    [0, 154.318, 25.7245, 22.1436, 21.7707, 10.5428],
+    [0, 66.0130, 6.52481, 9.83374, 7.73447, 5.77141],
+    [0.166667, 80.6290, 11.7451, 11.1871, 10.3636, 6.46550],
 ]

@@ -42,7 +42,7 @@ OWNERS = {
 # A result draws itself, with what is imported when it does.
 DRAWS = {("result", "showing.figures"), ("result", "showing.report")}
 # What may be left out of a call without being named: optional inputs (None), and these.
-UNNAMED_OPTIONS = {("pipeline", "map_video"), ("stream", "map_stream"), ("synthetic.nuisance", "log_uniform")}
+UNNAMED_OPTIONS = {("pipeline", "map_video"), ("stream", "map_stream")}
 
 
 def imports(path):
@@ -99,7 +99,7 @@ def test_keys_come_first_and_options_are_named(module):
             continue
         arguments = function.args
         names = [argument.arg for argument in arguments.args]
-        assert not {"key", "rng"} & set(names[1:]), f"{function.name}: the key comes first"
+        assert not {"key", "draw", "rng"} & set(names[1:]), f"{function.name}: the key comes first"
         if (module, function.name) not in UNNAMED_OPTIONS:
             values = [ast.unparse(default) for default in arguments.defaults]
             assert set(values) <= {"None"}, f"{function.name}: {values} can be given without their names"
