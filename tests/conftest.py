@@ -2,23 +2,32 @@ import os
 import tempfile
 from pathlib import Path
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Four devices on any machine, so that every test can compare one with several. Without optimisation
 # programs compile several times as fast and give the same but for rounding; launchers and notebooks
 # run as a user's do.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-)
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "")
+        + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    )
 # What one process has compiled, launchers and notebooks too, no other compiles again.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     CACHE = tempfile.TemporaryDirectory(prefix="pulse3d_tests_", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+import jax
 import pytest
 
 from pulse3d import config
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leaves out what needs more devices than there are."""
+    marker = item.get_closest_marker("devices")
+    if marker and jax.device_count() < marker.args[0]:
+        pytest.skip(f"needs {marker.args[0]} devices")
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,12 @@ The one way from a key to what a training step needs, for either kind of synthet
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pulse3d.config import Config, ScenesConfig, expect
 from pulse3d.network import cell_input
@@ -18,26 +20,46 @@ from pulse3d.synthetic.scene_laws import REGIONS
 from pulse3d.synthetic.scenes import UNKNOWN, Scene, make_scene
 
 
-def make_batch(
-    key: PRNGKeyArray, config: Config, *, size: int
-) -> tuple[tuple[Array, ...], Float[Array, "batch *place class"]]:
-    """The inputs of the config's network for `size` fresh clips, and their targets.
+class Plan(NamedTuple):
+    """What is to be made: a key for every clip, and its label where that is not drawn with the clip."""
 
-    The answers are probabilities of classes; where they are zeros, nothing is asked. Clips have classes as
-    balanced as their number allows: labels run through the rates and `no_pulse_clips` times "no pulse" in
-    turn, from a place drawn at random, so no two rates' counts differ by more than one.
+    keys: PRNGKeyArray
+    labels: Int[Array, "batch"] | None
+
+
+def plan_batch(key: PRNGKeyArray, config: Config, *, size: int) -> Plan:
+    """Draws which `size` clips a batch has.
+
+    Clips have classes as balanced as their number allows: labels run through the rates and `no_pulse_clips`
+    times "no pulse" in turn, from a place drawn at random, so no two rates' counts differ by more than one.
     """
     first_key, clips_key = jax.random.split(key)
     keys = jax.random.split(clips_key, size)
     if isinstance(config.generator, ScenesConfig):
-        with jax.default_matmul_precision("highest"):
-            return jax.vmap(lambda k: make_example(k, config))(keys)
+        return Plan(keys, None)
     turn = config.clip.rates + config.generator.no_pulse_clips
     # first of the turn: U{0, ..., turn - 1}
     first = jax.random.randint(first_key, (), 0, turn)
-    labels = jnp.minimum((first + jnp.arange(size)) % turn, config.clip.rates)
-    clips, labels = jax.vmap(lambda k, label: make_clip(k, config, label=label))(keys, labels)
+    return Plan(keys, jnp.minimum((first + jnp.arange(size)) % turn, config.clip.rates))
+
+
+def make_examples(plan: Plan, config: Config) -> tuple[tuple[Array, ...], Float[Array, "batch *place class"]]:
+    """The inputs of the config's network for the clips of a plan, and their targets.
+
+    The answers are probabilities of classes; where they are zeros, nothing is asked.
+    """
+    if plan.labels is None:
+        with jax.default_matmul_precision("highest"):
+            return jax.vmap(lambda k: make_example(k, config))(plan.keys)
+    clips, labels = jax.vmap(lambda k, label: make_clip(k, config, label=label))(plan.keys, plan.labels)
     return (clips,), jnp.asarray(label_targets(config))[labels]
+
+
+def make_batch(
+    key: PRNGKeyArray, config: Config, *, size: int
+) -> tuple[tuple[Array, ...], Float[Array, "batch *place class"]]:
+    """The inputs of the config's network for `size` fresh clips, and their targets: a plan, carried out."""
+    return make_examples(plan_batch(key, config, size=size), config)
 
 
 def label_targets(config: Config) -> Float[np.ndarray, "class target"]:

@@ -124,7 +124,7 @@ def loss_fn(
         {"params": params}, *inputs, train=True, rngs={"dropout": dropout_key}
     )
     logits = jnp.asarray(logits)
-    return cross_entropy(logits, targets).sum() / _asked(targets).sum(), logits
+    return cross_entropy(logits, targets).sum() / jnp.maximum(_asked(targets).sum(), 1), logits
 
 
 def _asked(targets: Float[Array, "*place class"]) -> Float[Array, "*place"]:
@@ -135,13 +135,13 @@ def _asked(targets: Float[Array, "*place class"]) -> Float[Array, "*place"]:
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
     """The jitted update: state -> state, metrics. The state is donated.
 
-    The batch is split over the mesh's one axis; raises InputError if it does not divide, or if
-    the random generator cannot be split.
+    The batch is made and read in `train.microbatches` parts, each split over the mesh's one axis; raises
+    InputError if it does not divide, or if the random generator cannot be split.
     """
-    if config.train.batch_size % mesh.size:
-        raise InputError(
-            f"train.batch_size = {config.train.batch_size}: must be a multiple of the {mesh.size} devices"
-        )
+    parts, size = config.train.microbatches, config.train.batch_size
+    if size % (parts * mesh.size):
+        each = f" x {parts} microbatches" if parts > 1 else ""
+        raise InputError(f"train.batch_size = {size}: must be a multiple of the {mesh.size} devices{each}")
     if config.train.prng == "philox2x32" and mesh.size > 1:
         raise InputError(f"train.prng = philox2x32: runs on one device, not {mesh.size}; use threefry2x32")
     optimizer = make_optimizer(config.train)
@@ -149,26 +149,59 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
 
     def train_step(state: TrainState) -> tuple[TrainState, Metrics]:
         batch_key, dropout_key = jax.random.split(step_key(config.train, state.step))
-        inputs, targets = jax.lax.with_sharding_constraint(
-            examples.make_batch(batch_key, config, size=config.train.batch_size), split
-        )
-        (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, dropout_key, inputs, targets, config
-        )
+        plan = examples.plan_batch(batch_key, config, size=size)
+
+        def measure(part, key):
+            inputs, targets = jax.lax.with_sharding_constraint(examples.make_examples(part, config), split)
+            (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+                state.params, key, inputs, targets, config
+            )
+            asked = _asked(targets)
+            right = jnp.average(logits.argmax(-1) == targets.argmax(-1), weights=jnp.maximum(asked, 1e-9))
+            return {"loss": loss, "accuracy": right, "gradients": gradients}, asked.sum()
+
+        found = _mean_of_parts(measure, plan, dropout_key, parts)
+        gradients = found.pop("gradients")
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {
-            "loss": loss,
-            "accuracy": jnp.average(logits.argmax(-1) == targets.argmax(-1), weights=_asked(targets)),
-            "gradient_norm": optax.tree.norm(gradients),
-        }
         keep = config.train.average
         average = (
             jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, state.average, params) if keep else None
         )
+        metrics = found | {"gradient_norm": optax.tree.norm(gradients)}
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=whole)
+
+
+def _mean_of_parts(
+    measure: Callable[[examples.Plan, jax.Array], tuple[Metrics, jax.Array]],
+    plan: examples.Plan,
+    key: jax.Array,
+    parts: int,
+) -> Metrics:
+    """The weighted mean of what is measured in the parts of a plan, one part in memory at a time.
+
+    measure: the values of a part, drawn with its key, and its weight.
+    """
+    if parts == 1:
+        return measure(plan, key)[0]
+
+    def weighted(part):
+        values, weight = measure(*part)
+        return jax.tree.map(lambda x: weight * x, values), weight
+
+    # clips next to each other lie on different devices, as without parts
+    cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), plan)
+    each = cut, jax.random.split(key, parts)
+    nothing = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(weighted, jax.tree.map(lambda x: x[0], each)),
+    )
+    (total, weight), _ = jax.lax.scan(
+        lambda so_far, part: (jax.tree.map(jnp.add, so_far, weighted(part)), None), nothing, each
+    )
+    return jax.tree.map(lambda x: x / jnp.maximum(weight, 1), total)
 
 
 def within_one_class(predicted: Int[Array, "*place"], labels: Int[Array, "*place"], rates: int) -> jax.Array:

@@ -1,7 +1,10 @@
 """Both ways to run a program on several devices."""
 
+import pytest
+
 from pulse3d.mapping import fast_cells, fast_patches, spread
 
+COUNTS = [1, pytest.param(3, marks=pytest.mark.devices(3)), pytest.param(4, marks=pytest.mark.devices(4))]
 WAYS = ["spread", "spread_by_shard_map"]
 
 

@@ -33,7 +33,16 @@ def by_definition(params, toy_cells):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "way"), [(1, WAYS[0]), (3, WAYS[0]), (4, WAYS[0]), (4, WAYS[1])])
+@pytest.mark.parametrize(
+    ("count", "way"),
+    [
+        (1, WAYS[0]),
+        *(
+            pytest.param(*of, marks=pytest.mark.devices(4))
+            for of in ((3, WAYS[0]), (4, WAYS[0]), (4, WAYS[1]))
+        ),
+    ],
+)
 def test_fast_map_equals_the_definition_on_any_number_of_devices(
     count, way, params, toy_cells, by_definition, monkeypatch
 ):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.configs import replace
-from helpers.devices import WAYS, take
+from helpers.devices import COUNTS, WAYS, take
 
 from pulse3d.errors import InputError
 from pulse3d.mapping import definition, tiles
@@ -51,7 +51,7 @@ def test_definition_is_the_network_on_every_patch(toy, params, toy_window):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("count", [1, 3, 4])
+@pytest.mark.parametrize("count", COUNTS)
 def test_devices_and_ways_to_use_them_agree(toy, params, toy_window, way, count, monkeypatch):
     alone = make_mapper(params, toy, (21, 33), devices=jax.devices()[:1])
     take(way, monkeypatch)

@@ -74,6 +74,42 @@ def test_drops_into_flax_with_the_same_parameters(options):
     np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), atol=1e-4)
 
 
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(3, 8, 5), (2, 7, 5), (24, 5)])
+def test_gradients_of_many_rows_are_those_of_one_product(shape, compute, monkeypatch):
+    """However many parts they are added up in, and whatever number of rows these divide."""
+    x, w, change = random(shape, 0), random((shape[-1], 4), 1), random((*shape[:-1], 4), 2)
+    dims = (((x.ndim - 1,), (0,)), ((), ()))
+
+    def gradients(x, w):
+        of = lambda x, w: (convolution.product(x, w, dims, compute=compute) * change).sum()  # noqa: E731
+        return jax.value_and_grad(of, argnums=(0, 1))(x, w)
+
+    plain = gradients(x, w)
+    monkeypatch.setattr(convolution, "MANY_ROWS", 1)
+    tolerance = 1e-5 if compute == "float32" else 0.05
+    for cut in (False, True):
+        if cut:  # as on an accelerator
+            monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, cpu, default: default(*x))
+        found = jax.jit(lambda x, w: gradients(x, w))(x, w)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), found, plain
+        )
+    checkpointed = jax.checkpoint(lambda x: convolution.product(x, w, dims, compute=compute))
+    again = jax.grad(lambda x: (jax.vmap(checkpointed)(x[None]) * change).sum())(x)
+    np.testing.assert_allclose(again, plain[1][0], atol=tolerance, rtol=tolerance)
+
+
+def test_gradients_are_cut_on_accelerators_alone():
+    """A gradient over 2^17 rows is one product on a CPU, and 1,024 elsewhere."""
+    x, w = jax.ShapeDtypeStruct((2**17, 6), np.float32), jax.ShapeDtypeStruct((6, 4), np.float32)
+    gradient = jax.grad(lambda w, x: convolution.product(x, w, (((1,), (0,)), ((), ()))).sum())
+    traced = jax.jit(gradient).trace(w, x)
+    texts = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda", "tpu")}
+    cut = {platform: "tensor<1024x6x4xf32>" in text for platform, text in texts.items()}
+    assert cut == {"cpu": False, "cuda": True, "tpu": True}
+
+
 def test_product_rounds_its_operands_and_adds_up_in_float32():
     x, w = random((5, 300), 0), random((300, 4), 1)
     dims = (((1,), (0,)), ((), ()))

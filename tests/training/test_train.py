@@ -25,6 +25,7 @@ def assert_equal(a, b):
 
 
 @pytest.mark.slow
+@pytest.mark.devices(4)
 @pytest.mark.parametrize("name", ["toy", "toy_cells"])
 def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
     toy = request.getfixturevalue(name)
@@ -45,6 +46,7 @@ def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
 
 
 @pytest.mark.slow
+@pytest.mark.devices(4)
 def test_learning_curve_is_the_same_on_1_2_and_4_devices(toy):
     one, *others = (run_to_end(toy, train.init_state(toy), devices) for devices in (1, 2, 4))
     for records in others:
@@ -173,12 +175,55 @@ def test_diverging_training_stops_without_a_record_of_it(toy):
     assert records == []
 
 
+@pytest.mark.devices(3)
 def test_batch_must_split_among_the_devices(toy):
-    with pytest.raises(InputError, match="multiple of the 3 devices"):
+    with pytest.raises(InputError, match=r"multiple of the 3 devices$"):
         train.make_train_step(toy, train.make_mesh(jax.devices()[:3]))
+    parts = replace(toy, train={"microbatches": 10})
+    with pytest.raises(InputError, match=r"multiple of the 3 devices x 10 microbatches$"):
+        train.make_train_step(parts, train.make_mesh(jax.devices()[:3]))
+    with pytest.raises(InputError, match=r"train.microbatches = 3: must divide the batch of 20"):
+        replace(toy, train={"microbatches": 3})
     philox = replace(toy, train={"prng": "philox2x32"})
     with pytest.raises(InputError, match="use threefry2x32"):
         train.make_train_step(philox, train.make_mesh(jax.devices()[:2]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "devices"), [("toy", 1), ("toy_cells", 1), ("toy_cells", 2)])
+def test_a_batch_in_parts_is_the_batch(name, devices, request):
+    """The same update, however the batch is cut and spread; without dropout, which every part draws anew."""
+    whole = request.getfixturevalue(name)
+    if name == "toy":
+        whole = replace(whole, model={"dropout": 0.0})
+    cut = replace(whole, train={"microbatches": whole.train.batch_size // 2 // devices})
+    found = []
+    for settings, mesh in (
+        (whole, train.make_mesh(jax.devices()[:1])),
+        (cut, train.make_mesh(jax.devices()[:devices])),
+    ):
+        state, metrics = train.make_train_step(settings, mesh)(train.init_state(settings))
+        found.append(jax.device_get((state.params, metrics)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), *found)
+    before = jax.device_get(train.init_state(whole).params)
+    moved = optax.tree.norm(optax.tree.sub(found[0][0], before))
+    assert optax.tree.norm(optax.tree.sub(found[0][0], found[1][0])) < 0.02 * moved
+
+
+@pytest.mark.slow
+def test_parts_draw_masks_of_their_own_and_take_less_memory(toy):
+    """Of dropout; and of two parts no more than two thirds of the memory."""
+    toy = replace(toy, train={"batch_size": 64}, model={"dropout": 0.5})
+    mesh, losses, sizes = train.make_mesh(jax.devices()[:1]), [], []
+    for parts in (1, 2):
+        settings = replace(toy, train={"microbatches": parts})
+        step = train.make_train_step(settings, mesh)
+        program = step.lower(train.init_state(settings)).compile()
+        sizes.append(program.memory_analysis().temp_size_in_bytes)
+        losses.append(float(program(train.init_state(settings))[1]["loss"]))
+    assert sizes[1] < 0.67 * sizes[0]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
 def test_evaluation_repeats_itself_and_sees_all_clips(toy):

@@ -50,6 +50,15 @@ def test_a_training_step_lowers_in_full_precision(preset):
         check(text, TRAINING_LIMIT[preset])
 
 
+@pytest.mark.parametrize(("preset", "limit_gb"), [("paper", 20), ("default", 8)])
+def test_a_training_step_fits_one_accelerator(preset, limit_gb):
+    """By XLA's own count for a CPU: the paper's batch of 15,200 clips in 70 GB, the default's in a laptop."""
+    settings = get_preset(preset)
+    step = train.make_train_step(settings, train.make_mesh(jax.devices()[:1]))
+    memory = step.lower(jax.eval_shape(lambda: train.init_state(settings))).compile().memory_analysis()
+    assert 0.1 < memory.temp_size_in_bytes / 1e9 < limit_gb
+
+
 @pytest.mark.parametrize("preset", ["paper", "default"])
 def test_a_map_lowers_in_full_precision(preset):
     settings = get_preset(preset)
