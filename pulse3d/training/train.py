@@ -156,9 +156,9 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
             (loss, logits), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
                 state.params, key, inputs, targets, config
             )
-            asked = _asked(targets)
-            right = jnp.average(logits.argmax(-1) == targets.argmax(-1), weights=jnp.maximum(asked, 1e-9))
-            return {"loss": loss, "accuracy": right, "gradients": gradients}, asked.sum()
+            right, asked = logits.argmax(-1) == targets.argmax(-1), _asked(targets)
+            share = (right * asked).sum() / jnp.maximum(asked.sum(), 1)
+            return {"loss": loss, "accuracy": share, "gradients": gradients}, asked.sum()
 
         found = _mean_of_parts(measure, plan, dropout_key, parts)
         gradients = found.pop("gradients")

@@ -93,6 +93,7 @@ def synthetic_curve():
     return curve
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_place_is_as_often_right_as_it_says(synthetic_curve):
     # of single windows, before places are asked for the frame's pulse: 0.116 as bundled, understated

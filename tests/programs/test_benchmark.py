@@ -43,7 +43,14 @@ def check(figures, count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("row", "figures"), [("dense", 4), ("generator", 3), ("precision", 2), ("work", 8), ("roofline", 6)]
+    ("row", "figures"),
+    [
+        ("dense", 4),
+        *(
+            pytest.param(*row, marks=pytest.mark.long)
+            for row in (("generator", 3), ("precision", 2), ("work", 8), ("roofline", 6))
+        ),
+    ],
 )
 def test_row(bench, row, figures):
     check(benchmark.ROWS[row](bench), figures)
@@ -58,6 +65,7 @@ def test_row_with_keras(bench, row):
         pytest.skip(str(why))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_rows_of_videos(bench, monkeypatch):
     """The command is replaced by one that takes 2 s, 0.1 s more for each second of video, and 100 MB."""

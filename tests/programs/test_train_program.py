@@ -57,6 +57,7 @@ def test_killed_training_resumes_to_the_same_end(unbroken, tmp_path):
         assert [a[c] for c in columns] == [b[c] for c in columns]
 
 
+@pytest.mark.long
 def test_two_processes_one_of_them_killed_train_the_same_network(unbroken, tmp_path):
     def start_both():
         with socket.socket() as probe:

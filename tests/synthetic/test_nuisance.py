@@ -164,14 +164,19 @@ def test_golden_series():
     """A few values of every law for a fixed key; change the numbers (printed where they differ) when a law
     or its random draws change on purpose."""
     time = {"frames": 60, "fps": FPS}
-    series = (
-        nuisance.power_law(KEY, jnp.array([0.5, 2.0]), **time)[:, 20:23],
-        nuisance.quasi_periodic(KEY, 2, low_hz=0.5, high_hz=3.0, **time)[:, 20:23],
-        nuisance.jerks(KEY, 2, **time)[:, 20:23],
-        jnp.stack([nuisance.flicker(key, **time)[20:23] for key in jax.random.split(KEY)]),
-        nuisance.fields(KEY, 2, cells=4)[:, 1, :3],
-        100 * nuisance.codec(KEY, changes(400), step=(0.01, 0.03))[100::299, 1, 1],
-    )
+
+    @jax.jit
+    def make(key):
+        return (
+            nuisance.power_law(key, jnp.array([0.5, 2.0]), **time)[:, 20:23],
+            nuisance.quasi_periodic(key, 2, low_hz=0.5, high_hz=3.0, **time)[:, 20:23],
+            nuisance.jerks(key, 2, **time)[:, 20:23],
+            jnp.stack([nuisance.flicker(key, **time)[20:23] for key in jax.random.split(key)]),
+            nuisance.fields(key, 2, cells=4)[:, 1, :3],
+            100 * nuisance.codec(key, changes(400), step=(0.01, 0.03))[100::299, 1, 1],
+        )
+
+    series = make(KEY)
     found = np.stack(series).reshape(-1, 6)
     np.testing.assert_allclose(found, GOLDEN, atol=2e-3, err_msg=np.array2string(found, separator=", "))
 

@@ -91,7 +91,9 @@ def test_killed_at_random_moments_training_loses_nothing(unbroken, tmp_path, kil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+)
 def test_a_signal_saves_ends_and_changes_nothing(unbroken, tmp_path, number, code):
     process = start("train", f"--workdir={tmp_path}", *ARGUMENTS)
     wait_for(tmp_path / "checkpoints" / "latest" / "2", process)
@@ -108,6 +110,7 @@ def test_a_signal_saves_ends_and_changes_nothing(unbroken, tmp_path, number, cod
     assert_same_end(tmp_path, unbroken)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
     with socket.socket() as probe:

@@ -26,7 +26,7 @@ def assert_equal(a, b):
 
 @pytest.mark.slow
 @pytest.mark.devices(4)
-@pytest.mark.parametrize("name", ["toy", "toy_cells"])
+@pytest.mark.parametrize("name", ["toy", pytest.param("toy_cells", marks=pytest.mark.long)])
 def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
     toy = request.getfixturevalue(name)
     batches = []
@@ -47,14 +47,13 @@ def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
 
 @pytest.mark.slow
 @pytest.mark.devices(4)
-def test_learning_curve_is_the_same_on_1_2_and_4_devices(toy):
-    one, *others = (run_to_end(toy, train.init_state(toy), devices) for devices in (1, 2, 4))
-    for records in others:
-        for a, b in zip(one, records, strict=True):
-            assert a.train["loss"] == pytest.approx(b.train["loss"], rel=1e-4)
-            assert (a.validation is None) == (b.validation is None)
-            if a.validation:
-                assert a.validation == pytest.approx(b.validation, rel=1e-4)
+def test_learning_curve_is_the_same_on_1_and_4_devices(toy):
+    one, four = (run_to_end(toy, train.init_state(toy), devices) for devices in (1, 4))
+    for a, b in zip(one, four, strict=True):
+        assert a.train["loss"] == pytest.approx(b.train["loss"], rel=1e-4)
+        assert (a.validation is None) == (b.validation is None)
+        if a.validation:
+            assert a.validation == pytest.approx(b.validation, rel=1e-4)
 
 
 @pytest.mark.slow
@@ -112,7 +111,7 @@ GOLDEN = {
 
 @pytest.fixture(scope="module")
 def learning(toy_cells):
-    """The default kind learns pulses in little else: what its first update did, and the losses of 40."""
+    """The default kind learns pulses in little else: what its first update did, and the losses of 15."""
     quiet = dict.fromkeys(("light", "texture", "edge", "wander", "local", "sensor"), (1e-5, 1e-4))
     settings = replace(
         toy_cells, generator=quiet | {"pulse": (0.004, 0.006), "wild_share": 0.0, "codec_share": 0.0}
@@ -127,7 +126,7 @@ def learning(toy_cells):
         "update of the average": float(optax.tree.norm(optax.tree.sub(state.average, before))),
     }
     losses = [first["loss"]]
-    for _ in range(39):
+    for _ in range(14):
         state, metrics = step(state)
         losses.append(float(metrics["loss"]))
     return first, losses
@@ -143,7 +142,7 @@ def test_golden_step_of_the_default_kind(learning):
 @pytest.mark.slow
 def test_default_network_learns(learning):
     _, losses = learning
-    assert np.mean(losses[-5:]) < 0.3 * losses[0]
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
 
 
 GOLDEN_DEFAULT = {
@@ -190,7 +189,7 @@ def test_batch_must_split_among_the_devices(toy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "devices"), [("toy", 1), ("toy_cells", 1), ("toy_cells", 2)])
+@pytest.mark.parametrize(("name", "devices"), [("toy", 1), ("toy_cells", 2)])
 def test_a_batch_in_parts_is_the_batch(name, devices, request):
     """The same update, however the batch is cut and spread; without dropout, which every part draws anew."""
     whole = request.getfixturevalue(name)

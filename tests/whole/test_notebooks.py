@@ -4,10 +4,17 @@ from helpers.launching import ROOT
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LONG = {"2_training", "3_mapping"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.long if path.stem in LONG else (), id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_notebook_runs_from_top_to_bottom(path, monkeypatch):
     monkeypatch.setenv("PULSE3D_SMALL", "1")

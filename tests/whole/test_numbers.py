@@ -57,7 +57,8 @@ def exact_map(params, cells, config, *, start, stride):
     return np.asarray(cell_input.within_axis(jax.nn.softmax(logits)))[::stride, ::stride]
 
 
-@pytest.mark.parametrize("name", ["default", pytest.param("paper", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["default", "paper"])
 def test_float32_agrees_with_float64_on_the_whole_path(name, frames, monkeypatch):
     """Pixels to rates, by the fast path in float32 and by the definition in float64."""
     weights = weights_file.load_weights(name)
