@@ -26,19 +26,19 @@ def accelerator():
 @pytest.mark.slow
 def test_all_parts_in_small(tmp_path):
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--small", f"--out={tmp_path}"], capture_output=True, text=True, timeout=1200
+        [sys.executable, SCRIPT, "--small", f"--out={tmp_path}"], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "accelerator.json").read_text())
-    trained = ["paper in float32", "default in float32", "default in bfloat16"]
+    trained = ["paper in float32"]
     speeds = [f"{name}: speed" for name in trained]
     assert set(found["parts"]) == {"machine", "tests", "benchmark", "map of 96x128", *trained, *speeds}
     assert all(part["end"] == 0 for part in found["parts"].values())
     assert found["small"]
-    assert 0 < found["seconds"] < 1200
+    assert 0 < found["seconds"] < 900
     assert found["parts"]["machine"]["platform"] == "cpu"
-    assert "passed" in found["parts"]["tests"]["counted"][0]
-    assert found["parts"]["benchmark"]["found"]["figures"]
+    assert "[100%]" in found["parts"]["tests"]["counted"][0]
+    assert set(found["parts"]["benchmark"]["found"]["skipped"]) == {"schedule"}, "it is for accelerators"
     assert found["parts"]["map of 96x128"]["windows"] > 0
     for name in trained:
         assert found["parts"][name]["clips_per_s"] > 0

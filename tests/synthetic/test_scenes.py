@@ -144,6 +144,37 @@ def test_patterns_follow_their_displacement_however_far(toy_cells):
     np.testing.assert_array_equal(still, 0)
 
 
+def test_patterns_have_waves_of_one_and_a_half_to_sixteen_cells(toy_cells):
+    """So, moved by one cell, no part of them turns by more than 2 pi / 1.5, in whatever direction."""
+    drawn = scene_laws.sample_parameters(jax.random.key(0), toy_cells)
+    drawn = drawn._replace(pattern=jnp.asarray(0.1), shift=jnp.array([1.0, 0.0, 0.0]))
+    where, speeds = jnp.ones((6, 6, 6)), []
+    patterns = jax.jit(
+        jax.vmap(lambda key, moved: at_once(scenes._patterns)(key, drawn, moved, where), (0, None))
+    )
+    cells_moved = jnp.linspace(0, 60, 1501)
+    for axis in range(2):
+        video = patterns(
+            jax.random.split(jax.random.key(1), 8), jnp.zeros((6, 1501)).at[axis].set(cells_moved)
+        )
+        turning = np.sqrt((np.diff(video, axis=1) ** 2).mean((1, 2, 3, 4))) / (60 / 1500)
+        speeds.append(turning / np.asarray(video - video.mean(1, keepdims=True)).std((1, 2, 3, 4)))
+    assert np.max(speeds) < 2 * np.pi / 1.5
+    assert np.median(speeds) > 2 * np.pi / 16
+
+
+def test_flicker_is_nearly_the_same_in_all_cells(toy_cells):
+    """Cells differ by a standard deviation of a fifth."""
+    drawn = scene_laws.sample_parameters(jax.random.key(0), toy_cells)._replace(flicker=jnp.asarray(0.5))
+    flicker = jax.jit(jax.vmap(lambda key: at_once(scenes._flicker)(key, drawn, toy_cells, 60)))
+    found = np.asarray(flicker(jax.random.split(jax.random.key(1), 16)))
+    strength = found.std(1)[..., 1]
+    spread = strength.std((1, 2)) / strength.mean((1, 2))
+    assert np.mean(spread) == pytest.approx(0.2, abs=0.03)
+    # the whole frame's: flicker times the colour of a channel, which is 1 with a standard deviation of 0.4
+    assert np.mean(found.mean((2, 3)).std(1) / 0.5) == pytest.approx(1, abs=0.2)
+
+
 def test_a_batch_changes_nothing(toy_cells):
     key = jax.random.key(3)
     make = partial(examples.make_example, config=toy_cells)
