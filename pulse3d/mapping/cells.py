@@ -35,10 +35,17 @@ def make_averager(frame_shape: tuple[int, int], cells: int) -> Callable[[np.ndar
 
     def average(image: np.ndarray) -> Cells:
         used = image[top : top + rows * size, left : left + cols * size]
-        # Rows first: the sums run along the memory, and those of 8 bits are whole numbers.
         whole = image.dtype == np.uint8
-        strips = used.reshape(rows, size, -1).sum(1, dtype=np.uint32 if whole else np.float32)
-        sums = strips.reshape(rows, cols, size, -1).sum(2)
+        # rows first, one by one: the sums run along the memory; those of 8 bits are exact in whole numbers
+        exact = np.uint16 if size * 255 < 2**16 else np.uint32
+        lines = used.reshape(rows, size, -1)
+        strips = lines[:, 0].astype(exact if whole else np.float32)
+        for line in range(1, size):
+            np.add(strips, lines[:, line], out=strips)
+        strips = strips.reshape(rows, cols * size, -1)
+        sums = np.add.reduceat(
+            strips, np.arange(0, cols * size, size), axis=1, dtype=np.uint32 if whole else np.float32
+        )
         return sums.astype(np.float32) / np.float32(size**2 * (255 if whole else 1))
 
     return average
