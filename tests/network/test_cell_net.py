@@ -94,6 +94,23 @@ def test_weighted_means_are_those_of_the_neighbourhoods(batch):
         np.testing.assert_allclose(found[0, row, col], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_a_strong_cell_counts_no_more_than_its_neighbours():
+    """What spectra say does not depend on how strong the pulse of any one cell is."""
+    wave = jnp.asarray(RNG.normal(size=(1, 5, 6, 2, 3, 2, 9)), jnp.float32)
+    weight = jnp.asarray(RNG.uniform(0.5, 1, (1, 5, 6, 2)), jnp.float32)
+    strength = jnp.exp(jnp.asarray(RNG.normal(size=(1, 5, 6, 2, 1, 1, 1)), jnp.float32))
+    said = cell_net.compare(wave, weight, reaches=(2, 3))
+    # of every signal, 3 powers, and for the two neighbourhoods coherence and phase
+    assert said.shape == (1, 5, 6, 9, 3 * 2 * 3 + 2 * 2 * 2)
+    np.testing.assert_allclose(cell_net.compare(strength * wave, weight, reaches=(2, 3)), said, atol=2e-3)
+    # cells in phase are coherent to 1, and in phase with each other
+    alike = jnp.broadcast_to(wave[:, :1, :1], wave.shape)
+    coherence, phase = jnp.split(cell_net.compare(alike, weight, reaches=(3,))[..., 12:], 2, axis=-1)
+    np.testing.assert_allclose(coherence, 1, atol=1e-3)
+    np.testing.assert_allclose(phase, 1, atol=1e-3)
+
+
 def test_signals_know_the_frames_around_and_no_others(params, toy_cells):
     network, span = model.make_model(toy_cells), cell_input.span(toy_cells)
     video = jnp.asarray(0.02 * RNG.normal(size=(1, 40, 3, 3, 3)), jnp.float32)

@@ -50,7 +50,9 @@ def test_a_training_step_lowers_in_full_precision(preset):
         check(text, TRAINING_LIMIT[preset])
 
 
-@pytest.mark.parametrize(("preset", "limit_gb"), [("paper", 20), ("default", 8)])
+@pytest.mark.parametrize(
+    ("preset", "limit_gb"), [("paper", 20), pytest.param("default", 8, marks=pytest.mark.long)]
+)
 def test_a_training_step_fits_one_accelerator(preset, limit_gb):
     """By XLA's own count for a CPU: the paper's batch of 15,200 clips in 70 GB, the default's in a laptop."""
     settings = get_preset(preset)
