@@ -235,8 +235,8 @@ class CellNetConfig:
 class TrainConfig:
     """How the network is trained; one step is one update on one fresh batch.
 
-    microbatches: a batch is made and read in so many parts, one in memory at a time; dropout apart, that
-    changes nothing but rounding.
+    microbatch_size: a device makes and reads its share of a batch in equal parts of at most so many clips,
+    one part in memory at a time; 0: in one. Changes rounding alone, and which masks dropout draws.
     schedule: "constant", or "cosine" (linear warm-up over `warmup_steps`, then to zero).
     prng: the random generator of the training batches. philox2x32 draws normals two to three
     times faster than threefry2x32 on a CPU, but XLA cannot yet compile it for several devices.
@@ -252,7 +252,7 @@ class TrainConfig:
 
     seed: int = 0
     batch_size: int = 15_200
-    microbatches: int = 1
+    microbatch_size: int = 0
     steps: int = 5_000
     learning_rate: float = 1e-3
     schedule: str = "constant"
@@ -270,22 +270,9 @@ class TrainConfig:
     average: float = 0.0
 
     def __post_init__(self):
-        whole = (
-            "batch_size",
-            "microbatches",
-            "steps",
-            "eval_every",
-            "eval_clips",
-            "eval_batch_size",
-            "log_every",
-        )
-        for name in whole:
+        for name in ("batch_size", "steps", "eval_every", "eval_clips", "eval_batch_size", "log_every"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be >= 1")
-        divides = self.batch_size % self.microbatches == 0
-        _require(
-            divides, "train.microbatches", self.microbatches, f"must divide the batch of {self.batch_size}"
-        )
-        for name in ("warmup_steps", "label_sd_bpm", "clip_norm", "weight_decay"):
+        for name in ("microbatch_size", "warmup_steps", "label_sd_bpm", "clip_norm", "weight_decay"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
         _require(0 <= self.average < 1, "train.average", self.average, "must be in [0, 1)")
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "must be positive")
@@ -507,7 +494,7 @@ PRESETS: dict[str, Config] = {
         model=CellNetConfig(),
         train=TrainConfig(
             batch_size=64,
-            microbatches=4,
+            microbatch_size=16,
             steps=3_415,
             learning_rate=3e-3,
             schedule="cosine",

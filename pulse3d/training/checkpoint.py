@@ -167,8 +167,10 @@ def _quiet() -> Iterator[None]:
 
     After an exception it stays quiet, since the threads go on for a while.
     """
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
-    before, logger.disabled = logger.disabled, True
+    loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
 
     def ignore(unraisable: Any) -> None:
         if not re.search("Event loop is closed|TensorStore", str(unraisable.exc_value)):
@@ -176,7 +178,9 @@ def _quiet() -> Iterator[None]:
 
     sys.unraisablehook = ignore
     yield
-    logger.disabled, sys.unraisablehook = before, hook
+    sys.unraisablehook = hook
+    for logger, disabled in zip(loggers, before, strict=True):
+        logger.disabled = disabled
 
 
 def _checksum(state: Any) -> int:

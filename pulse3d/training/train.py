@@ -135,13 +135,14 @@ def _asked(targets: Float[Array, "*place class"]) -> Float[Array, "*place"]:
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
     """The jitted update: state -> state, metrics. The state is donated.
 
-    The batch is made and read in `train.microbatches` parts, each split over the mesh's one axis; raises
-    InputError if it does not divide, or if the random generator cannot be split.
+    The batch is split over the mesh's one axis, and each share is made and read in parts
+    (`train.microbatch_size`). Raises InputError if it does not divide, or if the random generator cannot be
+    split.
     """
-    parts, size = config.train.microbatches, config.train.batch_size
-    if size % (parts * mesh.size):
-        each = f" x {parts} microbatches" if parts > 1 else ""
-        raise InputError(f"train.batch_size = {size}: must be a multiple of the {mesh.size} devices{each}")
+    size = config.train.batch_size
+    if size % mesh.size:
+        raise InputError(f"train.batch_size = {size}: must be a multiple of the {mesh.size} devices")
+    parts = count_parts(size // mesh.size, at_most=config.train.microbatch_size)
     if config.train.prng == "philox2x32" and mesh.size > 1:
         raise InputError(f"train.prng = philox2x32: runs on one device, not {mesh.size}; use threefry2x32")
     optimizer = make_optimizer(config.train)
@@ -172,6 +173,13 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=whole)
+
+
+def count_parts(clips: int, *, at_most: int) -> int:
+    """The smallest number of equal parts that hold at most so many clips each; 1 where `at_most` is 0."""
+    if not at_most:
+        return 1
+    return next(parts for parts in range(1, clips + 1) if clips % parts == 0 and clips // parts <= at_most)
 
 
 def _mean_of_parts(

@@ -178,14 +178,17 @@ def test_diverging_training_stops_without_a_record_of_it(toy):
 def test_batch_must_split_among_the_devices(toy):
     with pytest.raises(InputError, match=r"multiple of the 3 devices$"):
         train.make_train_step(toy, train.make_mesh(jax.devices()[:3]))
-    parts = replace(toy, train={"microbatches": 10})
-    with pytest.raises(InputError, match=r"multiple of the 3 devices x 10 microbatches$"):
-        train.make_train_step(parts, train.make_mesh(jax.devices()[:3]))
-    with pytest.raises(InputError, match=r"train.microbatches = 3: must divide the batch of 20"):
-        replace(toy, train={"microbatches": 3})
     philox = replace(toy, train={"prng": "philox2x32"})
     with pytest.raises(InputError, match="use threefry2x32"):
         train.make_train_step(philox, train.make_mesh(jax.devices()[:2]))
+
+
+@pytest.mark.parametrize(
+    ("clips", "at_most", "parts"),
+    [(64, 0, 1), (64, 64, 1), (64, 16, 4), (64, 63, 2), (15, 4, 5), (7, 6, 7), (8, 1, 8)],
+)
+def test_parts_are_equal_and_as_few_as_their_size_allows(clips, at_most, parts):
+    assert train.count_parts(clips, at_most=at_most) == parts
 
 
 @pytest.mark.slow
@@ -195,7 +198,7 @@ def test_a_batch_in_parts_is_the_batch(name, devices, request):
     whole = request.getfixturevalue(name)
     if name == "toy":
         whole = replace(whole, model={"dropout": 0.0})
-    cut = replace(whole, train={"microbatches": whole.train.batch_size // 2 // devices})
+    cut = replace(whole, train={"microbatch_size": 2})
     found = []
     for settings, mesh in (
         (whole, train.make_mesh(jax.devices()[:1])),
@@ -214,8 +217,8 @@ def test_parts_draw_masks_of_their_own_and_take_less_memory(toy):
     """Of dropout; and of two parts no more than two thirds of the memory."""
     toy = replace(toy, train={"batch_size": 64}, model={"dropout": 0.5})
     mesh, losses, sizes = train.make_mesh(jax.devices()[:1]), [], []
-    for parts in (1, 2):
-        settings = replace(toy, train={"microbatches": parts})
+    for most in (0, 32):
+        settings = replace(toy, train={"microbatch_size": most})
         step = train.make_train_step(settings, mesh)
         program = step.lower(train.init_state(settings)).compile()
         sizes.append(program.memory_analysis().temp_size_in_bytes)
