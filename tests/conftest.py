@@ -4,8 +4,8 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Four devices on any machine, so that every test can compare one with several. Without optimisation
-# programs compile several times as fast and give the same but for rounding; launchers and notebooks
-# run as a user's do.
+# programs compile several times as fast and give the same but for rounding; launchers, but for `train`,
+# and notebooks run as a user's do.
 if os.environ["JAX_PLATFORMS"] == "cpu":
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "")

@@ -34,7 +34,9 @@ TOY = [
 
 def start(module, *arguments, cwd=ROOT, stdin=None):
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    # as a user's, but for what compiles for minutes
+    flags = "--xla_backend_optimization_level=0" if module == "train" else ""
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-m", f"launch.{module}", *map(str, arguments)],
         cwd=cwd, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -15,6 +15,22 @@ def test_places_are_single_cells_for_the_network_of_cells_and_patches_for_the_pa
     assert pixels.places == ((60 - 8) // 3 + 1, (90 - 8) // 3 + 1)
 
 
+def test_centres_are_the_middles_of_patches(toy, toy_cells):
+    row_px, col_px = layout.make_layout((20, 33), toy).centres_px()
+    np.testing.assert_array_equal(row_px, [3.5, 6.5, 9.5, 12.5, 15.5])
+    np.testing.assert_array_equal(col_px, 3.5 + 3 * np.arange(9))
+    # cells of 10 px, one and four pixels left out before the first
+    row_px, col_px = layout.make_layout((62, 98), replace(toy_cells, map={"cells": 6})).centres_px()
+    np.testing.assert_array_equal(row_px, 1 + 4.5 + 10 * np.arange(6))
+    np.testing.assert_array_equal(col_px, 4 + 4.5 + 10 * np.arange(9))
+
+
+@pytest.mark.parametrize("stride_px", [0, -1])
+def test_a_stride_is_at_least_a_pixel(toy, stride_px):
+    with pytest.raises(InputError, match=rf"^stride_px = {stride_px}: must be at least 1$"):
+        layout.make_layout((20, 33), toy, stride_px=stride_px)
+
+
 @pytest.mark.parametrize(
     ("cells", "stride_px", "stride"), [(6, 10, 1), (6, 14, 1), (6, 16, 2), (6, 4, 1), (0, 1, 1), (0, 5, 5)]
 )

@@ -109,6 +109,7 @@ def test_clips_have_no_mean(paper):
     assert abs(float(clip.mean())) < 1e-6
 
 
+@pytest.mark.slow
 def test_batch_is_balanced(toy):
     for size in (toy.clip.classes * 3, 7):
         counts = np.bincount(examples.plan_batch(jax.random.key(1), toy, size=size).labels, minlength=5)

@@ -192,7 +192,9 @@ def test_parts_are_equal_and_as_few_as_their_size_allows(clips, at_most, parts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "devices"), [("toy", 1), ("toy_cells", 2)])
+@pytest.mark.parametrize(
+    ("name", "devices"), [("toy", 1), ("toy", 2), pytest.param("toy_cells", 2, marks=pytest.mark.long)]
+)
 def test_a_batch_in_parts_is_the_batch(name, devices, request):
     """The same update, however the batch is cut and spread; without dropout, which every part draws anew."""
     whole = request.getfixturevalue(name)
