@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,6 +162,23 @@ def test_sliding_windows_are_slices_in_constant_memory(step):
         np.testing.assert_array_equal(window, frames[start : start + 9])
         starts.append(start)
     assert starts == list(range(0, 22, step))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["toy", "toy_cells"])
+def test_a_window_comes_with_its_own_cells(kind, request):
+    """Those of its frames, of which the amplitude is taken."""
+    settings = request.getfixturevalue(kind)
+    length, channels = settings.clip.frames, settings.clip.channels
+    mapper = make_mapper(model.init_params(jax.random.key(0), settings), settings, (12, 16))
+    frames = np.random.default_rng(0).uniform(0.2, 0.8, (length + 31, *mapper.layout.grid, channels))
+    frames, starts = frames.astype(np.float32), []
+    for start, cells, _ in mapper.windows(iter(frames), 10):
+        np.testing.assert_array_equal(cells, frames[start : start + length])
+        starts.append(start)
+    assert starts == [0, 10, 20, 30]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        mapper.config = None
 
 
 @pytest.mark.slow
