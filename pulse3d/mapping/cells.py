@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import DTypeLike
 
 Cells = Float[np.ndarray, "row col channel"]
 
@@ -37,15 +38,16 @@ def make_averager(frame_shape: tuple[int, int], cells: int) -> Callable[[np.ndar
         used = image[top : top + rows * size, left : left + cols * size]
         whole = image.dtype == np.uint8
         # rows first, one by one: the sums run along the memory; those of 8 bits are exact in whole numbers
-        exact = np.uint16 if size * 255 < 2**16 else np.uint32
+        narrow: DTypeLike = np.float32
+        wide: DTypeLike = np.float32
+        if whole:
+            narrow, wide = np.uint16 if size * 255 < 2**16 else np.uint32, np.uint32
         lines = used.reshape(rows, size, -1)
-        strips = lines[:, 0].astype(exact if whole else np.float32)
+        strips = lines[:, 0].astype(narrow)
         for line in range(1, size):
             np.add(strips, lines[:, line], out=strips)
         strips = strips.reshape(rows, cols * size, -1)
-        sums = np.add.reduceat(
-            strips, np.arange(0, cols * size, size), axis=1, dtype=np.uint32 if whole else np.float32
-        )
+        sums = np.add.reduceat(strips, np.arange(0, cols * size, size), axis=1, dtype=wide)
         return sums.astype(np.float32) / np.float32(size**2 * (255 if whole else 1))
 
     return average

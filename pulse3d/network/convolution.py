@@ -101,6 +101,7 @@ def _many_rows_backward(saved, change):
     flat = rows.reshape(-1, rows.shape[-1]), change.reshape(-1, change.shape[-1])
     parts = math.gcd(len(flat[0]), PARTS)
 
+    # in full precision by name: gradients are traced outside of `exact`
     def multiply(rows, change, *, parts):
         cut = rows.reshape(parts, -1, rows.shape[-1]), change.reshape(parts, -1, change.shape[-1])
         dimensions = (((1,), (1,)), ((0,), (0,)))

@@ -105,7 +105,7 @@ def make_example(
 def ask(
     draw: Draws, scene: Scene, config: Config
 ) -> tuple[tuple[Array, Array, Array], Float[Array, "window row col class"]]:
-    """The inputs of the network for windows of a scene, which it draws, and their targets."""
+    """The inputs of the network for windows of a scene, drawn at random, and their targets."""
     clip, laws = config.clip, expect(config.generator, ScenesConfig)
     # windows: as long as a clip or, some, from `shortest_s` on; anywhere in the scene, one in six at its ends
     longest = min(clip.frames, laws.frames)

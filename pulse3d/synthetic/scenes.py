@@ -86,7 +86,7 @@ def pulse_wave(
 
 @at_once
 def render(draw: Draws, parameters: SceneParameters, config: Config) -> Scene:
-    """The scene of these parameters; drawn are all series, fields and noise."""
+    """The scene of these parameters; draws all series, fields and noise."""
     frames = expect(config.generator, ScenesConfig).frames + HISTORY
     moving, rate_bpm = _pulse(draw, parameters, config, frames)
     for part in (_light, _flicker, _texture, _wander, _local):

@@ -194,22 +194,10 @@ def _mean_of_parts(
     """
     if parts == 1:
         return measure(plan, key)[0]
-
-    def weighted(part):
-        values, weight = measure(*part)
-        return jax.tree.map(lambda x: weight * x, values), weight
-
-    # clips next to each other lie on different devices, as without parts
+    # every device keeps the clips that it has without parts
     cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), plan)
-    each = cut, jax.random.split(key, parts)
-    nothing = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype),
-        jax.eval_shape(weighted, jax.tree.map(lambda x: x[0], each)),
-    )
-    (total, weight), _ = jax.lax.scan(
-        lambda so_far, part: (jax.tree.map(jnp.add, so_far, weighted(part)), None), nothing, each
-    )
-    return jax.tree.map(lambda x: x / jnp.maximum(weight, 1), total)
+    values, weights = jax.lax.map(lambda part: measure(*part), (cut, jax.random.split(key, parts)))
+    return jax.tree.map(lambda x: jnp.average(x, axis=0, weights=weights), values)
 
 
 def within_one_class(predicted: Int[Array, "*place"], labels: Int[Array, "*place"], rates: int) -> jax.Array:

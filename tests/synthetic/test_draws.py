@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pulse3d.synthetic import draws, examples, nuisance, scene_laws, scenes
+from pulse3d.synthetic import examples, nuisance, scene_laws, scenes
 from pulse3d.synthetic.draws import Draws, at_once
 
 KEY = jax.random.key(0)
@@ -88,4 +88,3 @@ def test_whoever_draws_takes_a_key_first(module):
     for function in drawing:
         assert next(iter(inspect.signature(function).parameters)) == "draw"
         assert function.__wrapped__, "takes a key, too"
-    assert draws.at_once(drawing[0])

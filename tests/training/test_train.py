@@ -191,6 +191,24 @@ def test_parts_are_equal_and_as_few_as_their_size_allows(clips, at_most, parts):
     assert train.count_parts(clips, at_most=at_most) == parts
 
 
+def test_the_mean_of_parts_is_weighted_and_every_clip_counts_once():
+    """Labels 0 to 5 in parts that weigh as much as their labels: sum of squares over sum."""
+    plan = examples.Plan(jax.random.split(jax.random.key(0), 6), jnp.arange(6.0))
+    keys = []
+
+    def measure(part, key):
+        jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
+        return {"mean": part.labels.mean()}, part.labels.sum()
+
+    for parts in (2, 3, 6):
+        means = np.array([np.arange(6.0)[first::parts].mean() for first in range(parts)])
+        found = train._mean_of_parts(measure, plan, jax.random.key(1), parts)["mean"]
+        assert found == pytest.approx((means**2).sum() / means.sum())
+    jax.effects_barrier()
+    assert len(keys) == 11
+    assert len(set(keys[-6:])) == 6, "every part draws with a key of its own"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "devices"), [("toy", 1), ("toy", 2), pytest.param("toy_cells", 2, marks=pytest.mark.long)]
