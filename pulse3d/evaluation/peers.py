@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from typing import IO, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -69,6 +70,8 @@ def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, 
     require(source)
     model = source.partition(":")[2]
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if cache := jax.config.jax_compilation_cache_dir:  # ours, so that only the first start compiles
+        environment |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 from helpers.launching import evaluate, read_csv, run, write_clips
@@ -14,10 +15,14 @@ from pulse3d.evaluation import datasets, peers
 
 # Stands in for open-rppg: its pulse is the mean green of the frames, its rate that of the strongest wave.
 STAND_IN = """
+import os
+
 import numpy as np
 
 class Model:
     def __init__(self, model):
+        if model == "Cache.fake":
+            raise ValueError("compiles into " + os.environ["JAX_COMPILATION_CACHE_DIR"])
         if model not in ("Green.fake", "Dies.fake"):
             raise ValueError(f"no model {model}")
         self.dies = model == "Dies.fake"
@@ -103,6 +108,16 @@ def test_a_peer_that_says_nothing_gives_no_rate(stand_in):
 def test_what_stops_a_peer_is_said_in_one_line(stand_in):
     with pytest.raises(InputError, match=r"^open-rppg:Other: ValueError: no model Other$"):
         peers.ask("open-rppg:Other", make_video(), lambda end_s: [])
+
+
+def test_a_peer_keeps_compiled_programs_where_we_do(stand_in, tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "compiled"))
+    try:
+        with pytest.raises(InputError, match=rf"compiles into {tmp_path}/compiled$"):
+            peers.ask("open-rppg:Cache.fake", make_video(), lambda end_s: [])
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_a_peer_that_dies_on_the_way_says_why(stand_in):
