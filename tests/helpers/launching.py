@@ -2,11 +2,14 @@
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import resource
+import select
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,21 +35,48 @@ TOY = [
 ]  # fmt: skip
 
 
-def start(module, *arguments, cwd=ROOT, stdin=None):
+def environment_of(module):
+    """As a user's, but for what compiles for minutes."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # as a user's, but for what compiles for minutes
     flags = "--xla_backend_optimization_level=0" if module == "train" else ""
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+
+
+def start(module, *arguments, cwd=ROOT, stdin=None):
     return subprocess.Popen(
         [sys.executable, "-m", f"launch.{module}", *map(str, arguments)],
-        cwd=cwd, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=cwd, env=environment_of(module), stdin=stdin,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@functools.cache
+def launcher():
+    """A process that has imported the libraries: see `helpers.launched`."""
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("launched.py")],
+        env=environment_of(""), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
 
 
 def run(module, *arguments, cwd=ROOT):
-    process = start(module, *arguments, cwd=cwd)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    """Exit code, output and errors of a launcher, ended within 300 s."""
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+        asked = {
+            "module": module,
+            "arguments": [str(argument) for argument in arguments],
+            "cwd": str(cwd),
+            "environment": environment_of(module),
+            "largest_file": resource.getrlimit(resource.RLIMIT_FSIZE),
+            "out": out.name,
+            "err": err.name,
+        }
+        launcher().stdin.write(json.dumps(asked).encode() + b"\n")
+        launcher().stdin.flush()
+        ready, _, _ = select.select([launcher().stdout], [], [], 300)
+        assert ready, f"launch.{module} {arguments}: not ended within 300 s"
+        code = json.loads(launcher().stdout.readline())
+        return code, out.read(), err.read()
 
 
 def evaluate(root, out, *arguments):
