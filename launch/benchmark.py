@@ -1,4 +1,4 @@
-r"""How fast it is, as ratios: what is compared takes turns in one run.
+r"""Measures speed as ratios: the programs compared take turns in one run.
 
     python -m launch.benchmark --out=benchmark
 
@@ -9,9 +9,9 @@ precision (bfloat16 against float32), work (cost against work), predict (a minut
 from the command line, and its pieces), memory (one minute of video against --minutes), roofline
 (against the ceilings of this machine), schedule (the paper's whole training; accelerators only).
 
-keras and training compare with Keras where `pip install 'pulse3d[bench]'` put it. Other load on the
-machine falls on all that is compared but widens the spread: leave it alone meanwhile. --small runs
-everything in small, to try it; its figures mean nothing.
+keras and training compare with Keras: `pip install 'pulse3d[bench]'`. Other load on the machine
+affects both sides of a ratio but widens the spread: leave the machine idle. --small runs everything at
+a small size, to try it; its figures mean nothing.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def make_bench(folder: Path) -> Bench:
-    """The devices and sizes that the flags ask for; raises InputError where there is no such device."""
+    """The devices and sizes that the flags ask for; raises InputError if there is no such device."""
     try:
         devices = tuple(jax.devices(_DEVICE.value))
     except RuntimeError:

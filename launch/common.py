@@ -1,4 +1,4 @@
-"""What every launcher does: flags in, one clear line for bad input, a compilation cache."""
+"""Shared by all launchers: flags, one clear line for bad input, a compilation cache."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ from pulse3d.errors import InputError
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; bad input gets one line and exit code 2."""
-    if main.__module__ != "__main__":  # started as a command: --help is about that module all the same
+    if main.__module__ != "__main__":  # started as a command: --help still shows that module's docstring
         sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
         sys.argv[0] = main.__module__
 
@@ -57,7 +57,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 class Stop(threading.Event):
-    """Set by a signal, whose number it keeps."""
+    """An event that a signal sets; keeps the signal's number."""
 
     number = 0
 
@@ -96,9 +96,9 @@ def cache_compilations() -> None:
 def join_processes(
     distributed: bool, coordinator: str | None, processes: int | None, process: int | None
 ) -> None:
-    """Makes this one of several processes that compute together; must come before any computation.
+    """Joins this process to others that compute together; call it before any computation.
 
-    What is not given is left to jax, which knows the variables of Slurm, Kubernetes and TPU.
+    JAX takes what is not given from the variables of Slurm, Kubernetes and TPU.
     """
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     if not distributed:
@@ -119,7 +119,7 @@ def join_processes(
 
 
 def require_agreement(values: Any, names: str) -> None:
-    """Raises InputError, in every process, where the processes were started with other values (JSON)."""
+    """Raises InputError in every process if their values (JSON) differ."""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).digest()
     found = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     if (found != found[:1]).any():
@@ -127,13 +127,13 @@ def require_agreement(values: Any, names: str) -> None:
 
 
 def require_everywhere(holds: bool, message: str) -> None:
-    """Raises InputError, in every process, where something does not hold in one of them."""
+    """Raises InputError in every process if `holds` is false in one of them."""
     if not np.all(multihost_utils.process_allgather(np.uint8(holds))):
         raise InputError(message)
 
 
 def parse_shard(shard: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """(index, number) of this process; from Slurm's variables where no shard is given."""
+    """(index, number) of this process; from Slurm's variables if no shard is given."""
     if shard is None:
         shard = f"{environment.get('SLURM_PROCID', 0)}/{environment.get('SLURM_NTASKS', 1)}"
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
@@ -143,8 +143,8 @@ def parse_shard(shard: str | None, environment: Mapping[str, str]) -> tuple[int,
 
 
 def _leave_the_others(error: Exception) -> NoReturn:
-    """Ends this process at once: an ordinary exit would wait for processes that are no more."""
-    # what fails between processes comes as a status of the runtime, in exceptions of several types
+    """Ends this process at once: an ordinary exit would wait for processes that have ended."""
+    # the runtime reports failures between processes as a status, in exceptions of several types
     if re.match(r"(ABORTED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ", str(error)):
         print(
             f"error: lost another process ({str(error).splitlines()[0]}); start all of them again,"
@@ -167,5 +167,5 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         print(f"error: {error} (see --help)", file=sys.stderr)
         sys.exit(2)
-    except SystemExit:  # of --help
+    except SystemExit:  # from --help
         sys.exit(0)

@@ -11,24 +11,24 @@ Your own videos: --dataset=clips and a folder of videos, each with a table besid
     rate_bpm           one rate for the whole video (the number alone will do)
 
 and, for scores of the map, a skin mask of the frames' size, `me_skin.png`: 255 skin, 0 background, 128
-left out. A `manifest.json` instead says more (`pulse3d/evaluation/own_videos.py`). --dataset=demo scores the
+left out. A `manifest.json` can say more (`pulse3d/evaluation/own_videos.py`). --dataset=demo scores the
 map of the built-in scene, whose masks are exact, and needs no --root.
 
---pulseless=N adds videos without a pulse, in which every answer is made up: N of each generated kind, as
-they are and after x264, and photographs and walls cut from the recordings (`evaluation/pulseless.py`).
-From them and the recordings with a pulse come the detection table and detection.png: how many windows with a
-pulse a method answers, and in how many without it makes one up.
+--pulseless=N adds videos without a pulse, in which every answer is made up: N of each generated kind, raw
+and after x264, and photographs and walls cut from the recordings (`evaluation/pulseless.py`). The detection
+table and detection.png compare them with the recordings with a pulse: how many windows with a pulse a method
+answers, and how many without.
 
 Writes into --out: results.csv (a row per method and recording), windows.csv, table.md (also
-printed), figures, and evidence/, from which an interrupted run goes on and other read-outs are
-made at no cost. `pulse3d/evaluation/methods.py` says what a method is, `metrics.py` beside it what is
-measured. Recordings that are missing or damaged are named and skipped (exit code 1). Several
-processes share the work with --shard=0/4 ... --shard=3/4, or under Slurm by themselves; a run
-without --shard then puts the whole together.
+printed), figures, and evidence/, from which an interrupted run resumes and other read-outs are
+made at no cost. `pulse3d/evaluation/methods.py` defines the methods, `metrics.py` beside it the
+measures. Recordings that are missing or damaged are named and skipped (exit code 1). Several
+processes share the work with --shard=0/4 ... --shard=3/4, or automatically under Slurm; a run
+without --shard then combines the results.
 
---protocol=toolbox takes one rate per recording, as rPPG-Toolbox does: of the whole pulse signal
-of green, chrom and pos, against the contact pulse by the same path. Other sources give no
-signal; for them it is the median of the answers of all their windows.
+--protocol=toolbox takes one rate per recording, as rPPG-Toolbox does: from the whole pulse signal
+of green, chrom and pos, against the contact pulse processed in the same way. For sources without a
+signal, it is the median of the answers of all windows.
 """
 
 import fnmatch
@@ -158,7 +158,7 @@ def main() -> None:
 
 
 def choose_recordings() -> list[Recording]:
-    """The recordings of --dataset whose names --recordings fits."""
+    """The recordings of --dataset whose names match --recordings."""
     if _ROOT.value is None and _DATASET.value != "demo":
         raise InputError(f"--dataset={_DATASET.value}: needs --root, the folder of the recordings")
     return [
@@ -169,7 +169,7 @@ def choose_recordings() -> list[Recording]:
 
 
 def take_pulseless(recordings: list[Recording]) -> list[Recording]:
-    """What the recordings hold besides their pulse; those with a damaged mask are named by others."""
+    """Pulseless videos cut from the recordings; damaged masks are reported elsewhere."""
     taken = []
     for recording in recordings:
         try:
@@ -180,7 +180,7 @@ def take_pulseless(recordings: list[Recording]) -> list[Recording]:
 
 
 def compute(recordings: list[Recording], sources: dict[str, Source], folder: Path, root: str) -> set[str]:
-    """Makes the evidence that is not there; returns the names of recordings that failed."""
+    """Computes missing evidence; returns the names of recordings that failed."""
     failed: set[str] = set()
     total = len(recordings) * len(sources)
     with tqdm.tqdm(total=total, unit="evidence", desc="evaluating", disable=None) as bar:

@@ -1,8 +1,8 @@
-r"""Writes a network that maps windows of video as one file, for programs that have jax but not pulse3d.
+r"""Exports a network that maps windows of video as one file, for programs with JAX but without pulse3d.
 
     python -m launch.export --weights=default --frame=640x480 --out=default_640x480.jaxexport
 
-OUT.json beside it says what goes in, what comes out, and how to load it.
+OUT.json beside it describes the input, the output, and how to load it.
 """
 
 import re

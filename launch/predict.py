@@ -1,4 +1,4 @@
-r"""Pulse-rate maps of a video: one probability over pulse rates for every place and moment.
+r"""Maps the pulse rate of a video: a probability over pulse rates for every place and window.
 
     python -m launch.predict --video=me.mp4 --out=me
 
@@ -6,8 +6,9 @@ Without --video, maps the built-in demo scene and prints the result beside the t
 --out: report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, map.npz and
 summary.json. Not a medical device.
 
-A live source, --video='<video0>' (a camera), --video=- (standard input) or a named pipe, prints the
-current rate with every window until it ends or Ctrl-C; it is seen once, so there is no overlay.mp4.
+For a live source, --video='<video0>' (a camera), --video=- (standard input) or a named pipe, it prints the
+current rate for every window until the source ends or Ctrl-C. There is no overlay.mp4, since a live source
+is read only once.
 """
 
 import json
@@ -71,12 +72,12 @@ def main() -> None:
     )
     name = Path(source.name).resolve().stem or "video"
     out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / name))
-    # the demo's own folder holds nothing of the user's
+    # the demo's own folder holds no files of the user
     if not (_OVERWRITE.value or (demo and _OUT.value is None)):
         files.refuse_to_overwrite(out, outputs.NAMES)
 
     def beside(found: result.Result) -> dict[str, Any]:
-        for stale in set(outputs.NAMES) - set(result.FILES):  # of the results that these replace
+        for stale in set(outputs.NAMES) - set(result.FILES):  # from the results that these replace
             (out / stale).unlink(missing_ok=True)
         total = round(source.duration_s * source.fps)
         said = outputs.write_all(
@@ -109,7 +110,7 @@ def main() -> None:
 
 
 def choose_video() -> tuple[video.Video, demo_scene.Scene | None]:
-    """The video of --video, or else the demo and what is true of it."""
+    """The video of --video, or else the demo and its truth."""
     if _VIDEO.value is not None:
         return video.open_video(_VIDEO.value, fps=_FPS.value), None
     made_as = config.SceneConfig()
@@ -118,20 +119,20 @@ def choose_video() -> tuple[video.Video, demo_scene.Scene | None]:
 
 
 def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
-    """A bar with the time left, on a terminal."""
+    """A progress bar with the time left, on a terminal."""
     hidden = True if _QUIET.value or _JSON.value else None
     return tqdm.tqdm(items, total=total or None, unit=unit, desc=what, disable=hidden)
 
 
 def follow_file(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
-    """The windows of a video, with a bar."""
+    """The windows of a video, with a progress bar."""
     windows = pipeline.follow(source, frames, mapper, step_s=step_s)
     expected = max(0, int((source.duration_s - mapper.config.clip.duration_s) / step_s) + 1)
     yield from bar(windows, expected, "window", "mapping")
 
 
 def follow_live(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
-    """The windows of a live source until it ends, breaks off or Ctrl-C; prints what each reads."""
+    """The windows of a live source until it ends, fails or Ctrl-C; prints each reading."""
     if not (_QUIET.value or _JSON.value):
         print(f"reading {source.name}; Ctrl-C ends it", flush=True)
     with common.stop_on_interrupt() as stop:
@@ -145,7 +146,7 @@ def follow_live(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResu
 
 
 def say_now(window: stream.WindowResult, window_s: float) -> None:
-    """Prints what a window of a live source reads, as a line of text or of JSON."""
+    """Prints the reading of a window of a live source, as a line of text or of JSON."""
     now_s, reading = window.time_s + window_s / 2, window.reading
     if _JSON.value:
         values = {

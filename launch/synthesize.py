@@ -1,4 +1,4 @@
-r"""Writes clips of the generator, to look at or to use elsewhere.
+r"""Writes clips from the generator, to look at or to use elsewhere.
 
     python -m launch.synthesize --out=samples --clips=12
 
@@ -46,9 +46,9 @@ def main() -> None:
 
 
 def sample(key: jax.Array, settings: config.Config) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A clip, or a scene's relative changes of colour; its label; and its rate in bpm, nan for none.
+    """A clip (or a scene's relative colour changes), its label, and its rate in bpm, nan for none.
 
-    The label of a scene is that of every cell (`scenes.Scene`), its rate the first living region's.
+    A scene has a label for every cell (`scenes.Scene`) and the rate of its first living region.
     """
     if not isinstance(settings.generator, config.ScenesConfig):
         clip, label = paper_clips.make_clip(key, settings)

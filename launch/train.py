@@ -4,11 +4,11 @@ r"""Trains a network on synthetic video, made on the device inside the training 
 
 Writes into --workdir: config.json, checkpoints/, metrics.csv, TensorBoard events, curve.png and
 weights.npz (the best checkpoint, for `launch.predict --weights=WORKDIR`). A folder that holds a
-run is resumed from its last checkpoint. SIGTERM and Ctrl-C save a checkpoint after the step and end with
-128 + the signal's number, so that whatever started the run knows it for unfinished.
+run is resumed from its last checkpoint. SIGTERM and Ctrl-C save a checkpoint after the current step and exit
+with 128 + the signal's number, which marks the run as unfinished.
 
-Several processes, on one machine or many, train one network with --distributed: the same command
-for each, and --workdir on a file system that all of them see. Process 0 writes the files.
+Several processes, on one machine or many, train one network with --distributed: run the same command for
+each, with --workdir on a file system that all of them can access. Process 0 writes the files.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def train_to_end(
     *,
     leads: bool,
 ) -> None:
-    """Trains with a log, a bar and checkpoints; leaves the program where it is stopped or fails."""
+    """Trains with a log, a progress bar and checkpoints; exits the program if stopped or on failure."""
     started, first_step = time.time(), int(state.step)
     with (
         Logbook(workdir, first_step) if leads else contextlib.nullcontext() as logbook,
@@ -135,7 +135,7 @@ def train_to_end(
 
 
 class Preemption:
-    """Asks after every step whether a signal wants an end; `number`: which one."""
+    """Called after every step: whether a signal has asked to stop; `number`: which one."""
 
     def __init__(self, stop: common.Stop | None):
         self._stop = stop
@@ -154,16 +154,16 @@ class Preemption:
 
 @contextlib.contextmanager
 def preemption() -> Iterator[Preemption]:
-    """SIGTERM and Ctrl-C end training after the step; of several processes, that of any ends all alike."""
+    """Ends training after the step on SIGTERM or Ctrl-C; a signal to one of several processes ends all."""
     if jax.process_count() > 1:
-        yield Preemption(None)  # the runtime waits for the signal, and agrees on a step
+        yield Preemption(None)  # the runtime catches the signal and agrees on a step
     else:
         with common.stop_on_interrupt() as stop:
             yield Preemption(stop)
 
 
 def warn(checkpoints: checkpoint.Checkpoints) -> None:
-    """Says which checkpoints are damaged."""
+    """Prints which checkpoints are damaged."""
     while checkpoints.damaged:
         print(f"warning: {checkpoints.damaged.pop()}", file=sys.stderr)
 

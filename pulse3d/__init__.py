@@ -1,4 +1,4 @@
-"""pulse3d: pulse-rate maps of ordinary video, by a 3-D network trained on synthetic video alone.
+"""pulse3d: pulse-rate maps of ordinary video, by a 3-D network trained only on synthetic video.
 
 result = pulse3d.map_video("me.mp4")
 result.pulse_rate_bpm
@@ -24,12 +24,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for only then, so that `import pulse3d` is cheap."""
+    """Imports a public name when it is first used, so that `import pulse3d` is fast."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    """The public names, for completion with Tab."""
+    """The public names, for tab completion."""
     return sorted([*__all__, "__version__"])

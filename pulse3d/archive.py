@@ -35,7 +35,7 @@ def write_npz(path: Path, arrays: dict[str, Any], *, made_by: dict[str, Any]) ->
 
 
 def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """The arrays of `write_npz`; None where the file is missing, damaged or made by other settings."""
+    """Reads the arrays of `write_npz`; None if the file is missing, damaged or made with other settings."""
     try:
         with Arrays(path, max_bytes=2**32) as archive:
             if parse_json(archive.text("made_by")) != json.loads(json.dumps(made_by)):
@@ -48,9 +48,9 @@ def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | 
 class Arrays:
     """The arrays of a .npz file; the size of each is checked before it is read.
 
-    Use as a context. shapes: of all arrays by name, from their headers. Raises UnreadableError for a
-    file that is damaged or claims more than it holds, for an array that it has not, and where more than
-    `max_bytes` are read of it.
+    Use as a context manager. shapes: of all arrays by name, from their headers. Raises UnreadableError for
+    a file that is damaged or declares more data than it holds, for a missing array, and if more than
+    `max_bytes` are read.
     """
 
     def __init__(self, path: Path, *, max_bytes: int):
@@ -94,17 +94,17 @@ class Arrays:
             return np.lib.format.read_array(file, allow_pickle=False)
 
     def text(self, name: str) -> str:
-        """An array that is one text, at most MAX_JSON_BYTES of it."""
+        """Reads an array that is a single string of at most MAX_JSON_BYTES."""
         shape, _, dtype = self._header(name)
         if shape != () or dtype.kind != "U" or dtype.itemsize > MAX_JSON_BYTES:
             raise UnreadableError(f"{name} is not a text, or too long")
-        # decoded here, as numpy takes numbers for characters that are none
+        # decoded here: numpy accepts code points that do not exist
         data = self[name].astype(dtype.newbyteorder("<")).tobytes()
         with foreign_errors():
             return data.decode("utf-32-le").rstrip("\0")
 
     def entries(self, name: str) -> Iterator[np.ndarray]:
-        """The entries of an array along its first axis, one at a time."""
+        """Yields the entries of an array along its first axis."""
         whole, fortran, dtype = self._header(name)
         count, shape = (*whole, 0)[0], whole[1:]
         size = dtype.itemsize * math.prod(shape)
@@ -128,7 +128,7 @@ class Arrays:
 
 
 def _array_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type of the array that follows, as numpy's format has them; nothing is executed."""
+    """Reads shape, order and type from the header of a .npy file; executes nothing."""
     version = np.lib.format.read_magic(member)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(member)
@@ -136,9 +136,9 @@ def _array_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 class NpzStream:
-    """A compressed .npz whose arrays grow along their first axis, in constant memory.
+    """Writes a compressed .npz whose arrays grow along their first axis, in constant memory.
 
-    Use as a context; the file appears at the end of it, if there was no exception.
+    Use as a context manager; the file appears when the context ends without an exception.
     """
 
     def __init__(self, path: Path):
@@ -156,7 +156,7 @@ class NpzStream:
         return self
 
     def append(self, **arrays: Any) -> None:
-        """Adds one entry to every array; names, shapes and types are the same each time."""
+        """Adds one entry to every array; names, shapes and types must stay the same."""
         for name, value in arrays.items():
             array = np.asarray(value)
             self._shapes.setdefault(name, array.shape)
@@ -171,7 +171,7 @@ class NpzStream:
         self._count += 1
 
     def entries(self, name: str) -> Iterator[np.ndarray]:
-        """The entries of a growing array so far, one by one."""
+        """Yields the entries of a growing array so far."""
         shape, dtype = self._shapes[name], self._types[name]
         yield from np.memmap(self._folder / name, dtype, "r", shape=(self._count, *shape))
 

@@ -1,6 +1,6 @@
-"""Settings as frozen dataclasses, and the presets made of them.
+"""Settings as frozen dataclasses, and the presets made from them.
 
-Every setting carries its unit in its name (`_bpm`, `_px`, `_s`) or in its docstring.
+Every setting has its unit in its name (`_bpm`, `_px`, `_s`) or in its docstring.
 `override` applies the `--set a.b=value` flags of the launchers.
 """
 
@@ -19,11 +19,11 @@ Kind = typing.TypeVar("Kind")
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """What the network reads: a small clip of video, and the pulse rates it can answer.
+    """The short clip of video that the network reads, and the pulse rates that it can give.
 
-    fps: frames per second. frames: length. patch_px: height and width, in pixels or, where
+    fps: frames per second. frames: length. patch_px: height and width, in pixels or, if
     `map.cells` is set, in cells.
-    rates: number of pulse rates, evenly spaced from low_bpm to high_bpm. One class more,
+    rates: number of pulse rates, evenly spaced from low_bpm to high_bpm. One more class,
     the last, means "no pulse".
     """
 
@@ -68,20 +68,20 @@ class ClipConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The laws of the pseudo-PPG video of Bousefsaf et al. 2019 (their public program).
+    """The distributions of the pseudo-PPG video of Bousefsaf et al. 2019 (their public program).
 
     fourier: a0, a1, b1, a2, b2 of the pulse wave, a fit to real imaging PPG.
-    phases: the wave starts at one of so many shifts of 1/30 s, together one period at 55 bpm.
+    phases: number of shifts of 1/30 s at which the wave can start, together one period at 55 bpm.
     linear_trend, curved_trend: bounds of the trend's end value, in units of the pulse's
     peak-to-peak value; curved means order 2 and 3.
-    amplitude_low, amplitude_high: the video is `value / 625 x amplitude`, white being 1.
-    noise_mean, noise_sd: law of the sensor noise before scaling by
+    amplitude_low, amplitude_high: the video is `value / 625 x amplitude`, where white is 1.
+    noise_mean, noise_sd: mean and SD of the sensor noise before scaling by
     `amplitude x noise_scale x U(noise_low_percent, noise_high_percent) / 100`.
-    no_pulse_noise_sd: noise of the "no pulse" clips, white being 1.
-    centre_linear_trend: False keeps an accident of the original, whose "centred" choice has
+    no_pulse_noise_sd: SD of the noise of "no pulse" clips, where white is 1.
+    centre_linear_trend: False keeps a quirk of the original program, whose "centred" choice has
     no effect on trends of order 1.
-    quantise_no_pulse: False keeps another, whose "no pulse" clips are not rounded to 8 bits.
-    no_pulse_clips: clips without a pulse for every run through the rates.
+    quantise_no_pulse: False keeps another quirk: "no pulse" clips are not rounded to 8 bits.
+    no_pulse_clips: number of clips without a pulse for every cycle through the rates.
     """
 
     fourier: tuple[float, ...] = (
@@ -126,28 +126,28 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class ScenesConfig:
-    """The laws of the default scenes: regions with or without a pulse, in motion, light and a video codec.
+    """The distributions of the default scenes: regions with or without a pulse, motion, light, a video codec.
 
     Levels are root mean squares of relative changes of colour: 0.01 is 1 %. Pairs are bounds of
-    a log-uniform law. See `pulse3d/synthetic/scenes.py`.
+    a log-uniform distribution. See `pulse3d/synthetic/scenes.py`.
 
-    frames: length of a scene. windows: how many of it are read; full_share: share of these that are as long
+    frames: length of a scene. windows: number read from a scene; full_share: share of these that are as long
     as the clip, others are `shortest_s` or longer. pulse_share: share of scenes in which something is alive.
-    beyond_bpm: how far beyond the axis rates are drawn; there they belong to its ends.
-    no_pulse_odds: of "no pulse" against one rate in a cell, as these laws have it.
-    pulse: of a pulse in the mean of its colours. pulse_colour: relative strength in red, green, blue;
+    beyond_bpm: how far beyond the axis rates are drawn; they then count as its ends.
+    no_pulse_odds: odds of "no pulse" against one rate in a cell, in these distributions.
+    pulse: level of a pulse, averaged over its colours. pulse_colour: relative strength in red, green, blue;
     each is multiplied by a log-normal factor of SD colour_spread. pulse_spread: SD of the log of the
-    pulse's strength from cell to cell, of a smooth and of a rough field.
-    light: of each of four changes of brightness, grey or as of gloss, of SD light_spread around
-    these. flicker: of a change from frame to frame, in flicker_share of the scenes.
-    texture: of each displacement. pattern: contrast of coarser patterns, in pattern_share of the scenes,
-    which move by `shift` cells. edge: of the edges of regions, which move with them. wander: of each of
-    four chromatic changes. local: of what every cell does for itself. sensor: of the noise of cells and
-    frames. calm_share: share of scenes in which light and texture are weaker, by a factor within `calm`
-    (local: by its square root). wild_share: share in which these and wander are stronger, by `wild`.
-    strong_share: share of pulses as in a finger on the lens, within `strong`. black_share: share of scenes
-    with black channels, and of those with saturated ones. codec_share: share of scenes that went through a
-    codec, with steps of `codec_step`.
+    pulse's strength from cell to cell, for a smooth and for a rough field.
+    light: level of each of four changes of brightness, in grey or the colour of gloss, with deviations of
+    SD light_spread. flicker: level of a change from frame to frame, in flicker_share of the scenes.
+    texture: level for each displacement. pattern: contrast of coarser patterns that move by `shift` cells, in
+    pattern_share of the scenes. edge: level at the edges of regions, which move with them. wander: level of
+    each of four chromatic changes. local: level of each cell's own changes. sensor: level of the noise per
+    cell and frame. calm_share: share of scenes in which light and texture are weaker, by a factor within
+    `calm` (local: by its square root). wild_share: share in which these and wander are stronger, by `wild`.
+    strong_share: share of pulses with a level within `strong`, as in a finger on the lens. black_share: share
+    of scenes with black channels, and also of those with saturated ones. codec_share: share of scenes that
+    pass through a codec, with steps within `codec_step`.
     """
 
     frames: int = 225
@@ -206,11 +206,11 @@ class ModelConfig:
 class CellNetConfig:
     """The default network (`cell_net`).
 
-    memory_s: a cell's colour is read relative to its mean over so many seconds before.
-    filters, signals, notes: channels of the convolutions, of what is Fourier transformed, and of what else
-    the head is told. first_taps, taps, rate_taps: lengths of the kernels over time (first; then dilated by 2
-    and 4), and over the rates. reaches: of the neighbourhoods, in cells. hidden, weight_hidden: sizes of the
-    heads. gain: of the input. freeze: only what comes after the spectra is trained.
+    memory_s: a cell's colour is taken relative to its mean over this many past seconds.
+    filters, signals, notes: channels of the convolutions, of the signals that are Fourier transformed, and of
+    other inputs to the head. first_taps, taps, rate_taps: kernel lengths over time (first layer; later ones,
+    dilated by 2 and 4) and over the rates. reaches: radii of the neighbourhoods, in cells. hidden,
+    weight_hidden: sizes of the heads. gain: of the input. freeze: train only the layers after the spectra.
     """
 
     memory_s: float = 5.0
@@ -235,19 +235,19 @@ class CellNetConfig:
 class TrainConfig:
     """How the network is trained; one step is one update on one fresh batch.
 
-    microbatch_size: a device makes and reads its share of a batch in equal parts of at most so many clips,
-    one part in memory at a time; 0: in one. Changes rounding alone, and which masks dropout draws.
+    microbatch_size: each device processes its share of a batch in equal parts of at most this many clips, one
+    part in memory at a time; 0: all at once. This changes only rounding and the dropout masks.
     schedule: "constant", or "cosine" (linear warm-up over `warmup_steps`, then to zero).
     prng: the random generator of the training batches. philox2x32 draws normals two to three
     times faster than threefry2x32 on a CPU, but XLA cannot yet compile it for several devices.
     Validation always uses threefry2x32.
-    compute: the type in which the network multiplies while it is trained, float32 or bfloat16, which is
-    fast on accelerators. Parameters, sums and updates are float32, and so is every use of the network.
-    keep_best: the validation metric by which the best checkpoint is chosen.
-    label_sd_bpm: the true rate's neighbours share its probability, as a normal law of this SD; 0: none.
-    clip_norm: gradients longer than this are shortened to it; 0: never. weight_decay: of AdamW; 0: Adam.
-    average: the exponential moving average of the parameters keeps this much in every step; it is
-    what is validated and exported. 0: the parameters themselves.
+    compute: the type of the network's multiplications in training: float32, or bfloat16, which is fast
+    on accelerators. Parameters, sums and updates are float32, and so is inference.
+    keep_best: the validation metric that selects the best checkpoint.
+    label_sd_bpm: SD of the normal distribution that spreads the true rate's probability; 0: no spread.
+    clip_norm: the norm to which gradients are clipped; 0: never. weight_decay: of AdamW; 0: Adam.
+    average: decay per step of the exponential moving average of the parameters, which is validated and
+    exported; 0: no average is used.
     """
 
     seed: int = 0
@@ -286,14 +286,14 @@ class TrainConfig:
 class MapConfig:
     """How a window of video becomes a map.
 
-    centre: what is subtracted from a patch: "window", its one mean over time and space (the
-    original), "pixel", each pixel's own mean over time, which removes static texture, or
-    "relative", the same divided by that mean.
-    cells: the network reads means over square cells, so many along the frame's shorter side;
+    centre: what is subtracted from a patch: "window", its mean over time and space (as in the
+    original); "pixel", each pixel's own mean over time, which removes static texture; or
+    "relative", the same, then divided by that mean.
+    cells: number of square cells along the frame's shorter side, whose means the network reads;
     0: it reads pixels.
-    average_frames: each frame is the mean of so many of the resampled video.
-    max_gap_s: between two frames; a window with a larger gap has no pulse. So has one with fewer frames
-    than two for every beat of the highest rate.
+    average_frames: each frame is the mean of this many frames of the resampled video.
+    max_gap_s: longest allowed gap between two frames. A window with a longer one has no pulse, nor has one
+    with fewer than two frames per beat of the highest rate.
     stride_px: pixels between patches, rounded to whole cells.
     tile_px: edge of the square tiles (halo included) into which a frame is cut; a power of two
     is fast.
@@ -323,26 +323,26 @@ class ReadoutConfig:
 
     method: "votes", a mixture of the patches that have a pulse, window by window, or "tracked",
     likelihood ratios of all patches, followed over time.
-    min_pulse_share: for votes, a window has a pulse where at least this share of the patches has one.
-    tolerance_bpm: the confidence is the probability within this distance of the answer.
-    interval: probability that the interval should hold.
-    track_bpm: tracking lets the rate walk at random, by this SD in one second.
+    min_pulse_share: for votes, a window has a pulse if at least this share of its patches has one.
+    tolerance_bpm: the confidence is the probability within this distance of the reading.
+    interval: share of the probability that the interval should contain.
+    track_bpm: in tracking, SD of the rate's random walk over one second.
     track_floor: tracking adds this share of its mean to each window's probability.
-    track_weight: how many times tracking counts every second of video. temperature: of what tracking says
-    about the rates; below 1 narrows intervals and raises confidence, without moving the likeliest rate.
-    no_pulse_prior: in tracking, the probability of "no pulse" before the first window; 0: tracking leaves
-    it to `min_pulse_share` whether there is a pulse. switch_s: else a pulse comes or goes once in so many
-    seconds. evidence_scale, evidence_power: evidence for a rate speaks for a pulse as (evidence /
-    scale)^power; a power of 0: its strength says nothing, only whether it stays at a rate.
-    places: whether places are asked for the frame's pulses (`pulse3d/reading/places.py`), or each answers by
-    itself.
-    place_tolerance_bpm: a place is asked for rates within this distance of a pulse's. place_gain: its
-    evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: of that
-    bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in so many seconds.
-    place_prior: share of places with a pulse before anything is seen. pulses: at most so many are told
-    apart in a frame. region_confidence, region_tolerance_bpm, region_places: regions of the map that have a
-    rate of their own (`regions`) are made of places at least so sure, whose rates differ by no more, and of
-    so many at least.
+    track_weight: how many times tracking counts every second of video. temperature: of the tracked
+    probabilities; below 1, intervals are narrower and confidence is higher, with the same likeliest rate.
+    no_pulse_prior: in tracking, the probability of "no pulse" before the first window; 0: `min_pulse_share`
+    decides whether there is a pulse. switch_s: otherwise, a pulse appears or disappears once in this many
+    seconds. evidence_scale, evidence_power: evidence for a rate supports a pulse as (evidence /
+    scale)^power; with a power of 0, only a steady rate counts, not the strength of the evidence.
+    places: whether places are checked for the frame's pulses (`pulse3d/reading/places.py`), or each is read
+    on its own.
+    place_tolerance_bpm: a place is checked for rates within this distance of a pulse's. place_gain: its
+    evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: parameters
+    of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in this many
+    seconds. place_prior: share of places with a pulse before any evidence. pulses: the most pulses that are
+    distinguished in a frame. region_confidence, region_tolerance_bpm, region_places: the least confidence
+    of the places of a region (`regions`), the largest difference between neighbours' rates, and the least
+    number of places.
     """
 
     method: str = "votes"
@@ -396,11 +396,11 @@ class ReadoutConfig:
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """The built-in demo scene; brightness in units of white.
+    """The built-in demo scene; brightness is relative to white.
 
     rates_bpm: one ellipse each, from left to right. amplitude: of the pulse, peak to peak, in a
     channel of weight 1 in `pulse_colour` (red, green, blue). noise: SD of the camera noise.
-    texture: SD of the static texture, relative to the brightness. drift: of the light.
+    texture: SD of the static texture, relative to the brightness. drift: amplitude of the slow light change.
     """
 
     height_px: int = 180
@@ -431,7 +431,7 @@ class Config:
 
     @property
     def odds(self) -> float:
-        """The odds of "no pulse" against one rate in training, before anything is seen."""
+        """The prior odds of "no pulse" against one rate, as in training."""
         return self.generator.no_pulse_odds
 
     def __post_init__(self):
@@ -467,7 +467,7 @@ def get_preset(name: str) -> Config:
 
 
 def expect(settings: object, kind: type[Kind]) -> Kind:
-    """A group of settings that has to be of one kind; raises InputError where it is of another."""
+    """Returns a group of settings of the expected kind; raises InputError if it is of another."""
     if not isinstance(settings, kind):
         raise InputError(f"expected {kind.__name__}, found {type(settings).__name__}")
     return settings

@@ -38,7 +38,7 @@ class UnreadableError(Exception):
 
 @contextlib.contextmanager
 def foreign_errors() -> Iterator[None]:
-    """Makes an UnreadableError of what other libraries raise; to be put around calls of theirs alone."""
+    """Turns exceptions of other libraries into UnreadableError; wrap nothing but calls to them."""
     try:
         yield
     except _FOREIGN as error:
@@ -46,7 +46,7 @@ def foreign_errors() -> Iterator[None]:
 
 
 def make_folder(path: Path) -> Path:
-    """Makes an output folder; raises InputError where that is impossible."""
+    """Makes an output folder; raises InputError if it cannot be written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -58,7 +58,7 @@ def make_folder(path: Path) -> Path:
 
 
 def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
-    """Raises InputError where a folder already holds a file of one of these names."""
+    """Raises InputError if a folder already holds a file of one of these names."""
     if found := [name for name in names if (folder / name).exists()]:
         raise InputError(
             f"--out={folder}: holds results already ({', '.join(found)}); choose another place, or give"
@@ -68,9 +68,9 @@ def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end of the context if there was no exception.
+    """Yields a temporary path beside `path`, renamed to it if the context ends without an exception.
 
-    Raises InputError where it cannot be written, on a full disk for one.
+    Raises InputError if it cannot be written, for example on a full disk.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -83,7 +83,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def cannot_write(path: Path, error: Exception) -> InputError:
-    """What to say of a file that cannot be written."""
+    """The error for a file that cannot be written."""
     reason = getattr(error, "strerror", None) or error
     return InputError(f"{path}: cannot be written ({reason}); make room or choose another folder")
 
@@ -106,30 +106,30 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_csv(path: Path, header: str, rows: Iterable[Iterable[str]]) -> None:
-    """Writes a table of texts; header: the names of the columns, with commas between."""
+    """Writes a table of strings; header: comma-separated column names."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header.split(","), *rows])
     write_atomically(path, text.getvalue().encode())
 
 
 def number(value: float, digits: int) -> str:
-    """A number as text; empty where it is not finite."""
+    """Formats a number with `digits` decimals; empty if it is not finite."""
     return f"{value:.{digits}f}" if np.isfinite(value) else ""
 
 
 def safe_name(name: str) -> str:
-    """A name as a file name: other characters than letters, digits and _.-~ as %XX, as in an URL."""
+    """Makes a file name of a name: characters other than letters, digits and _.-~ become %XX, as in a URL."""
     return quote(name, safe="")
 
 
 def require_file(path: Path) -> None:
-    """Raises UnreadableError for what is there but is no file."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+    """Raises UnreadableError if the path exists but is not a file."""
+    if path.exists() and not path.is_file():  # reading a pipe would block; a device never ends
         raise UnreadableError("not a file")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says; raises UnreadableError for what is none, or larger than any of ours."""
+    """Reads a JSON file; raises UnreadableError if it is invalid, or larger than any of ours."""
     require_file(path)
     with foreign_errors(), path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
@@ -139,6 +139,6 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(data: str | bytes) -> Any:
-    """What a JSON text says; raises UnreadableError for what is none."""
+    """Parses JSON; raises UnreadableError if it is invalid."""
     with foreign_errors():
         return json.loads(data)

@@ -1,10 +1,10 @@
-"""The one way through: a video, its windows, their maps, what is read out of them, a folder of results.
+"""The whole pipeline: from a video to windows, their maps, the readings, and a folder of results.
 
     result = pulse3d.map_video("me.mp4")
     result.pulse_rate_bpm
 
 `map_video` is for use from code, `write_map` for a folder of the caller's choice. Windows are mapped one by
-one (`stream`), so memory does not grow with a video's length; the read-out sees all of them at the end.
+one (`stream`), so memory does not grow with a video's length; at the end, all of them are read together.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def map_video(
 ) -> Result:
     """Maps a video, as `launch.predict` does.
 
-    source: anything that `video.open_video` takes, or an array as of `video.from_array`; fps as there. The
-    others as of `map_stream`.
+    source: anything that `video.open_video` takes, or an array as in `video.from_array`; fps: as there. The
+    other arguments are those of `map_stream`.
 
-    The files are in a temporary folder that goes with the result; `Result.save` keeps them. Raises
-    InputError for a video that cannot be read, is too short for one window or smaller than a patch; of a
-    damaged one, what is there is mapped, and `summary["lost"]` says what is missing.
+    The files are in a temporary folder that is deleted with the result; `Result.save` keeps them. Raises
+    InputError for a video that cannot be read, is too short for one window or smaller than a patch. If a
+    video is damaged, its readable part is mapped, and `summary["lost"]` says what is missing.
     """
     weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
     if isinstance(source, np.ndarray):
@@ -74,8 +74,8 @@ def map_video(
 def follow(
     source: video.Video, frames: Frames, mapper: Mapper, *, step_s: float
 ) -> Iterator[stream.WindowResult]:
-    """The windows of a source, decoded by a thread of its own."""
-    # two at a time on one device; several devices talk to each other, which two threads would mix up
+    """Maps the windows of a source, which a separate thread decodes."""
+    # two at a time on one device; on several, two threads would mix up the communication between them
     ahead = 1 if jax.local_device_count() == 1 else 0
     frames = video.read_ahead(frames, ahead=video.frames_ahead(source, 8))
     return stream.map_windows(frames, mapper, step_s=step_s, ahead=ahead)
@@ -93,14 +93,14 @@ def write_map(
 ) -> Result:
     """Maps a source into a folder: map.npz, rates.csv and summary.json.
 
-    mapper: for frames of the source's size. weights: their name. step_s: as of `stream.map_windows`.
-    follow: makes windows of (source, frames, mapper=..., step_s=...). beside: writes what else there is to
-    be, and returns what the summary also says; where it fails, the result is there without that.
+    mapper: for frames of the source's size. weights: their name. step_s: as in `stream.map_windows`.
+    follow: makes windows from (source, frames, mapper=..., step_s=...). beside: writes further files and
+    returns entries for the summary; if it fails, the result is complete without them.
     Raises InputError for a source too short for one window.
     """
     started, config = time.time(), mapper.config
     step_s = stream.whole_step(step_s, config)
-    if source.live:  # compiles before the camera starts, which would not wait
+    if source.live:  # compiles before the camera starts: it would not wait
         mapper(np.zeros(mapper.window_shape, np.float32))
     with archive.NpzStream(folder / "map.npz") as store:
         passed = _map_into(store, source, partial(follow, mapper=mapper, step_s=step_s))
@@ -131,10 +131,10 @@ def write_map(
 
 
 class _Pass(NamedTuple):
-    """What one pass over a source leaves beside the maps.
+    """Results of one pass over a source, besides the maps.
 
-    first: the first image. evidence, votes: of every window, what it says about the rate, and Eq. 8. blind:
-    windows without enough video. read_s: the length of what was read. lost: what is missing of it.
+    first: the first image. evidence, votes: of every window, its evidence, and its rate by Eq. 8. blind:
+    number of windows without enough video. read_s: seconds of video read. lost: what is missing.
     """
 
     first: np.ndarray
@@ -149,7 +149,7 @@ class _Pass(NamedTuple):
 def _map_into(
     store: archive.NpzStream, source: video.Video, follow: Callable[..., Iterator[stream.WindowResult]]
 ) -> _Pass:
-    """Maps every window of a source into the store; what is damaged ends it."""
+    """Maps every window of a source into the store, up to where the source is damaged."""
     lost, read_s = list[str](), 0.0
 
     def watch(frames: Iterable[video.Frame]) -> Iterator[video.Frame]:
@@ -182,7 +182,7 @@ def _map_into(
 def _read_into(
     store: archive.NpzStream, passed: _Pass, config: Config, *, step_s: float
 ) -> list[readout.Reading]:
-    """Reads all windows together, and puts what they say into the store."""
+    """Reads all windows together and stores the results."""
     timing = {"step_s": step_s, "window_s": config.clip.duration_s}
     readings, places_read = _read(store, np.stack(passed.evidence), config, timing)
     rate_bpm, low_bpm, high_bpm, confidence = np.array(readings).T
@@ -203,7 +203,7 @@ def _read_into(
 def _read(
     store: archive.NpzStream, evidence: np.ndarray, config: Config, timing: dict[str, float]
 ) -> tuple[list[readout.Reading], dict[str, np.ndarray]]:
-    """The readings of all windows of a store, and of every place its rate, confidence and "no pulse"."""
+    """The readings of all windows of a store, and the rate, confidence and "no pulse" of every place."""
     axis = config.clip.rate_axis_bpm
     if not config.readout.places:
         arrays = {name: np.stack(list(store.entries(name))) for name in ("rate_bpm", "confidence")}
@@ -225,7 +225,7 @@ def _read(
 def summarise(
     result: Result, source: video.Video, mapper: Mapper, *, weights: str, step_s: float
 ) -> dict[str, Any]:
-    """What summary.json says, units in the keys."""
+    """The contents of summary.json, with units in the keys."""
 
     def median(values: np.ndarray) -> float | None:
         known = values[np.isfinite(values)]

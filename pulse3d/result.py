@@ -1,7 +1,7 @@
-"""What a video was mapped to: named arrays with units, and the folder that holds them.
+"""The result of mapping a video: named arrays with units, and the folder that holds them.
 
-A rate is nan where there is no pulse. `pipeline` makes results. The methods of `Result` that draw import what
-draws only when they are called: a result can be had without it.
+A rate is nan where there is no pulse. `pipeline` makes results. The methods of `Result` that draw import the
+plotting code only when they are called, so a result can be used without it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ MAX_BYTES = 2**32  # of the arrays of a map.npz that are read whole; `probabilit
 
 @dataclass(frozen=True)
 class Result:
-    """The map of a video and what was read out of it, a row per window.
+    """The map of a video and its readings, one row per window.
 
     frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
-    pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and how sure
-    it is (0...1). equation_8_bpm: the paper's read-out.
-    rate_bpm, confidence, no_pulse: of every place, its rate (nan: none), how sure that is, and the
-    probability of "no pulse". network_no_pulse: what the network alone says of it, window by window.
-    amplitude_percent, snr_db: how strongly and how clearly it pulsates at the rate of the moment
-    (`amplitude.at_rate`). row_px, col_px: where the places are on the frame. rate_axis_bpm: the rates of
-    `probability`. summary: as in summary.json, units in the keys. folder: holds the files.
+    pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and its
+    confidence (0...1). equation_8_bpm: the paper's read-out.
+    rate_bpm, confidence, no_pulse: for every place, its rate (nan: none), the confidence, and the
+    probability of "no pulse". network_no_pulse: the same from the network alone, window by window.
+    amplitude_percent, snr_db: how strongly and how clearly each place pulsates at the window's rate
+    (`amplitude.at_rate`). row_px, col_px: positions of the places on the frame. rate_axis_bpm: the rates of
+    `probability`. summary: as in summary.json, with units in the keys. folder: holds the files.
     """
 
     frame: Shaped[np.ndarray, "height width 3"]
@@ -61,7 +61,7 @@ class Result:
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Result:
-        """Reads an output folder of `launch.predict` or `save`; raises InputError where it is none."""
+        """Reads an output folder of `launch.predict` or `save`; raises InputError if it is not one."""
         folder = Path(folder)
         try:
             return cls(summary=_read_summary(folder), **read_arrays(folder), folder=folder)
@@ -94,14 +94,14 @@ class Result:
         return figures.map_figure(self, title=Path(self.summary["video"]).name)
 
     def report(self, path: str | os.PathLike) -> Path:
-        """Writes the page to explore the result, report.html."""
+        """Writes the page for exploring the result, report.html."""
         from pulse3d.showing import report
 
         report.write_report(self, Path(path))
         return Path(path)
 
     def _repr_html_(self) -> str:
-        """The result in a notebook: the rate in words, and the figure of `plot`."""
+        """Shows the result in a notebook: the rate in words, and the figure of `plot`."""
         from pulse3d.showing import figures
 
         return figures.result_html(self)
@@ -113,7 +113,7 @@ class Result:
 
     @property
     def extent_px(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top edge of the map on the frame: half a stride beyond the places."""
+        """Left, right, bottom and top edges of the map on the frame: half a stride beyond the places."""
         half = self.summary["stride_px"] / 2
         (left, right), (top, bottom) = ((x[0] - half, x[-1] + half) for x in (self.col_px, self.row_px))
         return float(left), float(right), float(bottom), float(top)
@@ -122,7 +122,7 @@ class Result:
 def join_maps(
     rates: Iterable[Float[np.ndarray, "row col rate"]], none: Iterable[Float[np.ndarray, "row col"]]
 ) -> Iterator[Float[np.ndarray, "row col class"]]:
-    """Maps from the probabilities of rates and of "no pulse", which are stored apart."""
+    """Joins the probabilities of rates and of "no pulse", which are stored separately, to maps."""
     for shares, rest in zip(rates, none, strict=True):
         yield np.concatenate([shares, rest[..., None]], -1)
 
@@ -132,7 +132,7 @@ def _no_results(folder: Path, error: Exception) -> InputError:
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
-    """The values of summary.json; raises UnreadableError."""
+    """Reads summary.json; raises UnreadableError."""
     summary = files.read_json(folder / "summary.json")
     if not isinstance(summary, dict):
         raise files.UnreadableError("summary.json holds no settings")
@@ -140,7 +140,7 @@ def _read_summary(folder: Path) -> dict[str, Any]:
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a result, from map.npz; raises UnreadableError where they are not those of one video."""
+    """Reads the arrays of a result from map.npz; raises UnreadableError if they are not of one video."""
     names = [field.name for field in fields(Result) if field.name not in ("summary", "folder")]
     with archive.Arrays(folder / "map.npz", max_bytes=MAX_BYTES) as maps:
         _check_shapes(maps.shapes, [*names, "probability"])
@@ -151,7 +151,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:
-    """Raises UnreadableError where arrays are missing, or not of one video."""
+    """Raises UnreadableError if arrays are missing, or not of one video."""
     if missing := [name for name in names if name not in shapes]:
         raise files.UnreadableError(f"map.npz holds no {missing[0]}")
     if len(shapes["rate_bpm"]) != 3:

@@ -1,7 +1,7 @@
 """Settings from text and JSON: `--set` assignments, and configs as plain dictionaries.
 
-Written here rather than taken from a library (tyro, ml_collections), since configs also come from other
-people's weights files: unknown names, wrong types and refused values all have to end as one clear line.
+No library (tyro, ml_collections) is used, since configs also come from other people's weights files: unknown
+names, wrong types and invalid values must each give an error of one clear line.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pulse3d.errors import InputError, nearest
 def override(config: Config, assignments: Iterable[str]) -> Config:
     """`config` with settings replaced by assignments like "train.steps=200".
 
-    Values are typed by the setting they replace; tuples are written 58,20,20. Raises
-    InputError for unknown names (with the nearest match), bad values, and values that the
-    settings refuse.
+    Values get the type of the setting they replace; tuples are written 58,20,20. Raises
+    InputError for unknown names (with the nearest match), values of the wrong type, and values
+    that the settings reject.
     """
     values = to_dict(config)
     for assignment in assignments:
@@ -44,7 +44,7 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
 
 
 def override_use(trained: Config, assignments: Iterable[str]) -> Config:
-    """The config with settings of map and readout replaced; the rest belongs to the weights."""
+    """`override` for settings of map and readout only; the rest belongs to the weights."""
     for assignment in assignments:
         if not assignment.startswith(("map.", "readout.")):
             raise InputError(f"--set {assignment}: here only the settings map.* and readout.* can be set")
@@ -57,7 +57,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: Any) -> Config:
-    """The inverse of `to_dict`; raises InputError for unknown names or refused values."""
+    """The inverse of `to_dict`; raises InputError for unknown names or invalid values."""
     return _build(Config, values, "config")
 
 
@@ -92,7 +92,7 @@ def _parse(text: str, kind: Any, name: str) -> Any:
 
 def _build(kind: Any, values: Any, name: str) -> Any:
     if isinstance(kind, types.UnionType):
-        # the class that knows all of the names; else the first, which says what is wrong
+        # the class that has all of the names; else the first, whose error says what is wrong
         known = [
             k
             for k in typing.get_args(kind)

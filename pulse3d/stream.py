@@ -23,14 +23,14 @@ from pulse3d.reading import amplitude, places, readout, tracking
 
 
 class WindowResult(NamedTuple):
-    """What one window of video says.
+    """The result for one window of video.
 
     time_s: the window's centre. probability: the map, (row, col, class). rate_bpm, confidence:
-    the rate of every place (nan: no pulse) and how sure it is, from this window and, by `places`, those
-    before it. evidence: for every rate, from all patches; `tracking.readings` makes rates of it, of all
-    windows together. reading: one rate from this window and those before it. equation_8_bpm: the paper's
-    read-out. enough_video: False where frames are missing (`map.max_gap_s`): then there is no pulse
-    anywhere.
+    the rate of every place (nan: no pulse) and its confidence, from this window and, with
+    `readout.places`, earlier ones. evidence: for every rate, from all patches; `tracking.readings` turns
+    the evidence of all windows into rates. reading: one rate from this window and earlier ones.
+    equation_8_bpm: the paper's read-out. enough_video: False if frames are missing (`map.max_gap_s`);
+    then no place has a pulse.
     """
 
     time_s: float
@@ -55,15 +55,15 @@ def map_stream(
     devices: list[jax.Device] | None = None,
     ahead: int = 0,
 ) -> Iterator[WindowResult]:
-    """Maps each window of the network's length, every `step_s` seconds, as soon as it is whole.
+    """Maps each window of the network's length, every `step_s` seconds, as soon as it is complete.
 
         for window in map_stream(open_video("<video0>").frames()):
             print(window.time_s, window.reading.rate_bpm)
 
-    frames: (time in s, image), as of `video.Video`, at any rate (resampled to the network's); those
-    whose time does not rise are left out. Images: (height, width[, 3]) of one size, uint8 or float of
-    0...1. weights: or their name, as of `weights_file.load_weights`. stride_px, devices: as of
-    `mapper.make_mapper`; the others as of `map_windows`.
+    frames: (time in s, image), as from `video.Video`, at any frame rate (resampled to the network's);
+    frames whose time does not rise are left out. Images: (height, width[, 3]) of one size, uint8 or float
+    of 0...1. weights: or their name, as in `weights_file.load_weights`. stride_px, devices: as in
+    `mapper.make_mapper`; the others as in `map_windows`.
     """
     weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
     frames = iter(frames)
@@ -83,13 +83,13 @@ def map_windows(
     start_s: float | None = None,
     ahead: int = 0,
 ) -> Iterator[WindowResult]:
-    """Maps each window of frames of the mapper's size, as of `map_stream`.
+    """Maps each window of frames of the mapper's size, like `map_stream`.
 
-    step_s: by default the config's; rounded to whole frames of the network's. start_s: where the first
-    window starts; by default at the first frame. ahead: so many windows more are mapped at the same time,
-    which keeps a CPU busier, for sources that do not wait for time to pass. Looks only back, and memory does
-    not grow. A window with a gap in its time stamps is not interpolated over: it has no pulse. Raises
-    InputError for other images, and for time stamps that jump by more than `video.MAX_JUMP_S`.
+    step_s: by default the config's; rounded to whole frames of the network. start_s: start of the first
+    window; by default the first frame. ahead: number of further windows mapped at the same time, to keep a
+    CPU busier if the source is not live. A result depends only on the frames so far, and memory does not
+    grow. A window with a gap in its time stamps (`map.max_gap_s`) has no pulse. Raises InputError for
+    images of another kind or size, and for time stamps that jump by more than `video.MAX_JUMP_S`.
     """
     config, clip = mapper.config, mapper.config.clip
     step_s = whole_step(step_s, config)
@@ -113,7 +113,7 @@ def map_windows(
 
 
 class _Reader:
-    """Reads maps one by one, each with what those before it said."""
+    """Reads maps one by one, each together with the earlier ones."""
 
     def __init__(self, mapper: Mapper, *, step_s: float, start_s: float):
         config, places_shape = mapper.config, mapper.layout.places
@@ -126,7 +126,7 @@ class _Reader:
         self._unknown = np.full(places_shape, np.nan, np.float32)
 
     def __call__(self, index: int, window: Window, found: Map | None) -> WindowResult:
-        """What a window says, by the index of its first frame, its cells, and its map, if there is one."""
+        """The result for a window, from the index of its first frame, its cells, and its map, if any."""
         config, fps = self._config, self._config.clip.fps
         probability = self._nothing if found is None else found
         evidence = readout.evidence(probability, config.readout, odds=config.odds)
@@ -150,7 +150,7 @@ class _Reader:
         )
 
     def _read_places(self, probability: Map, reading: readout.Reading) -> tuple[np.ndarray, np.ndarray]:
-        """The rate of every place, nan for none, and how sure it is."""
+        """The rate of every place (nan: none) and its confidence."""
         axis, config = self._config.clip.rate_axis_bpm, self._config
         if not config.readout.places:
             tolerance_bpm = config.readout.tolerance_bpm
@@ -161,7 +161,7 @@ class _Reader:
 
 
 def whole_step(step_s: float | None, config: Config) -> float:
-    """Seconds from a window to the next, rounded to whole frames of the network; by default `map.step_s`.
+    """Seconds from one window to the next, rounded to whole frames of the network; default `map.step_s`.
 
     Raises InputError for a step that is not positive or not finite.
     """
@@ -172,7 +172,7 @@ def whole_step(step_s: float | None, config: Config) -> float:
 
 
 class _Watch:
-    """Notes the time stamps of passing frames, and tells which windows have enough of them."""
+    """Records the time stamps of passing frames, and checks which windows have enough of them."""
 
     def __init__(self, config: Config):
         clip, average = config.clip, config.map.average_frames
@@ -182,18 +182,18 @@ class _Watch:
         self._stamps: deque[float] = deque()
 
     def __call__(self, frames: Iterable[video.Frame]) -> Iterator[video.Frame]:
-        """The frames, as they are."""
+        """Passes the frames through unchanged."""
         for frame in frames:
             self._stamps.append(frame.time_s)
             yield frame
 
     def saw(self, start_s: float, frames: int) -> bool:
-        """Whether a window of that start and length has frames throughout; to be asked in order."""
+        """Whether a window of that start and length has frames throughout; call it in order of time."""
         while len(self._stamps) > 1 and self._stamps[1] <= start_s:
             self._stamps.popleft()
         duration_s = (frames * self._average - 1) / (self._fps * self._average)  # first frame to last
         end_s = start_s + duration_s
-        # of a gap that reaches out of the window, all counts
+        # a gap that extends beyond the window counts in full
         edges = np.array([min(start_s, self._stamps[0]), *self._stamps])
         gaps = np.diff(edges)[edges[:-1] < end_s - 1e-6]
         inside = (edges[1:] > start_s - 1e-6) & (edges[1:] < end_s + 1e-6)
@@ -205,9 +205,9 @@ class _Watch:
 def _map_each(
     windows: Iterable[tuple[int, Window, Any]], mapper: Mapper, *, ahead: int
 ) -> Iterator[tuple[int, Window, Map | None]]:
-    """(index, cells, map) of each window in order; `ahead` later ones are being mapped meanwhile.
+    """Yields (index, cells, map) of each window in order, while `ahead` later ones are being mapped.
 
-    Those without anything to map have no map.
+    The map is None for a window with nothing to map.
     """
     with ThreadPoolExecutor(ahead + 1) as threads:
         waiting: deque[tuple[int, Window, Future[Map] | None]] = deque()
@@ -221,7 +221,7 @@ def _map_each(
 
 
 def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) -> Iterator[video.Frame]:
-    """The frames whose time stamps rise, as RGB; raises InputError where size or clock jump."""
+    """Yields the frames whose time stamps rise, as RGB; raises InputError if the size or the clock jumps."""
     last_s = -np.inf
     for time_s, image in frames:
         rgb = video.as_rgb(np.asarray(image), "frames")

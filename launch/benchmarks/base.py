@@ -1,4 +1,4 @@
-"""What all rows share: how much work they do, on what, and what a figure is."""
+"""Shared by all rows: the amount of work, the devices, and the figures."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ class Sizes:
     frame: height, width. batch, single: patches of the definition, in one batch and one by one.
     clips: of a training step, for each preset. video_s, short_s: length of the videos mapped.
     minute_s: what counts as a minute of video in the row memory.
-    matrix, array: size of the matrices and of the arrays by which the ceilings are measured.
+    matrix, array: size of the matrices and arrays that measure the ceilings.
     """
 
     frame: tuple[int, int] = (480, 640)
@@ -42,7 +42,7 @@ ACCELERATOR = Sizes(batch=4096, clips=15_200, default_clips=4096, matrix=8192, a
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What all rows share."""
+    """The settings that all rows share."""
 
     sizes: Sizes
     repeats: int
@@ -52,12 +52,12 @@ class Bench:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether this is no accelerator."""
+        """Whether the devices are CPUs."""
         return self.devices[0].platform == "cpu"
 
     @property
     def long_repeats(self) -> int:
-        """Repetitions of what takes a minute each."""
+        """Repetitions of measurements that take a minute each."""
         return max(1, self.repeats // 2)
 
 
@@ -72,11 +72,11 @@ class Figure:
 
 
 class NotHere(Exception):
-    """A row that this machine cannot have; the message says why."""
+    """A row cannot run on this machine; the message says why."""
 
 
 def as_json(figure: Figure) -> dict[str, Any]:
-    """A figure as benchmark.json has it."""
+    """A figure as in benchmark.json."""
     return {
         "what": figure.what,
         "ratio": figure.ratio._asdict(),
@@ -86,13 +86,13 @@ def as_json(figure: Figure) -> dict[str, Any]:
 
 
 def compare(times: dict[str, Seconds], what: str, slow: str, fast: str, unit: str) -> Figure:
-    """How many times as long `slow` takes as `fast`, per unit of work."""
+    """The time of `slow` over that of `fast`, per unit of work."""
     costs = {name: timing.spread(times[name]) for name in (slow, fast)}
     return Figure(what, timing.spread(times[slow] / times[fast]), costs, unit)
 
 
 def make_keras(bench: Bench, weights: weights_file.Weights) -> Any:
-    """The Keras model of these weights; raises NotHere where there is none to compare with."""
+    """The Keras model of these weights; raises NotHere if Keras cannot be compared here."""
     if not bench.on_cpu:
         raise NotHere("Keras is compared on the CPU")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")

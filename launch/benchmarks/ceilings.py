@@ -16,12 +16,12 @@ from pulse3d.network import weights_file
 
 
 def count(program: jax.stages.Lowered | jax.stages.Compiled, what: str) -> float:
-    """What XLA counts in a program: "flops", of Lowered, or "bytes accessed", of Compiled; nan if nothing."""
+    """XLA's count of "flops" in a Lowered or "bytes accessed" in a Compiled program; nan without one."""
     return float((program.cost_analysis() or {}).get(what, np.nan))
 
 
 def make_ceilings(bench: Bench) -> dict[str, Contender]:
-    """A matrix product (its work is FLOP) and a sweep through memory (bytes)."""
+    """Matrix products (work in FLOP) and a pass through memory (work in bytes)."""
     size = bench.sizes.matrix
     multiply = jax.jit(lambda a, b: a @ b)
     sweep = jax.jit(lambda x: x + 1)
@@ -50,7 +50,7 @@ def roofline_row(bench: Bench) -> list[Figure]:
             floors[name] = flops, count(lowered.compile(), "bytes accessed")
     paper = weights_file.load_weights("paper")
     dense = map_at_stride_1(bench, paper)
-    # What no sharing removes: two dense layers for every patch. The shared convolution is not counted.
+    # Only the two dense layers, which every patch needs; patches share the convolution.
     per_patch = 2 * sum(paper.params[layer]["kernel"].size for layer in ("hidden", "classes"))
     name = "dense map of `paper` at stride 1 px, its dense layers alone"
     contenders[name] = dataclasses.replace(dense, work=dense.work * per_patch)

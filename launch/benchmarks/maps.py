@@ -109,7 +109,7 @@ def keras_row(bench: Bench) -> list[Figure]:
 
 
 def random_params(settings: config.Config) -> model.Params:
-    """Parameters of the right shapes, for networks that nobody trained."""
+    """Random parameters of the right shapes, for untrained networks."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: model.init_params(jax.random.key(0), settings))
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.05, leaf.shape), jnp.float32), shapes)
@@ -120,7 +120,7 @@ def work_row(bench: Bench) -> list[Figure]:
     (height, width), figures = bench.sizes.frame, []
     quarter = (height // 2, width // 2)
     cells = config.get_preset("default").map.cells
-    # its kernel spans the whole clip but two frames, whatever the length
+    # the kernel spans the whole clip but two frames, at any length
     time, *space = config.expect(config.get_preset("paper").model, config.ModelConfig).kernel
     longer = [f"clip.frames={2 * time + 2}", f"model.kernel={2 * time},{space[0]},{space[1]}"]
     # what grows, by how much; then the two sides: settings and frame

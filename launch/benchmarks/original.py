@@ -1,8 +1,8 @@
-"""The original program's way, to compare with: its clips in NumPy, its network in Keras.
+"""The original program, for comparison: its clips in NumPy, its network in Keras.
 
 Written from the procedure's description (Bousefsaf et al. 2019; `synthetic.paper_clips` has the same laws for
-the accelerator). One clip at a time, as there; Keras is imported only where it is used, from the
-extra `bench`.
+the accelerator). Clips are made one at a time, as in the original. Keras, in the extra `bench`, is imported
+only where it is used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Clips = Float[np.ndarray, "batch time height width channel"]
 def make_clip(
     rng: np.random.Generator, config: Config, *, label: int
 ) -> Float[np.ndarray, "time height width channel"]:
-    """One clip of a class, its mean subtracted, white being 1."""
+    """One clip of a class with its mean subtracted; white is 1."""
     clip, laws = config.clip, expect(config.generator, GeneratorConfig)
     shape = (clip.frames, clip.patch_px, clip.patch_px, clip.channels)
     trend = _trend(rng, clip.frames, laws)

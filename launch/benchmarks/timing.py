@@ -1,7 +1,7 @@
-"""Seconds and bytes, measured so that they can be compared.
+"""Comparable measurements of time and memory.
 
-Contenders take turns, so that whatever else a machine does falls on all of them; a comparison is the
-ratio of neighbouring measurements, its median and its extremes.
+Contenders take turns, so that other load on the machine affects all of them. A comparison is the ratio of
+neighbouring measurements: its median and extremes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from jaxtyping import Float
 
 Seconds = Float[np.ndarray, "repeat"]
 
-# A small process of its own starts the command: a child's peak memory includes that of the process
-# which started it.
+# A small process of its own starts the command: a child's peak memory includes that of its parent.
 _METER = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
@@ -39,9 +38,9 @@ print(json.dumps({"code": code, "seconds": seconds, "peak_bytes": peak}))
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to be timed: `run` does `work` units of work at a call.
+    """Something to time: each call of `run` does `work` units of work.
 
-    What it returns is waited for.
+    Timing waits for its output.
     """
 
     run: Callable[[], Any]
@@ -57,7 +56,7 @@ class Spread(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a command took: seconds from start to end, and its peak of resident memory."""
+    """The cost of a command: seconds from start to end, and peak resident memory."""
 
     seconds: float
     peak_bytes: int
@@ -73,8 +72,8 @@ def side_by_side(
 ) -> dict[str, Seconds]:
     """Seconds per unit of work of each contender, `repeats` times in turn.
 
-    Every repetition starts with another contender. A first call, in which programs are compiled, and
-    a second, which tells how many calls fill `least_s` seconds, are not counted.
+    Every repetition starts with another contender. Two calls are not counted: the first compiles, and
+    the second determines how many calls fill `least_s` seconds.
     """
     calls = {}
     for name, contender in contenders.items():
@@ -98,7 +97,7 @@ def _seconds(contender: Contender, calls: int) -> float:
 
 
 def measure_command(command: list[str], *, environment: Mapping[str, str] | None = None) -> Usage:
-    """Runs a command to its end; raises RuntimeError with what it said where it fails."""
+    """Runs a command to its end; raises RuntimeError with its output if it fails."""
     done = subprocess.run(
         [sys.executable, "-c", _METER, *command],
         env=environment,
@@ -112,7 +111,7 @@ def measure_command(command: list[str], *, environment: Mapping[str, str] | None
 
 
 def describe_machine(device: jax.Device) -> dict[str, Any]:
-    """Processor, memory, device and versions, as JSON has them; what is not known is left out."""
+    """Processor, memory, device and versions, for JSON; unknown values are left out."""
     versions = {}
     for package in ("jax", "jaxlib", "flax", "numpy", "keras", "tensorflow", "tensorflow_cpu"):
         try:

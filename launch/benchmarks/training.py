@@ -18,7 +18,7 @@ from pulse3d.training import train
 
 
 def training_config(bench: Bench, preset: str, *, compute: str = "float32") -> config.Config:
-    """A preset with the batch of this benchmark and the random generator that is fast here."""
+    """A preset with the batch size of this benchmark and the random generator that is fast here."""
     clips = bench.sizes.clips if preset == "paper" else bench.sizes.default_clips
     prng = "philox2x32" if bench.on_cpu and len(bench.devices) == 1 else "threefry2x32"
     changes = [f"train.batch_size={clips}", f"train.prng={prng}", f"train.compute={compute}"]
@@ -49,7 +49,7 @@ def make_generator(settings: config.Config) -> Contender:
 
 
 def training_row(bench: Bench) -> list[Figure]:
-    """A training step against Keras, which is fed by NumPy."""
+    """A training step against Keras fed by NumPy."""
     settings = training_config(bench, "paper")
     size = settings.train.batch_size
     network = make_keras(bench, weights_file.load_weights("paper"))
@@ -75,7 +75,7 @@ def training_row(bench: Bench) -> list[Figure]:
 
 
 def generator_row(bench: Bench) -> list[Figure]:
-    """What the generator takes of a training step, and against NumPy."""
+    """The generator's share of a training step, and its speed against NumPy."""
     figures = []
     for preset in ("paper", "default"):
         settings = training_config(bench, preset)
@@ -130,7 +130,7 @@ def precision_row(bench: Bench) -> list[Figure]:
 
 
 def schedule_row(bench: Bench) -> list[Figure]:
-    """The paper's whole training, from the time of its steps."""
+    """The time of the paper's whole training, from the time of its steps."""
     if bench.on_cpu:
         raise NotHere("the paper's 76 million clips are for an accelerator")
     paper = config.get_preset("paper")

@@ -1,4 +1,4 @@
-"""A video from the command line: time, its pieces, and memory."""
+"""Mapping a video from the command line: time, its parts, and memory."""
 
 import dataclasses
 import itertools
@@ -52,7 +52,7 @@ def predict(bench: Bench, path: Path, name: str, *options: str) -> timing.Usage:
 
 
 def predict_row(bench: Bench) -> list[Figure]:
-    """A video from the command to the last file, and where its time goes."""
+    """The time from the command to the last file for a video, and where it goes."""
     length_s, short_s = bench.sizes.video_s, bench.sizes.short_s
     long = make_video(bench.folder / "long.mp4", bench.sizes.frame, length_s)
     short = make_video(bench.folder / "short.mp4", bench.sizes.frame, short_s)
@@ -110,7 +110,7 @@ def split(bench: Bench, path: Path, name: str) -> list[Figure]:
 
 
 def time_pieces(bench: Bench, path: Path, name: str) -> dict[str, float]:
-    """Seconds of each piece of the mapping of a video, once; one piece after the other."""
+    """Seconds of each part of mapping a video once, one part after the other."""
     weights, source = weights_file.load_weights(name), video.open_video(path)
     mapper = make_mapper(weights.params, weights.config, (source.height, source.width))
     spent = {"decoding": 0.0, "the network": 0.0, "averaging, resampling and read-out": 0.0, "pictures": 0.0}

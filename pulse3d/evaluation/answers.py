@@ -1,4 +1,4 @@
-"""From evidence to answers, one for every window that has a truth; and that truth."""
+"""Turns evidence into answers, one per window of the truth, and computes that truth."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pulse3d.reading import readout, tracking
 
 
 class Truth(NamedTuple):
-    """Rates in bpm by the windows' centres in seconds; nan where there is no truth.
+    """The true rates of every window in bpm; nan where there is none.
 
-    rate_bpm: what answers are scored against, of a contact pulse the peak of its spectrum. device_bpm: the
-    measuring device's own rate. beats_bpm: the mean rate over the beats of a contact pulse. nan where there
-    is none.
+    time_s: the windows' centres in seconds. rate_bpm: what answers are scored against; for a contact pulse,
+    the peak of its spectrum. device_bpm: the measuring device's own rate. beats_bpm: the mean rate over the
+    beats of a contact pulse.
     """
 
     time_s: Windows
@@ -33,11 +33,11 @@ class Truth(NamedTuple):
 
 
 def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s: float) -> Truth:
-    """The truth of every window of `window_s` within the video, whose last frame is at `end_s`.
+    """The truth of every window of length `window_s` in a video whose last frame is at `end_s`.
 
-    "ppg": `contact.reference_rates` and `beats.beat_rates` of the contact pulse; "device": its rates, the
-    mean in every window, or its one rate; "consensus": its one rate; others: nan. Raises InputError where
-    the reference is missing or damaged.
+    "ppg": `contact.reference_rates` and `beats.beat_rates` of the contact pulse; "device": the mean of its
+    rates in every window, or its one rate; "consensus": its one rate; others: nan. Raises InputError if the
+    reference is missing or damaged.
     """
     # The last sample of a window lies a frame before its end.
     centres = contact.window_centres(0.0, end_s + 1 / TRACE_FPS, length_s=window_s, step_s=step_s)
@@ -57,10 +57,10 @@ def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s:
 
 
 def toolbox_truth(recording: Recording, end_s: float) -> Truth:
-    """One window, the whole recording: `contact.toolbox_rate` of the contact pulse during the video.
+    """The truth of a whole recording, as one window: `contact.toolbox_rate` of its contact pulse.
 
-    Other kinds of truth as in `window_truth`. Raises InputError where the
-    reference is missing, damaged or too short.
+    Only the pulse during the video counts. Other kinds of truth are as in `window_truth`. Raises
+    InputError if the reference is missing, damaged or too short.
     """
     reference, centre, nothing = recording.reference(), np.array([end_s / 2]), np.full(1, np.nan)
     if reference is None:
@@ -76,10 +76,10 @@ def toolbox_truth(recording: Recording, end_s: float) -> Truth:
 
 
 class Answers(NamedTuple):
-    """Rates in bpm with their interval and confidence, one per window; nan: no answer, or none given.
+    """Rates in bpm with interval and confidence, one per window; nan where a method gives none.
 
-    snr_db: of the pulse signal at the true rate; nan where there is no signal. log_odds: what ranks the
-    windows by whether there is a pulse, the logarithm of its odds.
+    snr_db: SNR of the pulse signal at the true rate; nan where there is no signal. log_odds: the log odds of
+    a pulse, by which windows are ranked for detection.
     """
 
     rate_bpm: Windows
@@ -95,17 +95,17 @@ def window_answers(
 ) -> Answers:
     """A read-out's answer for every window of the truth, `window_s` long.
 
-    An answer is made from those windows of the evidence that lie inside, to half a frame:
+    Each answer combines the windows of the evidence that lie inside, to within half a frame:
 
         eq8        mean of their equation_8_bpm
         median     median of their median_bpm
         peak       largest of their mean probability
         posterior  `readout.read` of their mean probability
-        tracked    the same, of `tracking.track` of all windows' probabilities
+        tracked    as posterior, with probabilities from `tracking.track` over all windows
 
-    asked: one of these, or own. For the last three a window says nothing where `readout.is_pulse` says so.
-    The odds of a pulse are those that the answer stands on: for eq8 and median of the mean share of patches
-    with a pulse, for peak of the largest probability, else of any rate against none.
+    asked: one of these, or own. For the last three, windows rejected by `readout.is_pulse` count as no
+    evidence. The odds of a pulse come from what the answer is based on: the mean share of patches with a
+    pulse for eq8 and median, the largest probability for peak, any rate against none for the others.
     """
     asked = _read_out(asked, config)
     inside = _inside(evidence, truth, window_s)
@@ -135,9 +135,9 @@ def window_answers(
 def intervals_hold(
     evidence: Evidence, asked: str, truth: Truth, config: ReadoutConfig, *, window_s: float
 ) -> Float[np.ndarray, "window level"]:
-    """Whether the answer's interval of every level of `calibration.LEVELS` holds the truth: 1, 0 or nan.
+    """Whether the answer's interval at every level of `calibration.LEVELS` contains the truth: 1, 0 or nan.
 
-    nan where there is no answer, no truth, or no interval. Arguments as of `window_answers`.
+    nan where there is no answer, no truth, or no interval. Arguments are as in `window_answers`.
     """
     asked = _read_out(asked, config)
     held = np.full((len(truth.time_s), len(calibration.LEVELS)), np.nan)
@@ -154,7 +154,7 @@ def intervals_hold(
 
 
 def _read_out(asked: str, config: ReadoutConfig) -> str:
-    """The read-out that `own` stands for."""
+    """The name of a read-out; `own` is replaced by that of the config."""
     if asked != "own":
         return asked
     return "tracked" if config.method == "tracked" else "posterior"
@@ -169,7 +169,7 @@ def _inside(evidence: Evidence, truth: Truth, window_s: float) -> Bool[np.ndarra
 def _window_probability(
     evidence: Evidence, asked: str, inside: Bool[np.ndarray, "answer window"], config: ReadoutConfig
 ) -> Float[np.ndarray, "answer class"]:
-    """The mean probability of the windows inside; where there is none, there is no pulse."""
+    """The mean probability of the windows inside; all of it on "no pulse" if there is none."""
     has_pulse = readout.is_pulse(evidence.strength, evidence.pulse_share, config)
     strength = evidence.strength * has_pulse[:, None]
     if asked == "tracked":
@@ -191,8 +191,8 @@ def _window_probability(
 def toolbox_answers(evidence: Evidence, asked: str, truth: Truth, config: ReadoutConfig) -> Answers:
     """One answer for the whole recording.
 
-    Of a source with a signal (its evidence is one window, the whole recording), the signal's
-    `contact.toolbox_rate`. Others give no signal: the median of the answers of all their windows.
+    For a source with a signal (its evidence is one window, the whole recording), `contact.toolbox_rate` of
+    the signal. For others, the median of the answers of all windows.
     """
     nothing = np.full(1, np.nan)
     if evidence.signal.shape[1]:
@@ -218,12 +218,12 @@ def _snr(evidence: Evidence, truth: Truth, inside: np.ndarray) -> Windows:
 
 
 def _over_known(average: Callable, values: Windows, chosen: np.ndarray) -> np.ndarray:
-    """The average of the values that every row of `chosen` (row, window) chooses; nan if none is known."""
+    """The average of the finite values selected by each row of `chosen` (row, window); nan if none."""
     groups = (values[row & np.isfinite(values)] for row in chosen)
     return np.array([average(group) if len(group) else np.nan for group in groups])
 
 
 def _log_odds(pulse: Windows, none: Windows) -> Windows:
-    """The logarithm of the odds of a pulse against none, within what a float can hold."""
+    """The log odds of a pulse against none, kept finite."""
     least = np.finfo(float).tiny
     return np.log(np.maximum(pulse, least)) - np.log(np.maximum(none, least))

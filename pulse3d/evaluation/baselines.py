@@ -1,8 +1,8 @@
-"""GREEN, CHROM and POS: the pulse from colour alone, of one trace or of every patch of a map.
+"""GREEN, CHROM and POS: the pulse from colour alone, for one trace or for every patch of a map.
 
-A trace is (time, 3): the mean red, green and blue of some skin in every frame, of any scale. A
-method makes of it a pulse signal (time,) that rises with the volume of blood, in relative units:
-0.01 is a change of colour by about 1 %. Functions of a trace are unbatched (use `jax.vmap`) and
+A trace is (time, 3): the mean red, green and blue of some skin in every frame, in any scale. A
+method turns it into a pulse signal (time,) that rises with blood volume, in relative units:
+0.01 is a colour change of about 1 %. Functions of a trace are unbatched (use `jax.vmap`) and
 can be jitted with `fps` and `method` static.
 
 A window is float32 (time, height, width, 3), RGB of 0...1; a map is (row, col, class)
@@ -31,8 +31,8 @@ Image = Shaped[Array | np.ndarray, "height width 3"]
 Window = Float[Array | np.ndarray, "time height width 3"]
 
 WINDOW_S = 1.6  # CHROM and POS normalise colours in windows of this length
-BAND_BPM = (36.0, 198.0)  # half power of the band-pass before a spectrum
-SMOOTHNESS = 100.0  # of the trend that is taken from a signal at 30 fps
+BAND_BPM = (36.0, 198.0)  # half-power points of the band-pass before a spectrum
+SMOOTHNESS = 100.0  # lambda of the detrending of a signal at 30 fps
 STILL = 1e-6  # a trace that changes by less than this share of itself is a still picture
 
 
@@ -46,13 +46,13 @@ def green(trace: Trace, *, fps: float) -> Float[Array, "time"]:
 
 
 def chrom(trace: Trace, *, fps: float) -> Float[Array, "time"]:
-    """Two colour differences, mixed so that changes of brightness cancel.
+    """A pulse signal from two colour differences, combined so that brightness changes cancel.
 
         X = 3 R - 2 G,  Y = 1.5 R + G - 1.5 B,  S = X' - (sd(X') / sd(Y')) Y'
 
-    R, G, B are divided by their mean over windows of 1.6 s; ' is a band-pass of 40-240 bpm
+    R, G, B are divided by their mean over windows of 1.6 s; ' means a band-pass of 40-240 bpm
     (Butterworth of order 3, forwards and backwards). Windows overlap by half, are multiplied
-    by a Hann window and added; the trace is mirrored at its ends so that they are whole there.
+    by a Hann window and added; the trace is mirrored at its ends to complete the windows there.
     Raises InputError for traces below 1.6 s or 8 fps.
     Source: de Haan and Jeanne, IEEE Trans. Biomed. Eng. 60(10), 2013, section II.
     """
@@ -71,14 +71,14 @@ def chrom(trace: Trace, *, fps: float) -> Float[Array, "time"]:
 
 
 def pos(trace: Trace, *, fps: float) -> Float[Array, "time"]:
-    """Projection on the plane orthogonal to the skin tone, where changes of brightness vanish.
+    """A pulse signal in the plane orthogonal to the skin tone, where brightness changes vanish.
 
         X = G - B,  Y = G + B - 2 R,  S = -(X + (sd(X) / sd(Y)) Y)
 
-    R, G, B are divided by their mean over a window of 1.6 s; S, minus its mean, is added over
-    the windows that start at every frame, and divided by the length of a window. (The
-    source's sign is the opposite: it follows the brightness.) Raises InputError for traces
-    below 1.6 s or 8 fps.
+    R, G, B are divided by their mean over a window of 1.6 s; S minus its mean is summed over
+    windows that start at every frame, and divided by the window length. (The source has the
+    opposite sign, which follows the brightness.) Raises InputError for traces below 1.6 s or
+    8 fps.
     Source: Wang, den Brinker, Stuijk and de Haan, IEEE Trans. Biomed. Eng. 64(7), 2017, Alg. 1.
     """
     frames, length = trace.shape[0], round(WINDOW_S * fps)
@@ -95,20 +95,20 @@ METHODS = {"green": green, "chrom": chrom, "pos": pos}
 
 
 def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Float[Array, "rate"]:
-    """A signal's power spectrum at the rates of the axis, divided by its sum; sums to 1.
+    """A signal's power spectrum at the rates of the axis, normalised to a sum of 1.
 
         P(f) = B(f)^2 |sum_t w(t) x(t) exp(-2 pi i f t / 60)|^2
         B(f) = 1 / (1 + ((f^2 - l h) / (f (h - l)))^2)
 
     x is the signal minus its smooth trend, `contact.detrend` with a smoothness of 100 at 30 fps, w a Hann
-    window; no bins, no zero-padding: the sum is taken at the rates themselves. B is the field's customary
-    band-pass, Butterworth of order 1, l = 36 to h = 198 bpm, forwards and backwards. Without trend and band
-    slow drifts win over the pulse. Uniform for a signal without power.
+    window. The sum is evaluated at the rates themselves, without bins or zero-padding. B is the usual
+    band-pass of the field, Butterworth of order 1, l = 36 to h = 198 bpm, forwards and backwards. Without
+    detrending and band-pass, slow drifts outweigh the pulse. Uniform for a signal without power.
     Source of both: Liu et al., rPPG-Toolbox, NeurIPS 2023.
     """
     waves = _waves(signal.shape[0], float(fps), tuple(np.asarray(rate_axis_bpm, float).tolist()))
     signal = jnp.asarray(signal) - signal.mean()
-    # Scaled, because the square of a small signal is lost in float32.
+    # Scaled, because the square of a small signal underflows in float32.
     signal /= jnp.maximum(abs(signal).max(), jnp.finfo(signal.dtype).tiny)
     power = ((signal @ waves) ** 2).reshape(2, -1).sum(0)
     power *= _band_response(np.asarray(rate_axis_bpm)) ** 2
@@ -117,9 +117,9 @@ def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Flo
 
 @cache
 def _waves(frames: int, fps: float, rates_bpm: tuple[float, ...]) -> Float[np.ndarray, "time wave"]:
-    """Cosines, then sines, of all rates under a Hann window, without their trend.
+    """Cosines, then sines, of all rates under a Hann window, detrended.
 
-    Taking the trend from them takes it from every signal that they are multiplied with: it is symmetric.
+    Detrending is a symmetric matrix: applied to the waves, it detrends every signal multiplied by them.
     """
     time_s = (np.arange(frames) - (frames - 1) / 2) / fps
     angle = 2 * np.pi / 60 * np.outer(time_s, rates_bpm)
@@ -128,17 +128,17 @@ def _waves(frames: int, fps: float, rates_bpm: tuple[float, ...]) -> Float[np.nd
 
 
 def no_pulse_probability(spectrum: Axis, duration_s: float, rate_axis_bpm: Axis) -> Float[Array, ""]:
-    """How easily white noise shows a peak as high as that of a normalised spectrum: 0...1.
+    """The probability that white noise has a peak as high as a normalised spectrum: 0...1.
 
         min(1, 1.2 T W (1 - g)^(n - 1)),  n = T W / 1.5 + 1,  g = max P / (n mean P)
 
     Fisher's g test on the spectrum P with its band-pass divided out, so that white noise is
     flat. T is the window's length and W the width of the axis: a Hann window leaves n
-    independent powers, and the peak is the highest of about 1.2 T W places. Both numbers are
-    from simulation: for p above 0.02 right within a quarter in windows of 10 s, within a factor
-    of two in 5-30 s. It is a p-value, used as the probability of "no pulse": small wherever the
-    spectrum is peaked, be it by a pulse, by motion, by drift or by a flickering lamp, since a
-    spectrum alone cannot tell them apart.
+    independent powers, and the peak is the highest of about 1.2 T W values. Both numbers come
+    from simulation: for p above 0.02 they are right within a quarter in windows of 10 s, and
+    within a factor of two in 5-30 s. The result is a p-value, used as the probability of "no
+    pulse": small for any peaked spectrum, whether from a pulse, motion, drift or a flickering
+    lamp, which a spectrum alone cannot tell apart.
     Source: Fisher, Proc. R. Soc. A 125, 1929.
     """
     width = duration_s * (rate_axis_bpm[-1] - rate_axis_bpm[0]) / 60
@@ -151,9 +151,9 @@ def no_pulse_probability(spectrum: Axis, duration_s: float, rate_axis_bpm: Axis)
 def trace_probability(trace: Trace, clip: ClipConfig, method: str) -> Float[Array, "class"]:
     """The probability of every class of `clip`, for one trace at `clip.fps`.
 
-    The rates share what `no_pulse_probability` leaves, as `spectrum_probability` has it. A
-    trace that does not change, as of a still picture, has no pulse for certain. Raises
-    InputError for an unknown method.
+    What `no_pulse_probability` leaves is distributed over the rates by `spectrum_probability`.
+    For a constant trace, as of a still picture, "no pulse" has probability 1. Raises InputError
+    for an unknown method.
     """
     if method not in METHODS:
         raise InputError(f"method {method}: unknown; choose {', '.join(METHODS)}")
@@ -201,7 +201,7 @@ def map_traces(
 
 
 def skin_mask(image: Image) -> Bool[Array, "height width"]:
-    """Pixels of the colour of skin: 77 <= Cb <= 127 and 133 <= Cr <= 173.
+    """Which pixels have the colour of skin: 77 <= Cb <= 127 and 133 <= Cr <= 173.
 
     image: RGB, uint8 or float 0...1; Cb and Cr are those of BT.601, full range. A rule of thumb
     for all skin tones in white light; wood and sand pass it too, skin in coloured light may not.
@@ -209,7 +209,7 @@ def skin_mask(image: Image) -> Bool[Array, "height width"]:
     """
     rgb = jnp.asarray(image)
     rgb = rgb.astype(jnp.float32) if rgb.dtype == jnp.uint8 else 255 * rgb
-    # By channel, not as a product with a matrix: several times faster.
+    # Per channel instead of as a matrix product: several times faster.
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     cb = 128 - 0.168736 * red - 0.331264 * green + 0.5 * blue
     cr = 128 + 0.5 * red - 0.418688 * green - 0.081312 * blue
@@ -221,8 +221,8 @@ def skin_mean(
 ) -> tuple[Float[Array, "3"], Float[Array, ""]]:
     """The mean colour of an image's skin, in the image's units, and the share of pixels that are skin.
 
-    Without any skin the mean is that of all pixels, and the share 0 says so. box: top, left, bottom and
-    right, in pixels, outside of which nothing counts.
+    Without any skin, the mean is over all pixels and the share is 0. box: top, left, bottom and right, in
+    pixels; everything outside is ignored.
     """
     rows, cols = (np.arange(size) + 0.5 for size in image.shape[:2])
     inside = jnp.ones(image.shape[:2], bool)
@@ -238,7 +238,7 @@ def skin_mean(
 
 
 def _relative(colour: Float[Array, "time 3"]) -> Float[Array, "time 3"]:
-    """Every channel divided by its mean, minus 1; 0 for a black one."""
+    """Every channel divided by its mean, minus 1; 0 for a black channel."""
     mean = colour.mean(0)
     return _divide(colour - mean, mean)
 
@@ -264,7 +264,7 @@ def _band_response(rate_bpm: np.ndarray) -> np.ndarray:
 
 
 def _bandpass(frames: int, fps: float) -> np.ndarray:
-    """CHROM's filter as a matrix (frames, frames): a linear map of windows of that length."""
+    """CHROM's band-pass as a matrix (frames, frames), for windows of that length."""
     sections = scipy.signal.butter(3, (40 / 60, 240 / 60), "bandpass", fs=fps, output="sos")
     padding = min(3 * (2 * len(sections) + 1), frames - 1)
     return scipy.signal.sosfiltfilt(sections, np.eye(frames), axis=0, padlen=padding)

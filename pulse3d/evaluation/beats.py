@@ -1,7 +1,7 @@
-"""The pulse rate counted in beats, beside `contact.reference_rate`, the peak of the spectrum.
+"""The pulse rate from counted beats, beside `contact.reference_rate`, the peak of the spectrum.
 
-Where a heart speeds up and slows down within a window its spectrum has several humps, and the peak
-jumps between them; the beats can still be counted.
+If the heart rate varies within a window, its spectrum has several peaks and the highest changes
+between windows; the beats can still be counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pulse3d.evaluation import contact, metrics
 
 Signal = Float[np.ndarray, "time"]
 
-BAND = (0.6, 1.6)  # of the spectral peak: what a heart may do within a window, without its harmonics
+BAND = (0.6, 1.6)  # of the spectral peak: how far the rate may vary within a window, without harmonics
 LEAST_PROMINENCE = 0.3  # of a beat, relative to the median of all peaks
 
 
@@ -42,12 +42,12 @@ def beat_times(pulse: Signal, fps: float) -> Float[np.ndarray, "beat"]:
 
 
 def beat_rate(beat_s: Float[np.ndarray, "beat"]) -> float:
-    """The mean rate in bpm over beats at ascending times.
+    """The mean rate in bpm of beats at ascending times.
 
         rate = 60 (number of beats after the first) / (time of the last - time of the first)
 
-    An interval is as many beats as it has medians of the four intervals around it and itself, rounded, at
-    least one: beats that were not seen are counted. nan for fewer than three beats.
+    Missed beats are counted: an interval counts as its ratio to the median of itself and the four intervals
+    around it, rounded, at least one. nan for fewer than three beats.
     """
     if len(beat_s) < 3:
         return np.nan
@@ -66,7 +66,7 @@ def beat_rates(
 ) -> metrics.Windows:
     """`beat_rate` of the beats of a contact pulse in every window of `length_s` around `centre_s`, in bpm.
 
-    time_s, and where it is nan: as in `contact.reference_rates`.
+    time_s and nan are as in `contact.window_rates`.
     """
 
     def rate(window: Signal, fps: float) -> float:

@@ -1,7 +1,7 @@
-"""Whether confidences and intervals mean what they say: what is stated against what comes true.
+"""Calibration of confidences and intervals: stated shares against observed ones.
 
-Windows of one recording are alike, so the bars around a share are drawn over recordings: whole
-recordings are drawn with replacement, as in `metrics.mae_interval`.
+Windows of one recording are not independent, so error bars come from whole recordings drawn with
+replacement, as in `metrics.mae_interval`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from jaxtyping import Bool, Float, Int, Shaped
 from pulse3d.evaluation import metrics
 
 LEVELS = np.arange(1, 20) / 20  # of intervals: 5 %, 10 % ... 95 %
-FEW_WINDOWS = 20  # a share of fewer is drawn open
+FEW_WINDOWS = 20  # points from fewer are drawn open
 
 PerBin = Float[np.ndarray, "bin"]
 
 
 class Curve(NamedTuple):
-    """Stated against right, 0...1, per bin; nan in empty bins.
+    """Stated share against share right, 0...1, per bin; nan in empty bins.
 
-    windows: how many per bin. low, high: the 95 % bootstrap interval of `right` over recordings, nan for
+    windows: number per bin. low, high: the 95 % bootstrap interval of `right` over recordings, nan for
     fewer than `metrics.FEWEST_RECORDINGS` with windows in the bin. error: the mean of |right - stated|.
     """
 
@@ -41,9 +41,9 @@ def confidence_curve(
     *,
     bins: int = 10,
 ) -> Curve:
-    """`metrics.reliability` with bars; its error weighs the bins by their windows.
+    """`metrics.reliability` with error bars; its error weights bins by their windows.
 
-    confidence: nan where there is no answer (left out). recording: of every window, of any type.
+    confidence: nan where there is no answer (left out). recording: that of every window, of any type.
     """
     curve = metrics.reliability(confidence, right, bins=bins)
     held = np.isfinite(confidence)
@@ -56,7 +56,7 @@ def confidence_curve(
 def interval_curve(
     holds: Float[np.ndarray, "window level"], recording: Shaped[np.ndarray, "window"]
 ) -> Curve:
-    """The share of windows whose interval of every level of LEVELS holds the truth; levels weigh the same.
+    """The share of windows whose interval contains the truth, per level of LEVELS; equal weights.
 
     holds: 1, 0, or nan where there is no interval or no truth. recording: as in `confidence_curve`.
     """
@@ -78,7 +78,7 @@ def _bars(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[PerBin, PerBin]:
-    """The 2.5 % and 97.5 % points of the share right of what falls into every bin, over drawn recordings."""
+    """The 2.5 % and 97.5 % points of the share right in every bin, over drawn recordings."""
     names, index = np.unique(recording, return_inverse=True)
     number = len(names)
     low, high = np.full((2, falls.shape[1]), np.nan)

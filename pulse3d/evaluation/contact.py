@@ -1,6 +1,6 @@
-"""The pulse rate of a contact pulse wave, window by window or of a whole recording.
+"""The pulse rate of a contact pulse wave, per window or for a whole recording.
 
-Also the measures of a pulse signal that need its spectrum. Rates in bpm.
+Also measures of a pulse signal that need its spectrum. Rates are in bpm.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pulse3d.reading.amplitude import HALF_WIDTH_BPM, HIGH_BPM, LOW_BPM
 
 Signal = Float[np.ndarray, "time"]
 
-BIN_BPM = 0.1  # bins of the zero-padded spectra; a rate is read off to this
+BIN_BPM = 0.1  # bins of the zero-padded spectra: the resolution of rates
 REFERENCE_FPS = 30.0  # the contact pulse is resampled to this before its spectrum
-MAX_GAP_S = 0.25  # the longest hole in a reference pulse that is bridged
+MAX_GAP_S = 0.25  # gaps in a reference pulse from this length on are not interpolated
 
 
 def snr_db(
@@ -32,7 +32,7 @@ def snr_db(
     low_bpm: float = LOW_BPM,
     high_bpm: float = HIGH_BPM,
 ) -> float:
-    """Signal-to-noise ratio of a pulse signal in dB, its true rate f being known.
+    """Signal-to-noise ratio of a pulse signal in dB, given its true rate f.
 
         SNR = 10 log10( sum_{|v-f| <= 6 or |v-2f| <= 6} P(v) / sum_{other v in 36...198} P(v) )
 
@@ -40,7 +40,7 @@ def snr_db(
     bins of 0.1 bpm or less; v in bpm. The harmonic counts even above 198 bpm. nan for a nan
     rate; -inf for a signal without power near f and 2f.
     Source: de Haan and Jeanne, IEEE Trans. Biomed. Eng. 60(10), 2013, Eq. 20; the bounds
-    are the field's custom.
+    are the usual ones of the field.
     """
     if not np.isfinite(rate_bpm):
         return np.nan
@@ -62,7 +62,7 @@ def power_spectrum(signal: Signal, fps: float) -> tuple[Float[np.ndarray, "rate"
 
 
 def spectral_peak(signal: Signal, fps: float, *, low_bpm: float, high_bpm: float) -> float:
-    """The rate in low_bpm...high_bpm at which `power_spectrum` is largest; nan for no power at all."""
+    """The rate in low_bpm...high_bpm at which `power_spectrum` is largest; nan without power."""
     axis, power = power_spectrum(signal, fps)
     band = (axis >= low_bpm) & (axis <= high_bpm)
     if not power[band].any():
@@ -108,9 +108,9 @@ def window_rates(
     *,
     length_s: float,
 ) -> Windows:
-    """What `measure` (pulse, fps) makes of a contact pulse in every window around `centre_s`, in bpm.
+    """Applies `measure` (pulse, fps) to a contact pulse in every window around `centre_s`; in bpm.
 
-    time_s: the pulse's own clock, ascending and not necessarily even; it is brought to 30 Hz by
+    time_s: times of the samples, ascending and not necessarily even; they are resampled to 30 Hz by
     linear interpolation. nan where a quarter of a second or more of the window has no sample.
     """
     rates = np.full(len(centre_s), np.nan)
@@ -142,7 +142,7 @@ def device_rates(
 ) -> Windows:
     """Mean of a device's own rate in every window of `length_s` around `centre_s`, in bpm.
 
-    Samples of nan are left out; nan where they are more than half of a window, or all there are.
+    nan samples are left out; the mean is nan if they are more than half of a window, or nothing is left.
     """
     means = np.full(len(centre_s), np.nan)
     for index, centre in enumerate(centre_s):
@@ -154,11 +154,11 @@ def device_rates(
 
 
 def toolbox_rate(signal: Signal, fps: float, *, low_hz: float = 0.6, high_hz: float = 3.3) -> float:
-    """The rate in bpm of a whole recording's pulse signal as rPPG-Toolbox takes it.
+    """The rate in bpm of a whole recording's pulse signal, computed as in rPPG-Toolbox.
 
     `detrend` with lambda = 100, band-pass low...high (Butterworth of order 1, forwards and
     backwards), periodogram zero-padded to the next power of two, largest bin in low...high.
-    Bins are 60 fps / 2^k bpm wide (0.9 bpm for a minute at 30 fps), nothing finer is read off.
+    Bins are 60 fps / 2^k bpm wide (0.9 bpm for a minute at 30 fps), without interpolation.
     nan for a flat signal. Raises InputError for a signal that is too short to filter, or sampled too slowly.
     Source: Liu et al., rPPG-Toolbox, NeurIPS 2023, its FFT evaluation of the whole video.
     """
@@ -179,9 +179,9 @@ def toolbox_rate(signal: Signal, fps: float, *, low_hz: float = 0.6, high_hz: fl
 def detrend(
     signal: Float[np.ndarray, "time *column"], *, smoothness: float
 ) -> Float[np.ndarray, "time *column"]:
-    """The signal, or each of several, minus its smooth trend, (I - (I + lambda^2 D'D)^-1) z.
+    """Removes the smooth trend of a signal, or of every column: (I - (I + lambda^2 D'D)^-1) z.
 
-    D takes second differences. smoothness: lambda; a straight line is removed whatever it is. Takes three
+    D takes second differences. smoothness: lambda; a straight line is removed for any value. Needs three
     samples or more.
     Source: Tarvainen et al., IEEE Trans. Biomed. Eng. 49(2), 2002.
     """

@@ -1,6 +1,6 @@
 """Recordings with a known pulse: UBFC-rPPG 1 and 2, PURE, COHFACE, folders of own videos, the demo scene.
 
-Listing reads no recording.
+Listing them reads no recording.
 
     ubfc1    <subject>/vid.avi, <subject>/gtdump.xmp
     ubfc2    subject<n>/vid.avi, subject<n>/ground_truth.txt
@@ -44,11 +44,11 @@ from pulse3d.synthetic import demo_scene
 
 
 def find_recordings(dataset: str, root: str | os.PathLike) -> list[Recording]:
-    """All recordings of a data set below `root`, by name; nothing but the folders is read.
+    """Lists all recordings of a data set below `root`, by name; reads only the folders.
 
-    dataset: "ubfc1", "ubfc2", "pure", "cohface", "clips" or "demo", with the layouts above. Of `clips`
+    dataset: "ubfc1", "ubfc2", "pure", "cohface", "clips" or "demo", with the layouts above. For `clips`
     the manifest is read too. Raises InputError for an unknown data set, a folder without any
-    recording, and a manifest that is damaged.
+    recording, and a damaged manifest.
     """
     if dataset not in DATASETS:
         raise InputError(f"data set {dataset}: unknown; choose {', '.join(DATASETS)}")
@@ -63,7 +63,7 @@ def find_recordings(dataset: str, root: str | os.PathLike) -> list[Recording]:
 
 
 def find_ubfc1(root: Path) -> list[Recording]:
-    """UBFC-rPPG DATASET_1: the pulse at about 60 Hz with a clock of its own, that of the video.
+    """UBFC-rPPG DATASET_1: a pulse at about 60 Hz, with its own time stamps on the video's clock.
 
     `gtdump.xmp` is a table of comma-separated columns: ms, rate (bpm), SpO2 (%), pulse.
     Source: Bobbia et al., Pattern Recognition Letters 124, 2019;
@@ -85,7 +85,7 @@ def find_ubfc1(root: Path) -> list[Recording]:
 def find_ubfc2(root: Path) -> list[Recording]:
     """UBFC-rPPG DATASET_2: a pulse value per video frame.
 
-    `ground_truth.txt` has three lines: pulse, rate (bpm), time (s). Its clock is not used, since
+    `ground_truth.txt` has three lines: pulse, rate (bpm), time (s). Its times are not used, since
     some start late: value i belongs to frame i, at i / fps.
     Source: as `find_ubfc1`.
     """
@@ -134,7 +134,7 @@ def find_pure(root: Path) -> list[Recording]:
 def find_cohface(root: Path) -> list[Recording]:
     """COHFACE: video at 20 fps and a pulse at 256 Hz, whose times start with the video.
 
-    Reading the pulse takes h5py: `pip install 'pulse3d[datasets]'`; without it raises InputError.
+    Reading the pulse needs h5py: `pip install 'pulse3d[datasets]'`; raises InputError without it.
     Source: Heusch, Anjos and Marcel, arXiv:1709.00962, 2017; https://www.idiap.ch/dataset/cohface
     """
 
@@ -163,7 +163,7 @@ def find_cohface(root: Path) -> list[Recording]:
 
 
 def find_demo(root: Path) -> list[Recording]:
-    """The built-in demo scene, as `launch.predict` maps it; its mask is exact and has its rates."""
+    """The built-in demo scene, as `launch.predict` maps it; its mask is exact and includes the rates."""
     settings = SceneConfig()
     return [scene_recording("demo", demo_scene.make_scene(jax.random.key(0), settings), settings.fps)]
 
@@ -214,9 +214,9 @@ def _read_pure(folder: Path) -> tuple[Samples, Reference]:
 def exact_mask(
     made: demo_scene.Scene, *, edge_px: int = 8
 ) -> tuple[UInt8[np.ndarray, "height width"], Float[np.ndarray, "height width"]]:
-    """The scene's skin mask, as `map_truth` has it, and the rate of every pixel in bpm, nan outside.
+    """The scene's skin mask, as in `map_truth`, and the rate of every pixel in bpm, nan outside.
 
-    edge_px: what is as near to an edge is left out.
+    edge_px: pixels as near as this to an edge are left out.
     """
     inside = made.masks.any(0)
     window = np.ones((2 * edge_px + 1,) * 2, bool)

@@ -1,6 +1,6 @@
-"""From a recording to evidence: what a source says about every window of its own length.
+"""Evidence from a recording: how strongly a source supports every rate, in windows of its own length.
 
-It is costly, and does not depend on how it is read: many read-outs are made of it (`answers`).
+It is costly and does not depend on the read-out: one evidence serves many read-outs (`answers`).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ BASELINE_RATES_BPM = (40.0, 240.0, 401)  # the baselines' rate axis: first, last
 
 
 class Evidence(NamedTuple):
-    """What a source says about every window of its own length, by the windows' centres `time_s`.
+    """What a source finds in every window of its own length; `time_s`: the windows' centres.
 
-    strength: how strongly each speaks for every rate, as `readout.pool` has it; zeros for nothing.
+    strength: how strongly each window supports every rate, from `readout.pool`; zeros for no evidence.
     pulse_share: share of the patches with a pulse, 0...1. equation_8_bpm, median_bpm: of the
-    patches' most likely rates; nan where no patch has a pulse. signal: the pulse signal; of no
-    length where the source makes none. window_s, step_s: of the windows. fps: frames per second
-    of the resampled video. end_s: time stamp of the video's last frame. seconds: of computing,
-    decoding included. places: what the map says of every place, of a source that makes one. face_share: as
-    of `Traces`.
+    patches' most likely rates; nan where no patch has a pulse. signal: the pulse signal; empty
+    if the source has none. window_s, step_s: of the windows. fps: frames per second of the
+    resampled video. end_s: time stamp of the video's last frame. seconds: computing time,
+    decoding included. places: the map at every place; None without a map. face_share: as in
+    `Traces`.
     """
 
     time_s: Windows
@@ -62,7 +62,7 @@ class Evidence(NamedTuple):
 
 
 def to_arrays(evidence: Evidence) -> dict[str, Any]:
-    """The evidence as named arrays, to be kept in a file."""
+    """The evidence as named arrays, for a file."""
     arrays = {k: np.asarray(v) for k, v in evidence._asdict().items() if k != "places"}
     known = evidence.places._asdict() if evidence.places else {}
     return arrays | {f"places_{k}": v for k, v in known.items()}
@@ -77,7 +77,7 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Evidence:
 
 
 def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s: float) -> Evidence:
-    """GREEN, CHROM or POS on the trace of the skin; it always finds a pulse, unless nothing changes.
+    """Evidence of GREEN, CHROM or POS from the skin's trace; always a pulse unless the trace is constant.
 
     The probability is `baselines.spectrum_probability`. window_s: None makes one window of the
     whole recording. Raises InputError for a recording shorter than one window.
@@ -103,9 +103,9 @@ def patch_evidence(
     step_s: float,
     tolerance_bpm: float = TOLERANCE_BPM,
 ) -> Evidence:
-    """GREEN, CHROM or POS on the trace of every patch, through `baselines.map_traces`.
+    """Evidence of GREEN, CHROM or POS from the trace of every patch, by `baselines.map_traces`.
 
-    tolerance_bpm: as of `readout.patch_confidence`. Raises InputError for a recording shorter than one
+    tolerance_bpm: as in `readout.patch_confidence`. Raises InputError for a recording shorter than one
     window.
     """
     started = time.perf_counter()
@@ -124,9 +124,9 @@ def patch_evidence(
 
 
 def peer_evidence(video: Video, source: str, *, window_s: float | None, step_s: float) -> Evidence:
-    """What a peer says, `peers.ask`, of the same windows as a baseline's.
+    """Evidence of a peer, `peers.ask`, in the same windows as a baseline's.
 
-    Its rate is equation_8_bpm and median_bpm, its quality the share of pulses; the probability is
+    The peer's rate is equation_8_bpm and median_bpm, its quality is pulse_share; the probability is
     `baselines.spectrum_probability` of its signal. window_s: None makes one window of the whole recording.
     Raises InputError for a recording that cannot be read or is shorter than one window.
     """
@@ -147,7 +147,7 @@ def peer_evidence(video: Video, source: str, *, window_s: float | None, step_s: 
         time_s = start_s + np.arange(clip.frames) / clip.fps
         signal = np.interp(time_s, peer.time_s, peer.signal) if len(peer.signal) else np.zeros(clip.frames)
         spectrum = np.asarray(_signal_spectrum(signal.astype(np.float32), clip))
-        if not np.ptp(signal):  # it found no face; what it states is the bottom of its axis
+        if not np.ptp(signal):  # no face found; the stated rate is the bottom of the axis
             spectrum, quality, rate = 0 * spectrum, 0.0, np.nan
         rows.append((start_s + clip.duration_s / 2, spectrum, quality, rate, rate))
         signals.append(signal)
@@ -155,9 +155,9 @@ def peer_evidence(video: Video, source: str, *, window_s: float | None, step_s: 
 
 
 def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence:
-    """A network's maps over windows of its own length.
+    """Evidence of a network: its maps over windows of its own length.
 
-    mapper: for frames of the video's size. Raises InputError for a video that cannot be read, or is
+    mapper: for frames of the video's size. Raises InputError for a video that cannot be read or is
     shorter than one window.
     """
     started = time.perf_counter()
@@ -183,7 +183,7 @@ def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence
 
 
 def _with_places(evidence: Evidence, maps: list[Map], config: Config) -> Evidence:
-    """The evidence as `places.find_pulses` has it: of the places that carry the frame's pulse."""
+    """The evidence of the places that carry the frame's pulse, by `places.find_pulses`."""
     pulses = places.find_pulses(
         lambda: maps,
         evidence.strength,
@@ -202,7 +202,7 @@ def _with_places(evidence: Evidence, maps: list[Map], config: Config) -> Evidenc
 
 
 def baseline_clip(window_s: float) -> ClipConfig:
-    """The length and the rates of the baselines' windows; raises InputError for too short a window."""
+    """The length and rates of the baselines' windows; raises InputError if they are too short."""
     low, high, rates = BASELINE_RATES_BPM
     return ClipConfig(
         fps=TRACE_FPS, frames=round(window_s * TRACE_FPS), low_bpm=low, high_bpm=high, rates=rates
@@ -210,15 +210,15 @@ def baseline_clip(window_s: float) -> ClipConfig:
 
 
 def window_starts(frames: int, clip: ClipConfig, step_s: float) -> range:
-    """The first frames of all windows of a recording of `frames`, every `step_s`."""
+    """The first frames of all windows in a recording of `frames` frames, one every `step_s`."""
     return range(0, frames - clip.frames + 1, round(step_s * clip.fps))
 
 
 def require_windows(clip: ClipConfig, *, window_s: float, step_s: float) -> None:
-    """Raises InputError where a source of such clips cannot answer windows of `window_s` every `step_s`.
+    """Raises InputError if a source of such clips cannot answer windows of `window_s` every `step_s`.
 
-    Its own windows must fit into them, and the step be a whole number of its frames, so that the
-    centres of both fall together.
+    Its own windows must fit into them, and the step must be a whole number of its frames, so that
+    the centres of both coincide.
     """
     if clip.duration_s > window_s + 0.5 / clip.fps:
         raise InputError(f"--window_s={window_s:g}: this source needs windows of {clip.duration_s:g} s")
@@ -228,7 +228,7 @@ def require_windows(clip: ClipConfig, *, window_s: float, step_s: float) -> None
 
 
 def fingerprint(weights: Weights) -> str:
-    """A hash of the parameters and of what the network reads: the same for the same network."""
+    """A hash of the parameters and of the clip settings: the same for the same network."""
     digest = hashlib.sha256(json.dumps(to_dict(weights.config)["clip"]).encode())
     for name, value in sorted(traverse_util.flatten_dict(weights.params, sep="/").items()):
         digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
@@ -268,13 +268,13 @@ def _summarise_map(
 
 
 def _place_row(probability: Map, axis: np.ndarray, shown: np.ndarray, confidence: np.ndarray) -> tuple:
-    """What one map says of every place, in the order of `map_truth.Places`."""
+    """The values of one map at every place, in the order of `map_truth.Places`."""
     likeliest = axis[probability[..., :-1].argmax(-1)]
     return tuple(np.float32(v) for v in (shown, likeliest, 1 - probability[..., -1], confidence))
 
 
 def _places(frame_px: tuple[int, int], centres_px: Centres, maps: list[tuple]) -> map_truth.Places | None:
-    """What all maps say of every place; None without a map."""
+    """The values of all maps at every place; None without a map."""
     if not maps:
         return None
     columns = (np.stack(column) for column in zip(*maps, strict=True))

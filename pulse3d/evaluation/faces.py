@@ -1,6 +1,6 @@
-"""Where the face is in a video, for the baselines: a box found every second, smoothed and followed.
+"""Tracks the face in a video for the baselines: a box is detected every second, then smoothed.
 
-The detector is the cascade of local binary patterns for frontal faces that comes with scikit-image, an
+The detector is scikit-image's cascade of local binary patterns for frontal faces. scikit-image is an
 extra: `pip install 'pulse3d[face]'`.
 """
 
@@ -24,13 +24,13 @@ Boxes = Float[np.ndarray, "found 4"]
 
 EVERY_S = 1.0  # from one detection to the next
 MEDIAN = 11  # detections in the running median
-SMOOTH = 5.0  # and SD, in detections, of the Gaussian after it: a box that jumps changes the colour inside
+SMOOTH = 5.0  # SD, in detections, of the Gaussian after it: a box that jumps changes the colour inside
 LEAST_SHARE = 0.3  # of the detections that must find a face
-INNER = 0.6  # of a face's box, along each axis, in which there is little hair and background
-DETECTED_PX = 320  # faces are looked for in images of about this size
-SCALES, STEP = 1.15, 1.0  # from one size of the detector's window to the next; its stride
-SMALLEST = 6  # a face's size is at least this part of the image's shorter side ...
-SMALLEST_PX = 24  # ... and this
+INNER = 0.6  # of a face's box along each axis: the part with little hair and background
+DETECTED_PX = 320  # faces are detected in images of about this size
+SCALES, STEP = 1.15, 1.0  # factor from one size of the detector's window to the next; its stride
+SMALLEST = 6  # a face is at least the image's shorter side over this ...
+SMALLEST_PX = 24  # ... and at least this
 
 
 @cache
@@ -66,20 +66,20 @@ def make_detector() -> Callable[[Shaped[np.ndarray, "height width 3"]], Box | No
 
 
 class Track(NamedTuple):
-    """Boxes of a face at the times, in s, at which they were found, smoothed."""
+    """The smoothed boxes of a face and the times in s at which they were detected."""
 
     time_s: Float[np.ndarray, "found"]
     boxes: Boxes
 
 
 def smooth(found: Boxes) -> Boxes:
-    """The boxes without what is false or jumps: a running median, then a Gaussian mean, edge by edge."""
+    """Removes false boxes and jumps: a running median, then a Gaussian filter, edge by edge."""
     steady = scipy.ndimage.median_filter(found, size=(MEDIAN, 1), mode="nearest")
     return scipy.ndimage.gaussian_filter1d(steady, SMOOTH, axis=0, mode="nearest")
 
 
 def box_at(track: Track, time_s: float) -> Box:
-    """The box at a time: linear between those found, before the first and after the last as there."""
+    """The box at a time: linear interpolation; constant before the first and after the last box."""
     return np.array([np.interp(time_s, track.time_s, edge) for edge in track.boxes.T])
 
 
@@ -90,10 +90,10 @@ def inner(box: Box) -> Box:
 
 
 def find_faces(video: Video) -> tuple[Track | None, float]:
-    """The track of a video's face, and the share of detections that found it.
+    """Tracks the face in a video; also returns the share of detections that found it.
 
-    Passes over the video once. None where fewer than LEAST_SHARE found one. Raises InputError for a video
-    that cannot be read, and where scikit-image is missing.
+    Reads the video once. The track is None if fewer than LEAST_SHARE found one. Raises InputError if the
+    video cannot be read or scikit-image is missing.
     """
     detect, due_s, tried = make_detector(), 0.0, 0
     found_s, found = [], []

@@ -1,8 +1,8 @@
-"""How well a map says whether and where there is a pulse, against a mask of living skin.
+"""Scores how well a map shows whether and where there is a pulse, against a mask of living skin.
 
-A place is one point of the map. In every window it has a rate or shows none, and a score that grows
-with how sure it is of a pulse. The mask says of every place SKIN, BACKGROUND or neither, which is
-left out. Shares and areas are 0...1; a measure of nothing is nan.
+A place is one point of the map. In every window it shows a rate or none, and has a score that grows
+with the certainty of a pulse. The mask has SKIN, BACKGROUND or LEFT_OUT for every place. Shares and
+areas are 0...1; nan where there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pulse3d.mapping.layout import Layout
 SKIN, BACKGROUND, LEFT_OUT = 255, 0, 128  # the values of a mask
 TOLERANCE_BPM = 5.0
 THRESHOLDS = np.linspace(0.02, 0.98, 49)  # of `best_iou`
-PAINTED = 0.03  # the share of the background that `found_at_3_percent` lets show a rate
-OUTCOMES = ("nothing", "right", "wrong", "missed")  # of a place in a window, by the numbers of `outcomes`
+PAINTED = 0.03  # share of the background that may show a rate in `found_at_3_percent`
+OUTCOMES = ("nothing", "right", "wrong", "missed")  # of a place in a window, as `outcomes` numbers them
 
 PlaceWindows = Float[np.ndarray, "window row col"]
 PlaceMask = UInt8[np.ndarray, "row col"]
 
 
 class Mask(NamedTuple):
-    """Where living skin is: SKIN, BACKGROUND, or LEFT_OUT where neither is sure, in the video's pixels.
+    """Where living skin is: SKIN, BACKGROUND, or LEFT_OUT where unsure, for every pixel of the video.
 
-    rate_bpm: of every pixel, in a scene of several rates.
+    rate_bpm: the true rate of every pixel, in a scene of several rates.
     """
 
     skin: UInt8[np.ndarray, "height width"]
@@ -37,7 +37,7 @@ class Mask(NamedTuple):
 
 
 class Places(NamedTuple):
-    """What a map says of every place in every window.
+    """The values of a map at every place in every window.
 
     frame_px: height and width of the frame. row_px, col_px: where the places are on it. rate_bpm: the rate
     shown, nan for none. likeliest_bpm: the likeliest of the rates, shown or not. pulse: the probability of
@@ -70,7 +70,7 @@ class MapScores(NamedTuple):
 class ScoredMap(NamedTuple):
     """A map and its scores against a mask.
 
-    outcome: what most often became of every place (`outcomes`). skin: the mask, in pixels.
+    outcome: the most frequent outcome of every place (`outcomes`). skin: the mask, in pixels.
     """
 
     scores: MapScores
@@ -80,17 +80,17 @@ class ScoredMap(NamedTuple):
 
 
 def check_size(mask: Mask, frame_px: tuple[int, int]) -> None:
-    """Raises InputError for a mask of another size than the frames, (height, width)."""
+    """Raises InputError if the mask's size is not that of the frames, (height, width)."""
     if mask.skin.shape != frame_px:
         (height, width), (rows, cols) = mask.skin.shape, frame_px
         raise InputError(f"skin mask of {width}x{height} px for frames of {cols}x{rows} px; scale it")
 
 
 def against(places: Places, rate_bpm: Float[np.ndarray, "window"], mask: Mask, *, by: str) -> ScoredMap:
-    """A map against a mask, by `score_map`.
+    """Scores a map against a mask, by `score_map`.
 
-    rate_bpm: the truth of every window of the map, unless the mask has its own. Raises InputError for a
-    mask of another size than the frames.
+    rate_bpm: the truth of every window of the map, unless the mask has its own. Raises InputError if mask
+    and frames differ in size.
     """
     height, width = places.frame_px.astype(int).tolist()
     check_size(mask, (height, width))
@@ -166,7 +166,7 @@ def outcomes(
 
     right: skin that shows a rate less than 5 bpm from the truth. wrong: skin that shows another rate, or
     background that shows any. missed: skin that shows none. nothing: background that shows none. Of
-    outcomes as often, the first in OUTCOMES counts. Where the truth is nan any rate of skin is right.
+    equally frequent outcomes, the first in OUTCOMES counts. If the truth is nan, any rate on skin is right.
     """
     shown = np.isfinite(places.rate_bpm)
     truth = np.broadcast_to(truth_bpm, shown.shape)

@@ -1,4 +1,4 @@
-"""What can be scored: a source of evidence with a read-out, written SOURCE or SOURCE:READOUT.
+"""Methods that can be scored: a source of evidence with a read-out, written SOURCE or SOURCE:READOUT.
 
 SOURCE is one of
 
@@ -9,11 +9,11 @@ SOURCE is one of
 
 and READOUT one of
 
-    peak       the largest of the probability over rates; unasked for green, chrom and pos
-    posterior  its mode with an interval, `readout.read`; unasked for maps of baselines
+    peak       the rate of the largest probability; default for green, chrom and pos
+    posterior  the mode of the probability, with an interval, `readout.read`; default for maps of baselines
     tracked    as posterior, after `tracking.track` over all windows of the recording
-    own        posterior or tracked, as the preset of the weights has it; unasked for weights
-    median     the median over patches of each patch's most likely rate; unasked for open-rppg, its own rate
+    own        posterior or tracked, as set in the preset of the weights; default for weights
+    median     the median over patches of each patch's most likely rate; default for open-rppg, its own rate
     eq8        the mean of the patches' hard votes, `readout.equation_8`
 """
 
@@ -25,10 +25,10 @@ from pulse3d.errors import InputError
 from pulse3d.evaluation import baselines, peers
 
 READOUTS = ("peak", "posterior", "tracked", "own", "median", "eq8")
-REGIONS = ("face", "skin", "frame")  # of which green, chrom and pos take the mean colour
+REGIONS = ("face", "skin", "frame")  # where green, chrom and pos take the mean colour
 BASELINES = tuple(baselines.METHODS)
 BASELINE_MAPS = tuple(f"{name}_map" for name in BASELINES)
-TOLERANCE_BPM = 5.0  # a right answer is as near to the truth
+TOLERANCE_BPM = 5.0  # a right answer is at most this far from the truth
 
 
 class Method(NamedTuple):
@@ -40,7 +40,7 @@ class Method(NamedTuple):
 
 
 def parse_method(name: str) -> Method:
-    """The method of a name SOURCE or SOURCE:READOUT; raises InputError for an unknown read-out."""
+    """Parses a name SOURCE or SOURCE:READOUT; raises InputError for an unknown read-out."""
     peer, _, rest = name.partition(":") if is_peer(name) else ("", "", name)
     source, colon, asked = rest.partition(":")
     if not source or (colon and asked not in READOUTS):

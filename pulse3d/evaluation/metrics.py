@@ -1,9 +1,9 @@
-"""How well answered pulse rates agree with the truth, each measure with its formula.
+"""Measures of how well answered pulse rates agree with the truth, each with its formula.
 
-p is an answer, g its truth, both in bpm, one per window; means run over windows. A nan truth is
-a window that has none and is left out everywhere. A nan answer is "no pulse": it is left out of
-the errors and counts as a miss in `within`, so errors are to be read beside the share of answered
-windows. A measure of nothing is nan.
+p is an answer, g its truth, both in bpm, one per window; means run over windows. Windows with a nan
+truth are left out everywhere. A nan answer is "no pulse": it is left out of the errors and counts
+as a miss in `within`, so read errors together with the share of answered windows. A measure over
+no windows is nan.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 Windows = Float[np.ndarray, "window"]
-FEWEST_RECORDINGS = 5  # whose spread says anything about others
+FEWEST_RECORDINGS = 5  # needed for an interval over recordings
 
 
 def rmse(truth: Windows, answer: Windows) -> float:
@@ -35,22 +35,22 @@ def pearson(truth: Windows, answer: Windows) -> float:
 
 
 def within(truth: Windows, answer: Windows, *, tolerance_bpm: float = 5.0) -> float:
-    """Share of the windows with a truth answered with |p - g| <= tolerance; no answer is a miss."""
+    """Share of the windows with a truth that have |p - g| <= tolerance; no answer is a miss."""
     g, p = truth[np.isfinite(truth)], answer[np.isfinite(truth)]
     return _mean(abs(p - g) <= tolerance_bpm)
 
 
 def coverage(truth: Windows, low: Windows, high: Windows) -> float:
-    """Share of the answered windows whose interval holds the truth: mean [low <= g <= high].
+    """Share of the answered windows whose interval contains the truth: mean [low <= g <= high].
 
-    low, high: the bounds in bpm, nan where there is no answer. For a calibrated 90 % interval 0.9.
+    low, high: the bounds in bpm, nan where there is no answer. A calibrated 90 % interval gives 0.9.
     """
     held = np.isfinite(truth) & np.isfinite(low) & np.isfinite(high)
     return _mean((low[held] <= truth[held]) & (truth[held] <= high[held]))
 
 
 def mae_over_recordings(truth: Windows, answer: Windows, recording: np.ndarray) -> float:
-    """The mean over recordings of each recording's MAE, in bpm: all recordings weigh the same.
+    """The mean over recordings of each recording's MAE, in bpm, with equal weights.
 
     recording: the recording of every window, (window,), of any type. Recordings without an
     answered window are left out.
@@ -63,9 +63,9 @@ def mae_interval(
 ) -> tuple[float, float]:
     """The 95 % bootstrap interval (low, high) of `mae_over_recordings`, in bpm.
 
-    Windows of one recording are alike, so whole recordings are drawn with replacement, as many
-    as there are, and the mean of their MAEs is taken; the bounds are the 2.5 % and 97.5 %
-    points of `draws` such means. recording: the recording of every window, (window,), of any
+    Windows of one recording are not independent, so whole recordings are drawn with replacement, as
+    many as there are. The bounds are the 2.5 % and 97.5 % points of the mean MAE of `draws` such
+    samples. recording: the recording of every window, (window,), of any
     type. (nan, nan) for fewer than FEWEST_RECORDINGS with an answered window.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
     """
@@ -89,7 +89,7 @@ def rmse_over_recordings(truth: Windows, answer: Windows, recording: np.ndarray)
 
 
 class BlandAltman(NamedTuple):
-    """Agreement of two measurements: a point per answered window, the bias and its limits, in bpm."""
+    """Agreement of two measurements: a point per answered window, bias and limits, in bpm."""
 
     mean_bpm: Windows
     difference_bpm: Windows
@@ -112,9 +112,9 @@ def bland_altman(truth: Windows, answer: Windows) -> BlandAltman:
 
 
 class Reliability(NamedTuple):
-    """Stated confidence against what came true, per bin of confidence; nan in empty bins.
+    """Stated confidence against accuracy, per bin of confidence; nan in empty bins.
 
-    windows: how many per bin. error: the expected calibration error, 0...1.
+    windows: number per bin. error: the expected calibration error, 0...1.
     """
 
     confidence: Float[np.ndarray, "bin"]
@@ -146,7 +146,7 @@ def reliability(confidence: Windows, correct: Bool[np.ndarray, "window"], *, bin
 
 
 def roc_area(positive: Float[np.ndarray, "positive"], negative: Float[np.ndarray, "negative"]) -> float:
-    """The probability that a score of a positive exceeds one of a negative, ties counting a half.
+    """The probability that a positive has a higher score than a negative; ties count half.
 
         A = (R - n (n + 1) / 2) / (n m)
 
@@ -164,7 +164,7 @@ def roc_area(positive: Float[np.ndarray, "positive"], negative: Float[np.ndarray
 
 
 def threshold(negative: Float[np.ndarray, "negative"], share: float) -> float:
-    """The lowest of the negatives' scores that at most `share` of them, 0...1, exceed; nan for none."""
+    """The lowest score of the negatives that at most a `share` of them, 0...1, exceeds; nan for none."""
     number = len(negative)
     return float(np.sort(negative)[number - 1 - int(share * number)]) if number else np.nan
 
@@ -178,7 +178,7 @@ def _recording_mae(truth: Windows, answer: Windows, recording: np.ndarray) -> np
 def _recording_sums(
     truth: Windows, answer: Windows, recording: np.ndarray, values: Windows
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the values, and number, of the answered windows of every recording that has one."""
+    """Sum of the values and number of the answered windows, for every recording that has any."""
     held = np.isfinite(truth) & np.isfinite(answer)
     index = np.unique(recording[held], return_inverse=True)[1]
     return np.bincount(index, weights=values[held]), np.bincount(index)

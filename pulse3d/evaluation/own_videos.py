@@ -1,4 +1,4 @@
-"""Folders of own videos as recordings: with a manifest, or with a table beside each video."""
+"""The user's own videos as recordings: folders with a manifest, or with a table beside each video."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from pulse3d.evaluation.recordings import (
     read_table,
 )
 
-# what the manifest calls the one rate of a whole recording
+# the manifest's name for the one rate of a whole recording
 ONE_RATE = {CONSENSUS: "hr_consensus", DEVICE: "rate_bpm"}
 TABLES = ("time_s,ppg", "time_s,rate_bpm", "rate_bpm")  # headers of the table beside a video
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
 
 
 def find_clips(root: Path) -> list[Recording]:
-    """A folder of own videos: with a `manifest.json`, the clips that it lists, else as `find_videos`.
+    """Lists the videos of a folder: those in its `manifest.json`, or without one as `find_videos`.
 
-    The manifest is a list of {"name", "file", "truth_kind"}, the last being ppg, consensus, device or
-    no measurable pulse; a consensus has its rate as "hr_consensus", a device as "rate_bpm".
+    The manifest is a list of {"name", "file", "truth_kind"}; the last is ppg, consensus, device or no
+    measurable pulse. The rate of a consensus is in "hr_consensus", that of a device in "rate_bpm".
     `<name>_ppg.csv` (header; t_s, ppg) holds the pulse on the video's clock.
-    `<name>_timestamps.txt`, seconds, one a line, replaces the time stamps of the file; arrays
-    and folders of images need it. An array is RGB, or YUV where its "note" has the word YUV.
-    "skin_mask" names an image in the video's pixels: 255 skin, 0 background, 128 to be left out.
-    Raises InputError for a manifest that is damaged.
+    `<name>_timestamps.txt` (seconds, one per line) replaces the time stamps of the file; arrays
+    and folders of images need it. An array is RGB, or YUV if its "note" has the word YUV.
+    "skin_mask" names an image of the video's size: 255 skin, 0 background, 128 left out.
+    Raises InputError for a damaged manifest.
     """
     path = root / "manifest.json"
     if not path.exists():
@@ -62,7 +62,7 @@ def find_clips(root: Path) -> list[Recording]:
 
 
 def find_videos(root: Path) -> list[Recording]:
-    """Videos with the truth beside them: `<name>.mp4` (or another of VIDEO_SUFFIXES) and `<name>.csv`.
+    """Lists videos and their truth: `<name>.mp4` (or another of VIDEO_SUFFIXES) with `<name>.csv`.
 
     The table has one of the headers
 
@@ -71,7 +71,7 @@ def find_videos(root: Path) -> list[Recording]:
         rate_bpm           one rate for the whole video
 
     and `<name>_skin.png`, if there, is its skin mask, as in `find_clips`. Raises InputError for two videos
-    of one name.
+    with the same name.
     """
     found = sorted(path for path in root.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     names = [path.stem for path in found]
@@ -81,7 +81,7 @@ def find_videos(root: Path) -> list[Recording]:
 
 
 def rgb_from_yuv(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width 3"]:
-    """An 8-bit YUV image as RGB, float32 of 0...1, clipped.
+    """Converts an 8-bit YUV image to RGB, float32 of 0...1, clipped.
 
         R = Y + 1.402 V,  G = Y - 0.344136 U - 0.714136 V,  B = Y + 1.772 U
 
@@ -130,7 +130,7 @@ def _clip(root: Path, manifest: Path, number: int, entry: Any) -> Recording:
 
 
 def _video_with_table(path: Path) -> Recording:
-    """A video of `find_videos`; what is wrong with its table is said when its reference is asked for."""
+    """A video of `find_videos`; errors in its table are raised only when its reference is read."""
     table, mask = path.with_suffix(".csv"), path.with_name(f"{path.stem}_skin.png")
     try:
         kind, values = _read_truth(table)
@@ -158,7 +158,7 @@ def _video_with_table(path: Path) -> Recording:
 
 
 def _read_truth(path: Path) -> tuple[str, Float[np.ndarray, "row column"]]:
-    """What a table of `find_videos` holds, one of TABLES, and its numbers; a lone number is a rate_bpm."""
+    """The kind of a table of `find_videos`, one of TABLES, and its numbers; a lone number is a rate_bpm."""
     if not path.exists():
         raise InputError(f"{path}: missing; it holds the truth, with the header {' or '.join(TABLES)}")
     try:
@@ -180,7 +180,7 @@ def _read_truth(path: Path) -> tuple[str, Float[np.ndarray, "row column"]]:
 
 
 def _read_mask(path: Path) -> Mask:
-    """The skin mask of an image file."""
+    """Reads a skin mask from an image file."""
     existing(path)
     try:
         with Image.open(path) as image:

@@ -1,13 +1,13 @@
-"""Other programs for remote pulse, run on the same videos, each in a process of its own.
+"""Runs other rPPG programs on the same videos, each in its own process.
 
 A peer is named `open-rppg:MODEL`: a supervised network of open-rppg (an extra: `pip install
 'pulse3d[peers]'`; https://github.com/KegangWangCCNU/open-rppg). It runs as
-`python -m pulse3d.evaluation.peers MODEL`, so that its state, its threads and its JAX are apart from ours,
-and anew for every recording.
+`python -m pulse3d.evaluation.peers MODEL`, so that its state, threads and JAX are separate from ours. Every
+recording starts a new process.
 
-The process says READY on standard output when its network is loaded, takes a line with the frames' height
-and width, then every frame as its time in s (a little-endian double) and its pixels (uint8, RGB), after the
-last one a time of nan and a line with the windows, and answers with a line of JSON.
+The process writes READY to standard output when its network is loaded. It reads a line with the frames'
+height and width, then every frame as its time in s (a little-endian double) and its pixels (uint8, RGB),
+then a time of nan and a line with the windows. It answers with a line of JSON.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Windows = Float[np.ndarray, "window"]
 
 
 class Peer(NamedTuple):
-    """What a peer says of a recording.
+    """A peer's output for a recording.
 
-    rate_bpm, quality: of every window; quality is its own, 0...1; nan and 0 where it says nothing. signal,
-    time_s: its pulse signal, any unit, at times on the video's clock; of no length where there is none.
-    end_s: time stamp of the video's last frame. seconds: of computing, decoding included, without the
-    start of the process.
+    rate_bpm, quality: one per window; nan and 0 without an answer. quality is the peer's own, 0...1. signal,
+    time_s: its pulse signal, any unit, at times on the video's clock; empty if there is none. end_s: time
+    stamp of the video's last frame. seconds: computing time, decoding included, without the start of the
+    process.
     """
 
     rate_bpm: Windows
@@ -62,10 +62,10 @@ def require(source: str) -> None:
 
 
 def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, float]]]) -> Peer:
-    """What the peer of that name says of a video.
+    """Runs the peer of that name on a video.
 
-    windows: from the time stamp of the last frame, in s, to (start, end) of each window. Raises InputError
-    where the video cannot be read or the peer ends without an answer.
+    windows: maps the time stamp of the last frame, in s, to (start, end) of each window. Raises InputError
+    if the video cannot be read or the peer ends without an answer.
     """
     require(source)
     model = source.partition(":")[2]
@@ -90,13 +90,13 @@ def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, 
                 started = time.perf_counter()
                 last_s = _send(process.stdin, video, windows)
                 reply = process.stdout.read()
-        except BrokenPipeError:  # it has ended; why, it says below
+        except BrokenPipeError:  # the process has ended; its error is raised below
             pass
         except BaseException:
             process.kill()
             raise
         finally:
-            with contextlib.suppress(OSError):  # of what it has not taken
+            with contextlib.suppress(OSError):  # for data that it has not read
                 process.stdin.close()
         seconds = time.perf_counter() - started
         if process.wait() or not reply:
@@ -108,7 +108,7 @@ def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, 
 
 
 def _send(pipe: IO[bytes], video: Video, windows: Callable[[float], list[tuple[float, float]]]) -> float:
-    """Sends all of a video, and the windows; returns the time of its last frame."""
+    """Sends a whole video, then the windows; returns the time of its last frame."""
     last_s = 0.0
     pipe.write(json.dumps([video.height, video.width]).encode() + b"\n")
     for frame in video.frames():
@@ -121,7 +121,7 @@ def _send(pipe: IO[bytes], video: Video, windows: Callable[[float], list[tuple[f
 
 
 def answer(model: str, frames: IO[bytes], answers: IO[bytes]) -> None:
-    """The other end: runs a model of open-rppg on what comes, and answers."""
+    """The other end: runs a model of open-rppg on the frames and writes the answer."""
     import rppg
 
     peer = rppg.Model(model)
@@ -136,7 +136,7 @@ def answer(model: str, frames: IO[bytes], answers: IO[bytes]) -> None:
             peer.update_frame(pixels.reshape(height, width, 3), time_s)
     rates, quality = [], []
     for start_s, end_s in json.loads(frames.readline()):
-        # its own clock starts with the first frame
+        # the peer's clock starts with the first frame
         says = peer.hr(max(start_s - (started_s or 0), 0), end_s - (started_s or 0), return_hrv=False)
         known = says is not None and says["hr"] is not None and np.isfinite(says["hr"])
         rates.append(float(says["hr"]) if known else np.nan)
@@ -153,7 +153,7 @@ def answer(model: str, frames: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    # what the peer prints goes with its errors
+    # what the peer prints goes to standard error
     own = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     answer(sys.argv[1], sys.stdin.buffer, own)

@@ -1,8 +1,7 @@
-"""A standing set of videos without a pulse, in which every answer is made up.
+"""A fixed set of videos without a pulse, in which every answer is made up.
 
-Generated ones, as a camera gives and as x264 leaves them; and what recordings hold besides their pulse: a
-photograph of their first frame, and the walls beside the skin, by their masks. All are made when they are
-opened, and are the same every time.
+Some are generated, raw or after x264. Others are cut from recordings: a photograph of the first frame, and
+the walls beside the skin, by the mask. All are made when they are opened, and are the same every time.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from pulse3d.evaluation.recordings import PULSELESS, Recording
 SHAPE = (90, 120)  # height and width of the generated videos, in pixels
 FPS, SECONDS = 30.0, 15.0
 FRAMES = round(FPS * SECONDS)
-DETAILS_PX = (1, 3, 8)  # of the generated photograph
+DETAILS_PX = (1, 3, 8)  # sizes of the details in a generated photograph
 KBIT_S = (100.0, 200.0)  # x264 is given a bit rate in this range
 PHOTOGRAPH_NOISE = 2.0  # SD of the noise over a photograph of a recording, in grey levels
-MOST_PHOTOGRAPH_PX = 640  # larger ones lose every second pixel, or more
-WALL_S = 25.0  # of a recording are walls cut
+MOST_PHOTOGRAPH_PX = 640  # larger ones keep every second pixel, or fewer
+WALL_S = 25.0  # walls are cut from this much of a recording
 LEAST_WALL_PX = 48
 MARGIN = 0.05  # between a wall and what may be skin, relative to the width of the frame
-ABOVE = 0.8  # a wall ends at this share of the height at which the skin ends: below are shoulders
+ABOVE = 0.8  # a wall ends at this share of the height where the skin ends: below are shoulders
 
 Image = Float[np.ndarray, "height width 3"]
 Images = Iterator[Image]
 
 
 def photograph(rng: np.random.Generator, *, margin_px: int = 0) -> Image:
-    """A rough picture in grey levels, about 110, with details of all sizes."""
+    """A random picture with details of all sizes, in grey levels around 110."""
     shape = (SHAPE[0] + 2 * margin_px, SHAPE[1] + 2 * margin_px, 3)
     rough = rng.normal(size=shape)
     rough = sum(scipy.ndimage.gaussian_filter(rough, (size, size, 0)) * size for size in DETAILS_PX)
@@ -45,7 +44,7 @@ def photograph(rng: np.random.Generator, *, margin_px: int = 0) -> Image:
 
 
 def still(rng: np.random.Generator) -> Images:
-    """A photograph under the noise of a sensor, SD 0.5 to 5 grey levels."""
+    """A photograph with sensor noise, SD 0.5 to 5 grey levels."""
     picture, noise = photograph(rng), rng.uniform(0.5, 5)
     for _ in range(FRAMES):
         yield picture + rng.normal(0, noise, picture.shape)
@@ -67,7 +66,7 @@ def moving_camera(rng: np.random.Generator) -> Images:
 
 
 def flicker(rng: np.random.Generator) -> Images:
-    """A photograph under light that is another in every frame, by 2 to 30 %."""
+    """A photograph under light that changes in every frame, by 2 to 30 %."""
     picture = photograph(rng)
     light = np.exp(rng.uniform(0.02, 0.3) * rng.normal(size=FRAMES))
     for now in light / light.mean():
@@ -75,7 +74,7 @@ def flicker(rng: np.random.Generator) -> Images:
 
 
 def black(rng: np.random.Generator) -> Images:
-    """A covered lens: the noise of the sensor, cut off at 0."""
+    """A covered lens: sensor noise, cut off at 0."""
     noise = rng.uniform(0, 2)
     for _ in range(FRAMES):
         yield rng.normal(0, noise, (*SHAPE, 3))
@@ -113,10 +112,9 @@ def generate(number: int) -> list[Recording]:
 
 
 def take_from(recording: Recording) -> list[Recording]:
-    """What a recording holds besides its pulse: "photograph/<name>", "wall/<name> left", "... right".
+    """Pulseless videos cut from a recording: "photograph/<name>", "wall/<name> left", "... right".
 
-    Walls are of one with a mask, where they are large enough. Reads the mask; raises InputError where that is
-    damaged.
+    Walls need a mask and must be large enough. Reads the mask; raises InputError if it is damaged.
     """
     mask = recording.mask()
     return [
@@ -136,7 +134,7 @@ def kind_of(name: str) -> str:
 def walls(skin: UInt8[np.ndarray, "height width"]) -> dict[str, tuple[slice, slice]]:
     """The parts of a frame (rows, columns) to the left and to the right of all that may be skin.
 
-    They are MARGIN away from it, end above the shoulders, and are left out below LEAST_WALL_PX.
+    They are MARGIN away from it and end above the shoulders; those below LEAST_WALL_PX are left out.
     """
     if not (skin == SKIN).any():
         return {}
@@ -166,7 +164,7 @@ def _open_generated(kind: str, seed: int, *, coded: bool) -> video.Video:
 
 
 def _open_photograph(recording: Recording) -> video.Video:
-    """The first frame of a recording under the noise of a sensor."""
+    """A video of a recording's first frame with sensor noise."""
     source = recording.open_video()
     first = next(iter(source.frames())).image
     step = -(-max(first.shape) // MOST_PHOTOGRAPH_PX)
@@ -194,7 +192,7 @@ def _open_photograph(recording: Recording) -> video.Video:
 
 
 def _open_part(recording: Recording, part: tuple[slice, slice]) -> video.Video:
-    """A part of a recording's frames, of its beginning."""
+    """A part of the frames from the beginning of a recording."""
     source = recording.open_video()
     height, width = (axis.stop - axis.start for axis in part)
 

@@ -1,7 +1,7 @@
-"""A recording: a video, and what is known of the pulse in it.
+"""A recording: a video and what is known of the pulse in it.
 
-It is opened when asked to, and raises InputError then if it is missing or damaged, so that the caller can
-name it, skip it and go on.
+Files are opened only when needed. InputError is raised then if one is missing or damaged, so that the caller
+can name the recording, skip it and go on.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pulse3d.evaluation.map_truth import Mask
 Samples = Float[np.ndarray, "sample"]
 
 PPG, CONSENSUS, DEVICE, NO_PULSE = "ppg", "consensus", "device", "no measurable pulse"  # the kinds of truth
-SCENE = "scene"  # and that of generated scenes: places with rates of their own
-PULSELESS = "pulseless set"  # and that of `pulseless`: every answer is made up
-SANE_BPM = (30.0, 240.0)  # a device that shows another rate has lost the finger
+SCENE = "scene"  # the kind of generated scenes: places with rates of their own
+PULSELESS = "pulseless set"  # the kind of `pulseless`: every answer is made up
+SANE_BPM = (30.0, 240.0)  # outside this range, the device has lost the finger
 REPAIR = "copy the recording again or leave it out"
 
 
 class Reference(NamedTuple):
     """A contact pulse wave: values (any unit) at times in seconds on the video's clock, ascending.
 
-    pulse: nan where the device gives its rate alone. rate_bpm: the device's own rate at these times; nan
+    pulse: nan if the device gives only its rate. rate_bpm: the device's own rate at these times; nan
     where it has none or lost the finger.
     """
 
@@ -46,8 +46,8 @@ class Recording:
     truth: "ppg" (a contact pulse wave: `reference`), "consensus" (no contact, one rate for the whole
     video: `rate_bpm`, nan otherwise), "device" (an oximeter's rate: one, `rate_bpm`, or several:
     `reference`), "no measurable pulse", "scene" (the rates are in the mask), or "pulseless set".
-    open_video, reference, mask: read the files; they raise InputError where these are missing or damaged.
-    `reference` gives None where there is no contact, `mask` where there is no mask.
+    open_video, reference, mask: read the files; they raise InputError if these are missing or damaged.
+    `reference` returns None without a contact measurement, `mask` without a mask.
     """
 
     name: str
@@ -65,14 +65,14 @@ def open_file(path: Path) -> video.Video:
 
 
 def existing(path: Path) -> Path:
-    """The path; raises InputError where there is nothing."""
+    """Returns the path; raises InputError if nothing is there."""
     if not path.exists():
         raise InputError(f"{path}: missing; {REPAIR}")
     return path
 
 
 def read_table(path: Path, *, columns: int | None = None, skip: int = 0) -> Float[np.ndarray, "row column"]:
-    """Numbers between spaces or commas, a row per line, after `skip` lines."""
+    """Reads numbers separated by spaces or commas, a row per line, after `skip` lines."""
     existing(path)
     try:
         lines = path.read_text().replace(",", " ").splitlines()[skip:]
@@ -85,7 +85,7 @@ def read_table(path: Path, *, columns: int | None = None, skip: int = 0) -> Floa
 
 
 def make_reference(path: Path, time_s: Samples, pulse: Samples, rate_bpm: Samples | None = None) -> Reference:
-    """Checked, and with the device's drop-outs masked."""
+    """A checked reference; the device's drop-outs are nan."""
     if len(pulse) < 2 or time_s.shape != pulse.shape or not np.isfinite([time_s, pulse]).all():
         raise InputError(f"{path}: holds no pulse, or a broken one; {REPAIR}")
     if (np.diff(time_s) < 0).any():

@@ -1,4 +1,4 @@
-"""From truth and answers to scores: of rates, of detection, of maps."""
+"""Scores of rates, detection and maps, from truth and answers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pulse3d.evaluation.recordings import NO_PULSE, PULSELESS, SCENE
 
 
 def score_places(evidence: Evidence, truth: Truth, mask: Mask | None, *, by: str) -> ScoredMap | None:
-    """`map_truth.against` of a source's map; None where there is no map or no mask.
+    """Scores a source's map by `map_truth.against`; None without a map or a mask.
 
-    The truth of a window of the map is that of the windows of `truth`, interpolated to its centre.
+    The truth is interpolated to the centres of the map's windows.
     """
     if evidence.places is None or mask is None:
         return None
@@ -30,11 +30,10 @@ def score_places(evidence: Evidence, truth: Truth, mask: Mask | None, *, by: str
 
 
 class Scored(NamedTuple):
-    """A recording as a method answered it: truth and answers, window by window.
+    """The truth of a recording and a method's answers, window by window.
 
-    kind: of the truth, as in `recordings.Recording`. seconds_per_minute: of computing per minute of
-    video. holds: of `intervals_hold`. map: where the source makes one and the recording has a mask.
-    face_share: as of `Traces`.
+    kind: of the truth, as in `recordings.Recording`. seconds_per_minute: computing time per minute of
+    video. holds: from `intervals_hold`. map: None without a map or a mask. face_share: as in `Traces`.
     """
 
     method: str
@@ -49,13 +48,13 @@ class Scored(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The measures of `pulse3d.metrics` over the windows of one recording or of several.
+    """The measures of `metrics` over the windows of one or several recordings.
 
-    n_windows: with a truth, or, without a pulse, all. answered: how many of them have an answer.
+    n_windows: windows with a truth; without a pulse, all. answered: how many of them have an answer.
     mae_bpm, mae_low_bpm, mae_high_bpm: the mean over recordings of each one's MAE, and its 95 %
     interval. recordings_rmse_bpm: `metrics.rmse_over_recordings`. mae_beats_bpm: as mae_bpm, against the
-    rate over the beats. truth_gap_bpm: the same of the two truths, the floor that no method can be below for
-    both. All others pool the windows; snr_db and seconds_per_minute are means. nan: undefined.
+    rate over the beats. truth_gap_bpm: the same between the two truths; no method can be below it for both.
+    All others pool the windows; snr_db and seconds_per_minute are means. nan: undefined.
     """
 
     recordings: int
@@ -108,11 +107,11 @@ def score(scored: list[Scored]) -> Scores:
 
 
 class Detection(NamedTuple):
-    """How well windows with a pulse are told from windows without, 0...1.
+    """How well windows with a pulse are separated from windows without, 0...1.
 
     roc_area: of the log odds of a pulse. answered_at_1_percent, answered_at_5_percent: the share of windows
-    with a pulse above the bar that lets 1 or 5 % of those without pass. answered, made_up: the shares of
-    windows with a pulse, and without, that are answered as the method stands.
+    with a pulse above the threshold that 1 or 5 % of those without exceed. answered, made_up: the shares of
+    windows with and without a pulse that the method itself answers.
     """
 
     roc_area: float
@@ -123,9 +122,9 @@ class Detection(NamedTuple):
 
 
 def detect(scored: list[Scored]) -> Detection:
-    """The scores of one method on recordings with a pulse and on those of the pulseless set.
+    """The detection scores of one method: recordings with a pulse against the pulseless set.
 
-    Recordings without a measurable pulse, and scenes, are neither.
+    Recordings without a measurable pulse and scenes are left out.
     """
     present, absent = detection_scores(scored)
     answered, made_up = (
@@ -162,6 +161,6 @@ def _by_pulse(scored: list[Scored]) -> tuple[list[Scored], list[Scored]]:
 
 
 def mean_map_scores(scored: list[Scored]) -> map_truth.MapScores:
-    """The mean over recordings, those without a mask left out, of the scores of one method's maps."""
+    """The mean scores of one method's maps over the recordings with a mask."""
     scores = [s.map.scores for s in scored if s.map]
     return map_truth.MapScores(*(mean_finite(np.array(column)) for column in zip(*scores, strict=True)))

@@ -1,7 +1,7 @@
 """A study: methods run on recordings, their evidence kept in files, and scored.
 
-Evidence is costly and does not depend on how it is read, so it is made once and kept with the settings that
-made it: an interrupted study goes on, and other read-outs cost nothing.
+Evidence is costly and does not depend on the read-out, so it is computed once and kept with its settings: an
+interrupted study resumes, and other read-outs cost nothing.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.settings import override_use
 
-EVIDENCE = 2  # what evidence holds; files of another number are made anew
+EVIDENCE = 2  # version of the evidence files; others are computed again
 
 
 @dataclass(frozen=True)
 class Study:
-    """How recordings are evaluated, as the flags of `launch.evaluate` say.
+    """How recordings are evaluated, as set by the flags of `launch.evaluate`.
 
     window_s, step_s: of the answers. toolbox: one answer per recording. stride_px, patch_px: of maps, and of
     the patches of baselines. roi: one of `methods.REGIONS`. settings: of map and readout, like
@@ -56,7 +56,7 @@ class Study:
 
 
 class Source(NamedTuple):
-    """What makes evidence: from a video, with settings, read with a config."""
+    """Computes evidence from a video; with its settings, and the config of its read-out."""
 
     compute: Callable[[video.Video], Evidence]
     settings: dict[str, Any]
@@ -64,7 +64,7 @@ class Source(NamedTuple):
 
 
 def make_sources(methods: Iterable[Method], study: Study) -> dict[str, Source]:
-    """The sources of the methods by name; raises InputError for one that cannot be used as asked."""
+    """The sources of the methods by name; raises InputError if one cannot be used as asked."""
     sources = {}
     for method in methods:
         if study.toolbox and method.source in BASELINES and method.name != method.source:
@@ -96,7 +96,7 @@ def _make_baseline(name: str, study: Study) -> Source:
     if name in BASELINES:
         length_s, region = None if study.toolbox else window_s, study.roi
         if region == "face":
-            faces.make_detector()  # says at once what is missing
+            faces.make_detector()  # raises InputError at once if scikit-image is missing
         return Source(
             lambda source: gather.skin_evidence(
                 _region_traces(source, region), name, window_s=length_s, step_s=step_s
@@ -131,9 +131,9 @@ def _make_peer(name: str, study: Study) -> Source:
 
 
 def _baseline_readout(study: Study) -> ReadoutConfig:
-    """How the read-outs of probabilities take a spectrum.
+    """The settings with which a spectrum is read out.
 
-    A spectrum is a probability, no likelihood ratio: it has no strength that speaks for a pulse.
+    A spectrum is a probability, not a likelihood ratio: its strength is no evidence of a pulse.
     """
     settings = override_use(get_preset(DEFAULT_PRESET), study.settings)
     return dataclasses.replace(settings.readout, method="votes", no_pulse_prior=0.0, evidence_power=0.0)
@@ -170,9 +170,9 @@ def _make_network(name: str, study: Study) -> Source:
 def collect(
     recording: Recording, sources: dict[str, Source], folder: Path, *, root: str, done: Callable[[], None]
 ) -> list[str]:
-    """Makes the evidence of a recording that is not in the folder; returns what went wrong, a line each.
+    """Computes the evidence of a recording that the folder lacks; returns the errors, one line each.
 
-    root: of the data set, which evidence belongs to. done: called after every source.
+    root: folder of the data set, stored with the evidence. done: called after every source.
     """
     opened, errors = None, dict[str, list[str]]()
     for name, source in sources.items():
@@ -189,7 +189,7 @@ def collect(
 
 
 def _open(recording: Recording) -> video.Video:
-    """The video; raises InputError, too, where its truth is damaged and computing would be in vain."""
+    """Opens the video; raises InputError also for a damaged truth or mask, before any computation."""
     recording.reference()
     mask, opened = recording.mask(), recording.open_video()
     if mask is not None:
@@ -209,7 +209,7 @@ def score_recording(
 ) -> list[Scored]:
     """Truth and answers of all methods whose evidence is in the folder.
 
-    root: as of `collect`. place_score: by what the places of maps are ranked, one of `map_truth.SCORES`.
+    root: as in `collect`. place_score: what ranks the places of maps, one of `map_truth.SCORES`.
     """
     truth_of = functools.cache(
         functools.partial(toolbox_truth, recording)
@@ -242,7 +242,7 @@ def score_recording(
 def _evidence_file(
     recording: Recording, name: str, source: Source, folder: Path, *, root: str
 ) -> tuple[Path, dict[str, Any]]:
-    """Where the evidence is, and the settings that it must have been made by."""
+    """The path of the evidence, and the settings that it must have been computed with."""
     made_by = source.settings | {
         "source": name,
         "dataset": recording.dataset,

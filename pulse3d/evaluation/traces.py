@@ -1,4 +1,4 @@
-"""Colours of a video over time: of a face, of all skin, of the frame, or of every patch."""
+"""Colours of a video over time: of the face, all skin, the frame, or every patch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pulse3d.video import Frame, Video
 Windows = Float[np.ndarray, "window"]
 Centres = tuple[np.ndarray, np.ndarray]
 
-TRACE_FPS = 30.0  # baselines resample their traces to this, the field's usual
+TRACE_FPS = 30.0  # traces of baselines are resampled to this, as is usual
 
 
 class Traces(NamedTuple):
     """Colours over time at `TRACE_FPS`: of the skin (time, 3), or of patches (time, row, col, 3).
 
-    end_s: the time stamp of the last frame. seconds: what reading took. frame_px: height and
-    width of the frames. centres_px: of the patches along each axis. face_share: of the detections that
-    found the face; 0 where there is none to be followed, nan where it was not looked for.
+    end_s: the time stamp of the last frame. seconds: time spent reading. frame_px: height and
+    width of the frames. centres_px: of the patches along each axis. face_share: share of the detections
+    that found the face; 0 if no face is tracked, nan if none was searched for.
     """
 
     colour: Float[np.ndarray, "time ... 3"]
@@ -42,10 +42,10 @@ class Traces(NamedTuple):
 def region_traces(video: Video, region: str) -> Traces:
     """The mean colour of a region of every frame, (time, 3), of any scale.
 
-    region, one of REGIONS: the skin-coloured pixels of the inner part of the face's box, as the field takes
-    them (all of the box where none has the colour); those of the whole frame; or all pixels. Where there is
-    no face the whole frame's skin is taken, and face_share is 0. Holds one frame at a time. Raises
-    InputError for a video that cannot be read, and for faces where scikit-image is missing.
+    region: one of `methods.REGIONS`. face: the skin-coloured pixels in the inner part of the face's box, as
+    is usual (all of it if none has the colour). skin: those of the whole frame. frame: all pixels. Without
+    a face, the whole frame's skin is taken and face_share is 0. Holds one frame at a time. Raises
+    InputError if the video cannot be read, and for face if scikit-image is missing.
     """
     started, track, share = time.perf_counter(), None, np.nan
     if region == "face":

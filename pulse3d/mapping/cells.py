@@ -1,6 +1,6 @@
-"""A frame as square cells, over which its colours are averaged: what the default network reads.
+"""Frames as square cells of averaged colour, which the default network reads.
 
-There are `map.cells` of them along the frame's shorter side; what does not fill a cell is left out.
+There are `map.cells` of them along the frame's shorter side; pixels that do not fill a cell are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def cell_size(frame_shape: tuple[int, int], cells: int) -> int:
 
 
 def cell_grid(frame_shape: tuple[int, int], cells: int) -> tuple[int, int, int, int]:
-    """Rows and columns of cells, and the pixels left out at the top and at the left: they are centred."""
+    """Rows and columns of the centred grid of cells, and the pixels left out at the top and at the left."""
     size = cell_size(frame_shape, cells)
     rows, cols = (n // size for n in frame_shape)
     return rows, cols, (frame_shape[0] - rows * size) // 2, (frame_shape[1] - cols * size) // 2
@@ -37,7 +37,7 @@ def make_averager(frame_shape: tuple[int, int], cells: int) -> Callable[[np.ndar
     def average(image: np.ndarray) -> Cells:
         used = image[top : top + rows * size, left : left + cols * size]
         whole = image.dtype == np.uint8
-        # rows first, one by one: the sums run along the memory; those of 8 bits are exact in whole numbers
+        # rows first, one by one: the sums run along memory; 8-bit images are summed exactly, as integers
         narrow: DTypeLike = np.float32
         wide: DTypeLike = np.float32
         if whole:

@@ -1,9 +1,8 @@
-"""Maps by definition: cut what the network sees around every place, run the network.
+"""Maps by definition: cut out what the network sees around every place, and run the network.
 
-Slow, obvious, the truth.
+This is slow but simple: the reference for `fast_patches` and `fast_cells`, which give the same numbers.
 
-A window is float32 (time, row, col, channel), white being 1; a map is (row, col, class) probabilities. The
-fast ways, `fast_patches` and `fast_cells`, give the same numbers.
+A window is float32 (time, row, col, channel), where white is 1; a map is (row, col, class) probabilities.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pulse3d.network import cell_input, model
 
 
 def shuffle_pixels(key: PRNGKeyArray, patch: Float[Array, "time height width channel"]) -> Array:
-    """The patch with the pixels of every frame in another random order (as the original does)."""
+    """Shuffles the pixels of every frame of a patch in a different order (as the original program does)."""
     frames, channels = patch.shape[0], patch.shape[-1]
     pixels = patch.reshape(frames, -1, channels)
     shuffled = jax.vmap(jax.random.permutation)(jax.random.split(key, frames), pixels)
@@ -56,9 +55,9 @@ def map_by_definition(
 def map_cells_by_definition(
     params: model.Params, changes: Float[np.ndarray, "time row col channel"], config: Config, *, start: int
 ) -> Map:
-    """The map of one window of a video, cell by cell: cut what the network sees around it, run the network.
+    """The map of one window of a video, cell by cell: cut out what the network sees, run the network.
 
-    changes: of all frames of the video, as of `cell_input.relative_changes`. start: the window's first frame.
+    changes: all frames of the video, as from `cell_input.relative_changes`. start: the window's first frame.
     """
     clip, around = config.clip, cell_input.reach(config)
     length = min(clip.frames, len(changes) - start)

@@ -1,4 +1,4 @@
-"""The mapping of a window as a program of its own, for users without this package."""
+"""Exports the mapping of a window as a standalone program, for users without this package."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def export_network(
     weights: Weights, frame_shape: tuple[int, int], path: Path, *, stride_px: int | None = None
 ) -> dict[str, Any]:
-    """Writes the mapping of a window as a program of its own, by `jax.export`, for frames (height, width).
+    """Writes the mapping of a window as a standalone program, by `jax.export`, for frames (height, width).
 
-    With jax and flatbuffers alone, `jax.export.deserialize(bytearray(file.read())).call(window)` gives the
-    map, on CPU, GPU or TPU. Writes path.json beside it, and returns what it says: shapes, units, and how a
-    frame becomes the network's cells. Raises InputError where flatbuffers is missing (the extra `export`).
+    With only jax and flatbuffers, `jax.export.deserialize(bytearray(file.read())).call(window)` gives the
+    map, on CPU, GPU or TPU. Also writes path.json and returns its contents: shapes, units, and how a frame
+    is turned into cells. Raises InputError if flatbuffers is missing (the extra `export`).
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise InputError(f"{path}: writing it needs flatbuffers; pip install 'pulse3d[export]'")

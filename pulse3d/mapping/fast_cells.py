@@ -1,8 +1,8 @@
-"""The fast way from cells to maps for the default network: every frame is read once, whatever windows see it.
+"""Fast maps of cells for the default network: every frame is read once, however many windows contain it.
 
-Frames of cells go in one by one. Each becomes relative changes of colour (a running mean is taken off),
-these become signals (in runs of frames, with the neighbours in time that the network sees), and windows are
-cut out of the signals. All of it equals `by_definition`.
+Frames of cells are taken one by one and turned into relative changes of colour, with a running mean. Runs of
+frames, with the neighbours in time that the network sees, are turned into signals, and windows are cut out of
+the signals. The maps equal those of `definition`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Cells = Float[np.ndarray, "row col channel"]
 
 
 class Window(NamedTuple):
-    """What is mapped: the signals of a window's frames, and how many there are (the rest is zeros)."""
+    """The input of a mapper: the signals of a window's frames, and their number (the rest is zeros)."""
 
     signals: Signals
     frames: int
 
 
 def relative_frames(frames: Iterable[Cells], *, memory: int) -> Iterator[Cells]:
-    """The frames as `cell_input.relative_changes` has them, one by one; holds `memory` frames."""
+    """Computes `cell_input.relative_changes` frame by frame; holds `memory` frames."""
     held: deque[Cells] = deque()
     total = np.zeros(())
 
@@ -60,14 +60,14 @@ def relative_frames(frames: Iterable[Cells], *, memory: int) -> Iterator[Cells]:
 def signal_frames(
     frames: Iterable[Cells], program: Callable[[np.ndarray, np.ndarray], Signals], *, before: int, run: int
 ) -> Iterator[Signals]:
-    """The signals of relative changes, `run` frames at a time, the last ones fewer.
+    """Turns relative changes into signals, `run` frames at a time, at the end fewer.
 
-    program: of a slab of frames and whether each is of the video, the signals of all but the first and last
-    `before` frames.
+    program: takes a slab of frames and whether each belongs to the video; gives the signals of all but the
+    first and last `before` frames.
     """
     size = run + 2 * before
     held: deque[Cells | None] = deque([None] * before)
-    waiting = 0  # frames held whose signals are not out yet
+    waiting = 0  # frames held whose signals are still to come
 
     def signals() -> Signals:
         slab = [*held, *[None] * (size - len(held))]
@@ -96,7 +96,7 @@ def cut_windows(
 ) -> Iterator[tuple[int, Window]]:
     """Windows of `length` frames every `step` frames, with the index of their first frame.
 
-    A video shorter than that is one window, if it has `shortest` frames. Windows share memory.
+    A shorter video is one window if it has at least `shortest` frames. Windows share memory.
     """
     kept: Signals | None = None
     first = start = 0  # index of the first frame kept, and of the next window's
@@ -152,7 +152,7 @@ def make_mapper(
     *,
     devices: list[jax.Device],
 ) -> Callable[[Window], Map]:
-    """A function from a window to its map; bands of rows and their surroundings are spread over devices."""
+    """A function from a window to its map; bands of rows, with their halos, are spread over devices."""
     rows, _ = grid
     count = min(len(devices), rows)
     halo, band = (cell_input.reach(config) if count > 1 else 0), -(-rows // count)
@@ -173,7 +173,7 @@ def make_mapper(
 
 @lru_cache(maxsize=8)
 def _map_program(config: Config, devices: tuple[jax.Device, ...]) -> Callable[[Any, Any], Any]:
-    """The program of all mappers of a config, kept so that a size of grid compiles once."""
+    """The program shared by all mappers of a config, cached so that each grid size compiles once."""
 
     def program(params, items):
         return jax.lax.map(lambda item: map_signals(params, config, *item), items)
@@ -184,7 +184,7 @@ def _map_program(config: Config, devices: tuple[jax.Device, ...]) -> Callable[[A
 def map_signals(
     params: model.Params, config: Config, signals: Signals, inside: Array, frames: Array
 ) -> Float[Array, "row col class"]:
-    """The map of a window's signals; inside: of every row whether it belongs to the frame."""
+    """The map of a window's signals; inside: whether each row belongs to the frame."""
     network, clip = model.make_model(config), config.clip
     taper = cell_input.hann(0, frames, len(signals.wave))[None]
     one = jax.tree.map(lambda x: x[None], signals)
@@ -198,7 +198,7 @@ def map_signals(
 def map_window(
     params: model.Params, window: Float[Array, "time row col channel"], config: Config
 ) -> Float[Array, "row col class"]:
-    """The map of a window of cells that is the whole video, as one traceable program on one device."""
+    """The map of a window of cells, taken as the whole video, as one traceable program on one device."""
     changes = cell_input.relative_changes(window, memory=cell_input.memory_frames(config))
     signals: Any = model.make_model(config).apply({"params": params}, changes[None], method="signals")
     one = jax.tree.map(lambda x: x[0], signals)

@@ -1,11 +1,11 @@
 """The exact dense map of the paper's network.
 
 Neighbouring patches share almost all of their convolution, so a tile of the frame is convolved once
-(by FFT over its pixels, a matrix product over time), max-pooled at stride 1, and every patch gathers
-its own features. What a patch subtracts from itself is constant for the convolution or per pixel:
+(by FFT over its pixels, a matrix product over time) and max-pooled at stride 1; every patch gathers
+its own features. Means are subtracted before or after the convolution:
 
-* centre = "pixel": each pixel's temporal mean goes before the convolution;
-* centre = "window": the patch's mean m goes after it, as m times the sum of the kernel.
+* centre = "pixel": each pixel's temporal mean is subtracted before the convolution;
+* centre = "window": the patch's mean m is subtracted after it, as m times the sum of the kernel.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def dense_params(params: model.Params, tile_shape: tuple[int, int]) -> DensePara
 def map_tile(
     dense: DenseParams, tile: Float[Array, "time height width channel"], config: Config, *, stride_px: int
 ) -> Float[Array, "row col class"]:
-    """The map of one tile, equal to the network on each of its patches.
+    """The map of one tile; equals running the network on each of its patches.
 
-    Where each pixel's own mean is subtracted (`map.centre`), that has been done.
+    If `map.centre` is "pixel", the tile comes with each pixel's mean already subtracted.
     """
     patch_px, network = config.clip.patch_px, expect(config.model, ModelConfig)
     rows, cols = grid_shape(tile.shape[1:3], patch_px, stride_px)
     pool, (_, kernel_height, kernel_width) = network.pool, network.kernel
     pixel = config.map.centre == "pixel"
-    if not pixel:  # without its mean a tile keeps more digits in the Fourier transform
+    if not pixel:  # without its mean, a tile keeps more digits in the Fourier transform
         tile = centre_patch(tile, config.map.centre)
     features = _pool_everywhere(_convolve_tile(dense, tile, config), pool) + dense.convolution_bias
 
@@ -80,7 +80,7 @@ def map_tile(
     offsets = [
         (y, x) for y in pooled_cells(patch_px, kernel_height) for x in pooled_cells(patch_px, kernel_width)
     ]
-    # (cell of time, row, col, cell of space, filter)
+    # (pool in time, row, col, pool in space, filter)
     gathered = jnp.stack(
         [
             features[
@@ -102,7 +102,7 @@ def map_tile(
 
 
 def _convolve_tile(dense: DenseParams, tile: Array, config: Config) -> Array:
-    """Valid convolution of a tile: (time_out, row, col, filter), only the times that are pooled."""
+    """Valid convolution of a tile: (time_out, row, col, filter), only at the times that are pooled."""
     network = expect(config.model, ModelConfig)
     taps, kernel_height, kernel_width = network.kernel
     frames, height, width, _ = tile.shape
@@ -130,7 +130,7 @@ def _complex_product(x: Array, real: Array, imaginary: Array, both: Array) -> Ar
 
 
 def _pool_everywhere(features: Array, pool: int) -> Array:
-    """Max over pool x pool x pool cells: every pool-th time, every position in space."""
+    """Max-pooling over pool x pool x pool values, with stride `pool` in time and 1 in space."""
     features = features.reshape(-1, pool, *features.shape[1:]).max(1)
     for axis in (1, 2):
         length = features.shape[axis] - pool + 1
@@ -146,13 +146,13 @@ def _box_means(image: Array, size: int) -> Array:
 
 
 def choose_tile(frame_shape: tuple[int, int], tile_px: int) -> tuple[int, int]:
-    """Height and width of the tiles: `tile_px`, or less where the frame is smaller."""
+    """Height and width of the tiles: `tile_px`, or less if the frame is smaller."""
     height, width = (min(tile_px, scipy.fft.next_fast_len(n, real=True)) for n in frame_shape)
     return height, width
 
 
 def map_window(params: model.Params, window: Array, config: Config, *, stride: int) -> Array:
-    """The map of a window of pixels as one traceable program, on one device: what `make_mapper` gives."""
+    """The map of a window of pixels, as from `make_mapper`, but as one traceable program on one device."""
     size, grid = config.clip.patch_px, grid_shape(window.shape[1:3], config.clip.patch_px, stride)
     tile_shape = choose_tile((window.shape[1], window.shape[2]), config.map.tile_px)
     if config.map.centre == "pixel":
@@ -173,7 +173,7 @@ def make_mapper(
 ) -> Callable[[Window], Map]:
     """A function from a window to its map, for frames of `frame_shape` (height, width).
 
-    Raises InputError where the frame is smaller than a patch.
+    Raises InputError if the frame is smaller than a patch.
     """
     patch_px = config.clip.patch_px
     grid = grid_shape(frame_shape, patch_px, stride)
@@ -199,7 +199,7 @@ def make_mapper(
 def _spread_program(
     config: Config, stride: int, tile_shape: tuple[int, int], devices: tuple[jax.Device, ...]
 ) -> Callable[[Any, Any], Any]:
-    """The program of all mappers of a config, a stride and tiles, kept so that a frame size compiles once."""
+    """The program shared by mappers of a config, stride and tiles, cached to compile once per frame size."""
 
     def program(shared, corners):
         dense, window = shared
@@ -209,7 +209,7 @@ def _spread_program(
             tile = lax.dynamic_slice(window, (0, corner[0], corner[1], 0), size)
             return map_tile(dense, tile, config, stride_px=stride)
 
-        # A few tiles at a time share the reading of the kernel's spectrum, the largest array here.
+        # A few tiles at a time share one read of the kernel's spectrum, the largest array here.
         return lax.map(one, corners, batch_size=4)
 
     return spread_evenly(program, list(devices))

@@ -1,7 +1,7 @@
 """Where the cells and the places of a map are on a frame.
 
-A frame becomes cells (its pixels, or averages over squares of them); the places of a map lie a stride of
-cells apart. The layout is made once for a video and handed on.
+A frame is divided into cells (its pixels, or averages over squares of them); the places of a map are one
+stride of cells apart. The layout is made once for a video and passed on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pulse3d.mapping import cells
 from pulse3d.mapping.cells import Cells
 from pulse3d.mapping.tiles import grid_shape
 
-MAX_BYTES = 2**32  # of a window and of its map, each
+MAX_BYTES = 2**32  # for a window and for its map, each
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Layout:
     """How frames of one size become cells, and where the patches of a map are.
 
     frame: height and width in pixels. grid: rows and columns of cells of `cell_px` pixels; top, left:
-    pixels before the first. patch, stride: in cells.
+    pixels before the first cell. patch, stride: in cells.
     """
 
     frame: tuple[int, int]
@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def places(self) -> tuple[int, int]:
-        """Rows and columns of the map; raises InputError where a frame is smaller than a patch."""
+        """Rows and columns of the map; raises InputError if a frame is smaller than a patch."""
         return grid_shape(self.grid, self.patch, self.stride)
 
     @property
@@ -67,12 +67,12 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     """The layout for frames (height, width).
 
     stride_px: rounded to whole cells, at least one; default `map.stride_px`. Raises InputError
-    where a frame is smaller than a patch, and where a window or its map would take more than MAX_BYTES.
+    if a frame is smaller than a patch, or if a window or its map would take more than MAX_BYTES.
     """
     if stride_px is not None and stride_px < 1:
         raise InputError(f"stride_px = {stride_px}: must be at least 1")
     wanted = stride_px or config.map.stride_px
-    # the network of the cells answers for each by itself
+    # the network that reads cells maps each cell separately
     patch = 1 if isinstance(config.model, CellNetConfig) else config.clip.patch_px
     if not config.map.cells:
         layout = Layout(frame_shape, frame_shape, 1, 0, 0, patch, wanted)
@@ -89,7 +89,7 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
 
 
 def make_reader(frame_shape: tuple[int, int], config: Config) -> Callable[[np.ndarray], Cells]:
-    """A function from an image (height, width, 3) to the cells that the network reads of it."""
+    """A function from an image (height, width, 3) to the cells that the network reads."""
     if not config.map.cells:
         return lambda image: video.to_unit(image, config.clip.channels)
     average = cells.make_averager(frame_shape, config.map.cells)

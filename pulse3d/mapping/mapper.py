@@ -1,8 +1,8 @@
 """The mapper of a video: frames to windows, windows to maps, on all devices.
 
-It gives the numbers of `definition` much faster, because neighbouring places share most of their work
-(`fast_patches` for the paper's network, `fast_cells` for the default one). It is made once for a video and
-handed on: its layout alone knows where the places are.
+It gives the same numbers as `definition`, but much faster, because neighbouring places share most of their
+work (`fast_patches` for the paper's network, `fast_cells` for the default one). It is made once for a video
+and passed on; only its layout defines where the places are.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pulse3d.network import model
 
 @dataclass(frozen=True)
 class Mapper:
-    """All that maps the frames of one video, or of one size, by one network.
+    """Everything needed to map frames of one size with one network.
 
-    config: the network's. layout: where the cells and the places of the map are. read: an image
-    (height, width, 3) to its cells, float32 of 0...1. windows: the cells of all frames of a video, and the
-    frames from a window to the next, to (index of the first frame, cells, what `map` takes) of each window;
-    of long videos it holds little more than a window. map: one of these to its map, on all devices.
-    program: a window of cells alone to its map, as one traceable program, for one device.
+    config: the network's. layout: positions of the cells and of the places of the map. read: turns an image
+    (height, width, 3) into its cells, float32 of 0...1. windows: takes the cells of all frames of a video and
+    the number of frames from one window to the next; yields (index of the first frame, cells, input of `map`)
+    of each window, and holds little more than one window. map: turns such an input into a map, on all
+    devices. program: turns a window of cells into its map, as one traceable program for one device.
     """
 
     config: Config
@@ -61,9 +61,9 @@ def make_mapper(
     stride_px: int | None = None,
     devices: list[jax.Device] | None = None,
 ) -> Mapper:
-    """The mapper of frames (height, width); its maps equal `map_by_definition` without shuffling.
+    """The mapper for frames (height, width); its maps equal `map_by_definition` without shuffling.
 
-    stride_px: as of `make_layout`, which says what is refused. devices: all local ones by default.
+    stride_px: as in `make_layout`, which raises InputError. devices: by default all local ones.
     """
     layout = make_layout(frame_shape, config, stride_px=stride_px)
     devices = jax.local_devices() if devices is None else devices
@@ -101,7 +101,7 @@ def _cells_mapper(params: model.Params, config: Config, layout: Layout, devices:
 
 
 def _patch_mapper(params: model.Params, config: Config, layout: Layout, devices: list[jax.Device]) -> Mapper:
-    """The mapper of a network that reads patches, every window anew."""
+    """The mapper of a network that reads patches, each window from scratch."""
     stride = layout.stride
     return window_mapper(
         config,
@@ -117,7 +117,7 @@ def window_mapper(
     call: Callable[[Window], Map],
     program: Callable[[Array], Array],
 ) -> Mapper:
-    """The mapper whose windows are mapped one by one, from their cells alone, by `call`."""
+    """A mapper whose windows are mapped one by one, only from their cells, by `call`."""
 
     def windows(frames: Iterable[Cells], step: int) -> Iterator[tuple[int, Window, Any]]:
         for index, window in sliding_windows(frames, config.clip.frames, step):

@@ -1,4 +1,4 @@
-"""A program on every device: each does an equal share of the items. The only user of `pmap`."""
+"""Runs a program on every device, each with an equal share of the items. The only module that uses `pmap`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ DEVICE = "device"  # the axis of devices
 
 
 def spread(program: Program, devices: list[jax.Device]) -> Program:
-    """Runs a per-device program(params, items) on every device; all arrays have an axis of devices first.
+    """Runs a per-device program(params, items) on every device; the first axis of all arrays is the device.
 
-    The program may talk to the other devices along the axis `DEVICE`.
+    The program may communicate with other devices along the axis `DEVICE`.
     """
     return jax.pmap(program, axis_name=DEVICE, devices=devices)
 
 
 def spread_by_shard_map(program: Program, devices: list[jax.Device]) -> Program:
-    """`spread` by `jit(shard_map)`, which takes its place when jax drops `pmap`; tests hold them equal."""
+    """`spread` by `jit(shard_map)`, its replacement when jax drops `pmap`; tests check that they agree."""
     mesh = _mesh(devices)
 
     def on_one_device(params, items):
@@ -36,7 +36,7 @@ def spread_by_shard_map(program: Program, devices: list[jax.Device]) -> Program:
 
 
 def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
-    """A tree of arrays with a copy for every device, as `spread_evenly` takes it."""
+    """Copies a tree of arrays to every device, as `spread_evenly` needs it."""
     if len(devices) == 1:
         return jax.tree.map(lambda x: jax.device_put(x[None], devices[0]), values)
     return jax.device_put(
@@ -46,12 +46,12 @@ def put_everywhere(values: Any, devices: list[jax.Device]) -> Any:
 
 
 def spread_evenly(program: Program, devices: list[jax.Device]) -> Program:
-    """A function (shared, items) -> program(shared, items), each device doing an equal share of the items.
+    """A function (shared, items) -> program(shared, items) with an equal share of the items per device.
 
     shared: from `put_everywhere`. items and results: arrays or trees of arrays with the items
-    along the first axis. What is missing to equal shares is filled with zeros and cut off again.
-    Arrays of different numbers of items are shared out each by itself; there are as many results as the
-    first has.
+    along the first axis. Shares are padded with zeros to equal size, and the padding is cut off again.
+    Arrays with different numbers of items are each split separately; there are as many results as
+    the first has items.
     """
     run = spread(program, devices)
     split = _split(devices)
@@ -75,5 +75,5 @@ def _mesh(devices: list[jax.Device]) -> Mesh:
 
 
 def _split(devices: list[jax.Device]) -> NamedSharding:
-    """Of arrays whose first axis is that of the devices."""
+    """The sharding of arrays whose first axis is the device."""
     return NamedSharding(_mesh(devices), PartitionSpec(DEVICE))

@@ -1,4 +1,4 @@
-"""Patches on a frame, and the overlapping tiles that a frame is cut into so that every patch lies in one.
+"""Patches on a frame, and the overlapping tiles into which a frame is cut so that every patch lies in one.
 
 A window is (time, height, width, channel), in pixels of whatever the network reads. Patch (row, col) has its
 top left pixel at (row x stride, col x stride).
@@ -19,7 +19,7 @@ Map = Float[np.ndarray, "row col class"]
 
 
 def grid_shape(frame_shape: tuple[int, ...], patch_px: int, stride_px: int) -> tuple[int, int]:
-    """Rows and columns of patches that fit a frame (height, width); raises InputError if none does."""
+    """Rows and columns of patches that fit into a frame (height, width); raises InputError if none does."""
     height, width = frame_shape
     if min(height, width) < patch_px:
         raise InputError(f"frames of {width}x{height} px: smaller than the network's patch of {patch_px} px")
@@ -36,7 +36,7 @@ def patch_centres(
 
 
 def centre_patch(patch: Float[Array, "time height width channel"], centre: str) -> Array:
-    """The patch minus its mean: one for all ("window"), one per pixel over time ("pixel"), or "relative".
+    """The patch minus its mean ("window"), minus each pixel's mean over time ("pixel"), or "relative".
 
     relative: each pixel's change relative to its own mean over time, within -1...1; pixels darker
     than 3 % of white are divided by that, since their colour is mostly noise.
@@ -50,9 +50,9 @@ def centre_patch(patch: Float[Array, "time height width channel"], centre: str) 
 def tile_starts(
     frame_shape: tuple[int, int], tile_shape: tuple[int, int], patch_px: int, stride_px: int
 ) -> tuple[list[list[int]], list[tuple[int, int]]]:
-    """Where equal tiles start so that every patch lies whole in one: rows and columns.
+    """Rows and columns at which equal tiles start, so that every patch lies entirely in one tile.
 
-    They overlap by a halo. Second, by how much the frame must be continued (before, after) along both
+    Tiles overlap by a halo. Second, by how many pixels the frame must be padded (before, after) along both
     axes to fill the last tiles.
     """
     grid = grid_shape(frame_shape, patch_px, stride_px)
@@ -70,7 +70,7 @@ def cut_tiles(
     """The tiles of a window, row by row: (tile, time, tile height, tile width, channel).
 
     Second, the number of rows and columns of tiles. The frame's last rows and columns are repeated to fill
-    the last tiles. xp: numpy, or jax.numpy where this is part of a program.
+    the last tiles. xp: numpy, or jax.numpy inside a traced program.
     """
     _, height, width, _ = window.shape
     (rows, cols), missing = tile_starts((height, width), tile_shape, patch_px, stride_px)
@@ -80,9 +80,9 @@ def cut_tiles(
 
 
 def join_tiles(tiles: Any, counts: tuple[int, int], grid: tuple[int, int]) -> Any:
-    """The inverse of `cut_tiles` for what was made of the tiles, (tile, tile row, tile col, ...).
+    """Joins results for the tiles of `cut_tiles`, (tile, tile row, tile col, ...), to (row, col, ...).
 
-    Cuts off what was filled in: (row, col, ...).
+    Cuts off what was filled in.
     """
     placed = tiles.reshape(*counts, *tiles.shape[1:]).swapaxes(1, 2)
     joined = placed.reshape(counts[0] * tiles.shape[1], counts[1] * tiles.shape[2], *tiles.shape[3:])

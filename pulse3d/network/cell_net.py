@@ -1,12 +1,12 @@
-"""The default network: it reads every cell of a video, once, and every window of it from what it has read.
+"""The default network: it reads every cell of a video once, and then every window from the results.
 
-Three steps. `signals` turns the video into a few signals per cell and frame: convolutions over time and
-over neighbouring cells that know nothing of windows, so a video goes through them once. `spectra` Fourier
-transforms them under a window. `logits` compares each cell's complex spectrum with sums over growing
+It has three steps. `signals` turns the video into a few signals per cell and frame, by convolutions over time
+and over neighbouring cells. These do not depend on windows, so a video is processed once. `spectra` Fourier
+transforms the signals under a window. `logits` compares each cell's complex spectrum with sums over growing
 neighbourhoods, in which signals in phase add up and others cancel, and gives each cell a logit for every
 pulse rate and, last, for "no pulse".
 
-A video is (time, row, col, channel), relative changes of colour (0.01 is 1 %) as of `relative_changes`.
+A video is (time, row, col, channel), relative changes of colour (0.01 is 1 %) as from `relative_changes`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pulse3d.config import CellNetConfig, ClipConfig
 from pulse3d.network import convolution
 from pulse3d.network.cell_input import fourier_basis, rates_bpm
 
-STILL = 1e-6  # relative changes of colour below this are none: a picture that stands, or a black one
+STILL = 1e-6  # relative changes of colour below this count as none: a frozen or a black picture
 
 
 class Signals(NamedTuple):
-    """What is known of every cell in every frame, whatever window it is read in.
+    """The signals of every cell in every frame, which do not depend on windows.
 
     wave: the signals that are Fourier transformed. weight: logits of how much each counts among its
-    neighbours. note: what else the head is told. change: the largest change of colour.
+    neighbours. note: other inputs to the head. change: the largest change of colour.
     """
 
     wave: Float[Array, "*batch time row col signal"]
@@ -43,10 +43,10 @@ class Signals(NamedTuple):
 
 
 class Spectra(NamedTuple):
-    """What is known of every cell in a window. wave: cosine and sine parts at every rate, in three `VIEWS`.
+    """The spectra of every cell in a window. wave: cosine and sine parts at every rate, in three `VIEWS`.
 
     weight, note: means under the window's taper. change: the largest. seconds: the window's length.
-    inside: 1 for rows of the frame, 0 for rows beyond it, of which nothing is known.
+    inside: 1 for rows of the frame, 0 for rows beyond it, which hold no data.
     """
 
     wave: Float[Array, "*batch row col signal view part rate"]
@@ -60,7 +60,7 @@ class Spectra(NamedTuple):
 class CellNet(nn.Module):
     """A factorised 3-D convolutional network whose head reads spectra of growing neighbourhoods.
 
-    compute: the type in which it multiplies; parameters, sums and activations are float32.
+    compute: the type of its multiplications; parameters, sums and activations are float32.
     """
 
     config: CellNetConfig
@@ -95,7 +95,7 @@ class CellNet(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "batch window row col class"]:
-        """Logits of every cell in windows of a video; tapers: weights of its frames, seconds: lengths."""
+        """Logits of every cell in windows of a video; tapers: weights of frames, seconds: window lengths."""
         signals = self.signals(video)
         if train and self.config.freeze:
             signals = jax.lax.stop_gradient(signals)
@@ -110,9 +110,9 @@ class CellNet(nn.Module):
     def signals(
         self, video: Float[Array, "batch time row col channel"], valid: Float[Array, "time"] | None = None
     ) -> Signals:
-        """The signals of a video; before its first and after its last frame, and around it, is nothing.
+        """The signals of a video, which is padded with zeros in time and space.
 
-        valid: 0 for frames that are not of the video, 1 for others; by default all are.
+        valid: 0 for frames that do not belong to the video, 1 for the others; by default all do.
         """
         valid = jnp.ones(video.shape[1]) if valid is None else valid
         taps, half = self.config.first_taps, self.config.first_taps // 2
@@ -139,7 +139,7 @@ class CellNet(nn.Module):
         seconds: Float[Array, "batch"],
         inside: Float[Array, "row"],
     ) -> Spectra:
-        """The spectra of signals under a taper whose sum is 1; inside: as `Spectra` has it."""
+        """The spectra of signals under a taper whose sum is 1; inside: as in `Spectra`."""
         basis = jnp.asarray(fourier_basis(self.clip, taper.shape[-1]))
         under = signals.wave * taper[:, :, None, None, None]
         wave = convolution.product(under, basis, (((1,), (0,)), ((), ())), compute=self.compute)
@@ -150,10 +150,10 @@ class CellNet(nn.Module):
 
     @convolution.exact
     def logits(self, spectra: Spectra) -> Float[Array, "batch row col class"]:
-        """Logits of every cell. Where nothing moves at all, that is "no pulse", whatever the layers say."""
+        """Logits of every cell. A cell that never changes gets "no pulse", whatever the layers give."""
         weight, wave = nn.sigmoid(spectra.weight) + 1e-3, spectra.wave
         inside = spectra.inside[:, :, None, None] * jnp.ones((1, 1, wave.shape[2], 1))
-        # not kept for the gradient: much memory, little work
+        # recomputed for the gradient: it takes much memory but little work
         joined = jax.checkpoint(partial(compare, reaches=self.config.reaches))(wave, weight * inside)
         batch, rows, cols = joined.shape[:3]
         seconds = jnp.broadcast_to(spectra.seconds[:, None, None, None], (batch, rows, cols, 1))
@@ -172,14 +172,14 @@ class CellNet(nn.Module):
 
 
 class Kernel(nn.Module):
-    """A convolution of every feature by itself, zeros outside; its kernel is (taps, feature)."""
+    """A depthwise convolution with zero padding; its kernel is (taps, feature)."""
 
     shape: tuple[int, int, int]
     dilation: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch time row col feature"]) -> Array:
-        """As large as before. Shifted copies are added up: one pass over memory on any backend."""
+        """Keeps the shape. Adds up shifted copies: one pass over memory on any backend."""
         time, height, width = self.shape
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (time * height * width, x.shape[-1]))
         half = [(time // 2) * self.dilation, height // 2, width // 2]
@@ -200,7 +200,7 @@ class Kernel(nn.Module):
 
 
 class Along(nn.Module):
-    """A convolution along the rates, zeros beyond; its kernel is (taps x features in, features out)."""
+    """A convolution along the rates with zero padding; its kernel is (taps x features in, features out)."""
 
     features: int
     taps: int
@@ -230,10 +230,10 @@ def compare(
     *,
     reaches: tuple[int, ...],
 ) -> Float[Array, "batch row col rate feature"]:
-    """What the spectrum of every cell, and of neighbourhoods of growing reach, says of every rate.
+    """Features of every rate, from the spectra of every cell and of neighbourhoods of growing reach.
 
-    The powers at a rate, twice and half of it; for neighbourhoods also how coherent their cells are, and how
-    far they are in phase with the next smaller one.
+    They are the powers at the rate, twice and half of it; for neighbourhoods also the coherence of their
+    cells, and how well they are in phase with the next smaller one.
     """
     power = (wave[..., 0, :, :] ** 2).sum(-2).mean(-1)
     wave = wave * jax.lax.rsqrt(power + 1e-9)[..., None, None, None]
@@ -259,7 +259,7 @@ def weighted_means(
     weight: Float[Array, "batch row col ..."],
     reaches: tuple[int, ...],
 ) -> list[Float[Array, "batch row col ..."]]:
-    """The weighted mean of every cell's neighbourhood of every reach; axes that the weight lacks share it."""
+    """The weighted mean of every cell's neighbourhood of every reach; `weight` is broadcast."""
 
     def spread(x):
         return x.reshape(*x.shape, *(1,) * (values.ndim - x.ndim))
@@ -280,7 +280,7 @@ def _sums(
     for reach in reaches:
         down, across = (jnp.asarray(neighbourhood(n, reach)) for n in (rows, cols))
         if batch == 1:
-            # plain products of matrices, several times as fast on a CPU as what XLA makes of the others
+            # plain matrix products, several times as fast on a CPU as what XLA makes of the einsum below
             rowwise = lax.map(partial(jnp.matmul, across), values.reshape(rows, cols, -1))
             found.append((down @ rowwise.reshape(rows, -1)).reshape(values.shape))
         else:
@@ -293,6 +293,6 @@ def _summary(features: jax.Array) -> jax.Array:
 
 
 def neighbourhood(cells: int, reach: int) -> Float[np.ndarray, "cell cell"]:
-    """Weights of cells along one axis around each: a raised cosine that is 0 at `reach` cells away."""
+    """Weights of the cells around each cell along one axis: a raised cosine that is 0 at `reach` cells."""
     away = abs(np.arange(cells)[:, None] - np.arange(cells))
     return np.where(away < reach, 0.5 + 0.5 * np.cos(np.pi * away / reach), 0).astype(np.float32)

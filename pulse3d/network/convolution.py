@@ -1,8 +1,8 @@
-"""Convolutions of few channels and large kernels, as they are fast.
+"""Fast convolutions with few channels and large kernels.
 
-`lax.conv_general_dilated` runs such a convolution many times slower on a CPU than the machine
-multiplies matrices. `valid_convolution` gives the same result from large matrix products; it
-drops into `nn.Conv(conv_general_dilated=convolve)` with the same parameters.
+On a CPU, `lax.conv_general_dilated` runs such a convolution many times slower than matrix products
+run. `valid_convolution` gives the same result from large matrix products; it is used as
+`nn.Conv(conv_general_dilated=convolve)`, with the same parameters.
 
 Two steps make it fast.
 1. The kernel is laid out as a Toeplitz matrix along the width, so that a stack of image rows
@@ -32,14 +32,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-MANY_ROWS, PARTS = 2**16, 1024  # rows from which a gradient is added up in parts, and how many at most
+MANY_ROWS, PARTS = 2**16, 1024  # number of rows from which a gradient is summed in parts, and the most parts
 
 
 def exact(function: Function) -> Function:
-    """The function with all its products of matrices, and their gradients, in full precision.
+    """Decorator: the matrix products of a function, and their gradients, run in full precision.
 
-    Left to themselves, accelerators round float32 operands (to TF32 on GPUs, to bfloat16 on TPUs). Operands
-    that are bfloat16 already are multiplied as they are.
+    By default, accelerators round float32 operands (to TF32 on GPUs, to bfloat16 on TPUs). Operands that
+    are already bfloat16 are multiplied as they are.
     """
 
     @functools.wraps(function)
@@ -51,10 +51,10 @@ def exact(function: Function) -> Function:
 
 
 def convolve(lhs, rhs, window_strides, padding, *, compute=jnp.float32, **options):
-    """Stands in for `lax.conv_general_dilated` in `flax.linen.Conv`.
+    """Replaces `lax.conv_general_dilated` in `flax.linen.Conv`.
 
-    Takes the fast path where it applies (3-D, valid, stride 1, no dilation, one group), else
-    calls lax. compute: as in `product`.
+    Takes the fast path if it applies (3-D, valid, stride 1, no dilation, one group), else calls
+    lax. compute: as in `product`.
     """
     plain = (
         lhs.ndim == 5
@@ -72,8 +72,8 @@ def convolve(lhs, rhs, window_strides, padding, *, compute=jnp.float32, **option
 def product(lhs, rhs, dimension_numbers, *, compute=jnp.float32, **options):
     """`lax.dot_general` of operands rounded to the type `compute`; the result has the type of `lhs`.
 
-    In bfloat16, accelerators multiply several times as fast; they add up in float32. Gradients are
-    computed the same way. Drops into `nn.Dense(dot_general=...)`.
+    Accelerators multiply several times as fast in bfloat16; they sum in float32. Gradients are
+    computed the same way. Used as `nn.Dense(dot_general=...)`.
     """
     rounded = lhs.astype(compute), rhs.astype(compute)
     is_layer = dimension_numbers == (((lhs.ndim - 1,), (0,)), ((), ())) and rhs.ndim == 2
@@ -84,10 +84,10 @@ def product(lhs, rhs, dimension_numbers, *, compute=jnp.float32, **options):
 
 @jax.custom_vjp
 def _many_rows(rows: Float[Array, "*row into"], kernel: Float[Array, "into out"]) -> Float[Array, "*row out"]:
-    """rows @ kernel; on accelerators the gradient of the kernel is a sum of products of parts of the rows.
+    """rows @ kernel; on accelerators, the gradient of the kernel is summed over parts of the rows.
 
-    One product over millions of rows, of which a small matrix comes, keeps one block of threads busy there:
-    0.36 s a step of the default network, and in 1,024 parts 0.059 s (one H200). A CPU is faster with one.
+    A product of millions of rows into a small matrix keeps only one block of threads busy there: 0.36 s per
+    step of the default network; in 1,024 parts, it takes 0.059 s (one H200). A CPU is faster with one.
     """
     return jnp.matmul(rows, kernel, precision=lax.Precision.HIGHEST)
 
@@ -101,12 +101,12 @@ def _many_rows_backward(saved, change):
     flat = rows.reshape(-1, rows.shape[-1]), change.reshape(-1, change.shape[-1])
     parts = math.gcd(len(flat[0]), PARTS)
 
-    # in full precision by name: gradients are traced outside of `exact`
+    # full precision set explicitly: gradients are traced outside of `exact`
     def multiply(rows, change, *, parts):
         cut = rows.reshape(parts, -1, rows.shape[-1]), change.reshape(parts, -1, change.shape[-1])
         dimensions = (((1,), (1,)), ((0,), (0,)))
         exactly = {"precision": lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
-        # the barrier keeps XLA from making one product of them again
+        # the barrier keeps XLA from merging them into one product again
         return lax.optimization_barrier(lax.dot_general(*cut, dimensions, **exactly)).sum(0)
 
     of_kernel = lax.platform_dependent(
@@ -127,7 +127,7 @@ def valid_convolution(
 ) -> Float[Array, "batch time_out height_out width_out filters"]:
     """Cross-correlation without padding, as `lax.conv_general_dilated` computes it.
 
-    Halves the axes time and height where outputs and taps are even (see the module).
+    Applies step 2 (see the module) along time and height where outputs and taps are even.
     compute: as in `product`; sums around the products are not rounded.
     """
     halved = [

@@ -1,4 +1,4 @@
-"""The original program's network, as Keras wrote it; reading it takes h5py."""
+"""Reads the original program's network from the files of Keras; needs h5py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KERAS_MODEL, KERAS_WEIGHTS = "model_conv3D.json", "weights_conv3D.h5"
 
 
 def read_network(folder: Path, *, max_bytes: int) -> tuple[dict[str, np.ndarray], Config]:
-    """The parameters of the original program's network by our names, like "hidden/kernel", and its config.
+    """Reads the original network: its parameters by our names, like "hidden/kernel", and its config.
 
     folder: holds `model_conv3D.json` and `weights_conv3D.h5`. The rate axis is the original's: from 55 bpm in
     steps of 2.5 bpm. Needs h5py (`pip install 'pulse3d[keras]'`). Raises InputError for another architecture
@@ -50,7 +50,7 @@ def read_network(folder: Path, *, max_bytes: int) -> tuple[dict[str, np.ndarray]
 
 
 def _read_keras_layers(text: Any) -> tuple[Config, dict[str, str]]:
-    """The config of the original program's network, and its names of the layers by ours."""
+    """The config of the original program's network, and its layer names, by our names."""
     paper = to_dict(PRESETS["paper"])
     try:
         layers = text["config"]["layers"]
@@ -77,7 +77,7 @@ def _read_keras_layers(text: Any) -> tuple[Config, dict[str, str]]:
 
 
 def _inside(file: Any, name: str) -> Any:
-    """A dataset of an HDF5 file; raises UnreadableError where it, or what it holds, is elsewhere."""
+    """A dataset of an HDF5 file; raises UnreadableError if it, or its data, is not in the file."""
     import h5py
 
     node, parts = file, name.split("/")

@@ -1,4 +1,4 @@
-"""The network of a config, whichever it is: made, initialised, applied, and the shapes of its parameters.
+"""Makes, initialises and applies the network of a config, and checks the shapes of its parameters.
 
 Classes are the pulse rates of `config.clip.rate_axis_bpm` and, last, "no pulse".
 """
@@ -23,7 +23,7 @@ Params = dict[str, Any]
 
 
 def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet | cell_net.CellNet:
-    """The network of a config; compute: the type in which it multiplies."""
+    """The network of a config; compute: the type of its multiplications."""
     if isinstance(config.model, CellNetConfig):
         return cell_net.CellNet(config.model, config.clip, compute)
     return PulseNet(config.model, config.clip.classes, compute)
@@ -34,12 +34,12 @@ def init_params(key: jax.Array, config: Config) -> Params:
     inputs: tuple = (jnp.zeros((1, *clip_shape(config.clip))),)
     if isinstance(config.model, CellNetConfig):
         inputs = (*inputs, jnp.ones((1, 1, config.clip.frames)), jnp.ones((1, 1)))
-    # jitted, the network itself is not run
+    # under jit, the network itself is not run
     return jax.jit(make_model(config).init)(key, *inputs)["params"]
 
 
 def apply_logits(params: Params, inputs: tuple, config: Config) -> Float[Array, "batch *place class"]:
-    """The logits of a batch at inference; inputs: what the network takes, as of `examples.make_batch`."""
+    """The logits of a batch at inference; inputs: of the network, as from `examples.make_batch`."""
     logits = make_model(config).apply({"params": params}, *inputs)
     return jnp.asarray(logits)
 
@@ -50,7 +50,7 @@ def clip_shape(clip: ClipConfig) -> tuple[int, int, int, int]:
 
 
 def param_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters by name, like {"hidden/kernel": (288, 512)}, nothing allocated."""
+    """Shapes of the parameters by name, like {"hidden/kernel": (288, 512)}; allocates nothing."""
     abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
     return {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree.leaves_with_path(abstract)}
 
@@ -61,7 +61,7 @@ def count_params(params: Params) -> int:
 
 
 def check_shapes(found: dict[str, tuple[int, ...]], config: Config, name: str | Path) -> None:
-    """Raises InputError, which starts with `name`, where parameters found are not those of a config.
+    """Raises InputError, starting with `name`, if the parameters found are not those of a config.
 
     found: shapes by name, as `param_shapes` gives them.
     """

@@ -18,7 +18,7 @@ _GLOROT = nn.initializers.glorot_uniform()  # as in the original
 class PulseNet(nn.Module):
     """Convolution, max-pooling, ReLU, dense, ReLU, dense (Bousefsaf et al. 2019, Fig. 3).
 
-    compute: the type in which it multiplies; parameters, sums and activations are float32.
+    compute: the type of its multiplications; parameters, sums and activations are float32.
     """
 
     config: ModelConfig
@@ -31,7 +31,7 @@ class PulseNet(nn.Module):
         """Logits (batch, classes); clips have their mean subtracted."""
         pool, options = self.config.pool, {"compute": self.compute}
         dense = partial(nn.Dense, kernel_init=_GLOROT, dot_general=partial(convolution.product, **options))
-        # The pooling drops what does not fill a whole cell: those outputs are never computed.
+        # Pooling drops the outputs at the end that do not fill a pool: they are never computed.
         used = [
             kernel - 1 + (size - kernel + 1) // pool * pool
             for size, kernel in zip(clips.shape[1:4], self.config.kernel, strict=True)

@@ -38,9 +38,9 @@ class Weights(NamedTuple):
 
 
 def save_weights(path: Path, params: model.Params, config: Config, provenance: dict[str, Any]) -> None:
-    """Writes a weights file: the parameters and what they were trained as.
+    """Writes a weights file: the parameters and the settings they were trained with.
 
-    How a network is used (`map`, `readout`) is not part of it; that comes from the preset.
+    Settings of use (`map`, `readout`) are not stored; they come from the preset.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     trained_as = {name: group for name, group in to_dict(config).items() if name not in ("map", "readout")}
@@ -52,10 +52,10 @@ def save_weights(path: Path, params: model.Params, config: Config, provenance: d
 
 
 def load_weights(name: str, *, like: Config | None = None) -> Weights:
-    """Weights by name ("default" or a preset), weights file, training folder, or Keras folder.
+    """Loads weights by name ("default" or a preset) or from a weights file, training folder or Keras folder.
 
-    Raises InputError for anything that is not one of these, and where `like` is given for
-    weights of another network than that config's.
+    Raises InputError for anything else and, if `like` is given, for weights of another network
+    than that config's.
     """
     weights = _find_weights(name)
     if like is not None:
@@ -106,7 +106,7 @@ def _load_file(path: Path, name: str) -> Weights:
 
 
 def _read_metadata(metadata: Any) -> tuple[Config, dict[str, Any]]:
-    """Config and provenance; raises UnreadableError where it is not what `save_weights` writes."""
+    """Config and provenance; raises UnreadableError if they are not what `save_weights` writes."""
     parts = metadata if isinstance(metadata, dict) else {}
     trained_as, provenance = parts.get("config"), parts.get("provenance")
     if parts.get("format") != _FORMAT or not isinstance(trained_as, dict) or not isinstance(provenance, dict):

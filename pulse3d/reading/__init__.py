@@ -1,1 +1,1 @@
-"""Reading maps: one pulse rate per window, and what every place carries."""
+"""Reading maps: one pulse rate per window, and the pulse of every place."""

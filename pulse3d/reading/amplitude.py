@@ -1,6 +1,6 @@
 """Companion maps: how strongly, and how clearly, every place pulsates at a given rate.
 
-Both say how green changes where the patch is, by light, motion or blood alike; neither is a map of perfusion.
+Both measure changes of green at a place, whether by light, motion or blood; neither is a map of perfusion.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from jaxtyping import Float
 
 from pulse3d.mapping.tiles import Window, grid_shape
 
-# of the signal-to-noise ratio, here and in the evaluation
-HALF_WIDTH_BPM = 6.0  # of what belongs to a rate
-LOW_BPM, HIGH_BPM = 36.0, 198.0  # where all else is noise, as the field has it
+# for the signal-to-noise ratio, here and in the evaluation
+HALF_WIDTH_BPM = 6.0  # of the band around a rate that counts as signal
+LOW_BPM, HIGH_BPM = 36.0, 198.0  # where all else is noise, as usual in the field
 BIN_BPM = 1.0
 
 
 def patch_traces(window: Window, *, patch: int, stride: int) -> Float[np.ndarray, "time row col"]:
-    """The mean of green (of one channel: of that) over every patch of a window."""
+    """The mean of green (or of the only channel) over every patch of a window."""
     channel = np.asarray(window[..., min(1, window.shape[-1] - 1)], np.float32)
     rows, cols = (
         _box(size, count, patch, stride)
@@ -35,7 +35,7 @@ def at_rate(
         SNR = 10 log10( sum_{|v-f| <= 6 or |v-2f| <= 6} P(v) / sum_{other v in 36...198} P(v) )
 
     x is the trace divided by its mean, minus the straight line through it, w a Hann window, P the
-    power spectrum of w x in bins of 1 bpm; v in bpm. nan for a nan rate, SNR also for a trace without power.
+    power spectrum of w x in bins of 1 bpm; v in bpm. nan for a nan rate; SNR also for a trace without power.
     Source of the ratio: de Haan and Jeanne, IEEE Trans. Biomed. Eng. 60(10), 2013, Eq. 20.
     """
     if not np.isfinite(rate_bpm):

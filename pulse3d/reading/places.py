@@ -1,9 +1,9 @@
-"""What every place of a frame carries: a pulse that the frame has, or none.
+"""Decides which places of a frame carry a pulse that was found in the frame.
 
-A rate is found in the whole frame, over time (`readout`). A place is then asked one question only: is that
-pulse here? Its evidence is added up over time by a chain of two states, "pulse" and "none", so that a place
-that says a little in every window is as sure as one that says much in one. Where a frame holds several
-pulses, as of several people, each is found among the places that the ones before do not explain.
+A rate is found in the whole frame, over time (`readout`). For every place, only one question remains: is that
+pulse here? The evidence is accumulated over time by a chain of two states, "pulse" and "none", so that a
+little evidence in every window counts as much as a lot in one. If a frame holds several pulses, as of several
+people, each is found among the places that the earlier ones do not explain.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Places = Float[np.ndarray, "window row col"]
 class Pulse(NamedTuple):
     """One pulse of a video: its reading in every window, and the probability that a place carries it.
 
-    strength: the evidence for every rate that the readings were made of.
+    strength: the evidence for every rate from which the readings were made.
     """
 
     readings: list[Reading]
@@ -38,11 +38,11 @@ class Pulse(NamedTuple):
 def evidence(
     probability: Map, rate_axis_bpm: Axis, rate_bpm: float, config: Config
 ) -> Float[np.ndarray, "row col"]:
-    """How much every place speaks for a pulse of that rate against none: a log likelihood ratio, 0 for nan.
+    """The evidence of every place for a pulse of that rate: a log likelihood ratio against none, 0 for nan.
 
         e = log( odds max p(f) / p(no pulse) ),  |f - rate| <= tolerance
 
-    averaged with its neighbours, as a pulse does not end at a cell's edge. odds: as `Config.odds` has it.
+    averaged with its neighbours, since a pulse does not end at a cell's edge. odds: `Config.odds`.
     """
     if not np.isfinite(rate_bpm):
         return np.zeros(probability.shape[:2])
@@ -56,11 +56,11 @@ def evidence(
 
 
 def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
-    """The evidence at which a place is as likely to carry the pulse as not, from the frame's own places.
+    """The evidence at which a place is as likely to carry the pulse as not, from all places of the frame.
 
     Videos differ in how clear a pulse is, so the bar lies between the frame's best places (their 98th
-    percentile) and its worst (the 10th): `place_bar_share` of the way up, at most `place_bar_drop` below
-    the best where all are alike, as where skin fills the frame, and never below `place_bar_least`.
+    percentile) and its worst (the 10th): `place_bar_share` of the way up, but at least `place_bar_drop`
+    below the best, for frames whose places are all alike, as with skin; never below `place_bar_least`.
     """
     low, high = np.percentile(evidence, (10, 98))
     between = low + config.place_bar_share * (high - low)
@@ -68,7 +68,7 @@ def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
 
 
 class Follower:
-    """Asks places window by window: the probability of a pulse given this window and those before."""
+    """Reads places window by window: the probability of a pulse given this window and the earlier ones."""
 
     def __init__(self, config: ReadoutConfig, *, step_s: float, window_s: float):
         self._config, self._weight = config, min(1.0, step_s / window_s)
@@ -76,7 +76,7 @@ class Follower:
         self._count, self._total, self._ahead = 0, np.zeros(()), np.zeros(())
 
     def __call__(self, evidence: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
-        """The probability that a place carries the pulse; the first window counts whole."""
+        """The probability that a place carries the pulse; the first window counts in full."""
         first = self._count == 0
         self._count, self._total = self._count + 1, self._total + evidence
         level = bar(self._total / self._count, self._config)
@@ -89,14 +89,14 @@ class Follower:
 
 
 def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s: float) -> Places:
-    """The probability that a place carries a pulse in every window, given all windows.
+    """The probability, in every window, that a place carries a pulse, given all windows.
 
-    Two states, forward and backward, as `tracking.track` has them for rates, each second of video counted
-    once:
+    Forward-backward with two states, like `tracking.track` for rates; each second of video counts once:
 
         o(pulse) = exp( w gain (e - bar) ),  o(none) = 1
 
-    A pulse comes to a place or leaves it once in `place_switch_s`. Source: Rabiner, Proc. IEEE 77(2), 1989.
+    A pulse comes to a place or leaves it once in `place_switch_s` seconds.
+    Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
     weights = tracking.window_weights(len(evidence), step_s=step_s, window_s=window_s)
     change, ahead = _change(config, step_s), _prior(config, evidence.shape[1:])
@@ -124,12 +124,11 @@ def find_pulses(
     step_s: float,
     window_s: float,
 ) -> list[Pulse]:
-    """The pulses of a video, the frame's own first.
+    """Finds the pulses of a video, that of the whole frame first.
 
-    maps gives all maps of it, as often as it is called; strength: how strongly each whole map speaks for
-    every rate (`readout.evidence`). A further pulse is read out of the places that carry none of those
-    before, at rates that differ from theirs; it counts where it is found in most windows, and fills
-    `region_places` places.
+    maps: gives all maps of the video at every call. strength: evidence of each whole map for every rate
+    (`readout.evidence`). Each further pulse is read from the places that carry none of the earlier ones, at
+    rates that differ from theirs; it counts if it is found in most windows and at `region_places` places.
     """
     settings, timing = config.readout, {"step_s": step_s, "window_s": window_s}
     found: list[Pulse] = []
@@ -155,7 +154,7 @@ def _read_pulse(
     config: Config,
     timing: dict[str, float],
 ) -> Pulse:
-    """A pulse from the whole frame, then once more from the places that carry it."""
+    """Reads a pulse from the whole frame, then again from the places that carry it."""
     settings = config.readout
 
     def read(strength: np.ndarray) -> Pulse:
@@ -175,7 +174,7 @@ def _read_pulse(
             for probability, weight in zip(maps(), pulse.probability, strict=True)
         ]
     )
-    # whether there is a pulse is the whole frame's to say: as strong as there, at these places' rates
+    # the whole frame decides whether there is a pulse: its strength, with the rates of these places
     most, asked = again.max(-1, keepdims=True), strength.max(-1, keepdims=True)
     return read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength))
 
@@ -194,7 +193,7 @@ def shown(rate_bpm: Places, probability: Places) -> Places:
 
 
 def _counts(pulse: Pulse, config: ReadoutConfig) -> bool:
-    """Whether a further pulse is one: in most windows, and somewhere."""
+    """Whether a further pulse counts: in most windows, and at enough places."""
     known = np.isfinite([reading.rate_bpm for reading in pulse.readings])
     there = (pulse.probability >= 0.5).mean(0) > 0.5
     return bool(known.mean() > 0.5 and there.sum() >= config.region_places)
@@ -207,7 +206,7 @@ def _without(
     rate_axis_bpm: Axis,
     config: ReadoutConfig,
 ) -> Map:
-    """The map as if the places taken, and rates near those known, had no pulse."""
+    """The map without a pulse at the places taken and at rates near those known."""
     other = probability.astype(np.float32)
     for rate in rates_bpm:
         other[..., :-1] *= ~(abs(rate_axis_bpm - rate) <= 2 * config.region_tolerance_bpm)
@@ -226,7 +225,7 @@ def _prior(config: ReadoutConfig, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _change(config: ReadoutConfig, step_s: float) -> Float[np.ndarray, "state state"]:
-    """The probability of every state (row) a step after every state (column)."""
+    """The probability of every state (row) one step after every state (column)."""
     switch = min(step_s / config.place_switch_s, 1.0)
     prior = np.array([config.place_prior, 1 - config.place_prior])
     return (1 - switch) * np.eye(2) + switch * prior[:, None]

@@ -1,6 +1,6 @@
 """From the map of one window to one pulse rate, with an interval and a confidence.
 
-A map is (row, col, class) probabilities, the last class being "no pulse"; rates in bpm.
+A map is (row, col, class) probabilities, where the last class is "no pulse"; rates are in bpm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Map = Float[np.ndarray, "row col class"]
 Axis = Float[np.ndarray, "rate"]
 
 
-LEAST = 6e-8  # the least probability of "no pulse", as 16 bits hold it
+LEAST = 6e-8  # the least probability of "no pulse" that 16-bit floats hold
 
 
 class Reading(NamedTuple):
@@ -44,7 +44,7 @@ def patch_rates(probability: Map, rate_axis_bpm: Axis) -> Float[np.ndarray, "row
 def patch_confidence(
     probability: Map, rate_axis_bpm: Axis, tolerance_bpm: float
 ) -> Float[np.ndarray, "row col"]:
-    """The probability of every patch within `tolerance_bpm` of its most likely rate; 0 where no pulse."""
+    """The probability of every patch within `tolerance_bpm` of its most likely rate; 0 if no pulse."""
     rates = patch_rates(probability, rate_axis_bpm)
     near = abs(rate_axis_bpm - rates[..., None]) <= tolerance_bpm
     return (probability[..., :-1] * near).sum(-1)
@@ -66,8 +66,8 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
     """One probability over rates from all patches that have a pulse; zeros if none has.
 
     A mixture, not a product: neighbouring patches see the same noise and are far from
-    independent. Each patch weighs as much as its largest probability, squared, so that patches
-    that know little say little.
+    independent. Each patch is weighted by the square of its largest probability, so that
+    uncertain patches count little.
     """
     rates = probability[..., :-1] * has_pulse(probability)[..., None]
     total = (rates * rates.max(-1, keepdims=True) ** 2).sum((0, 1))
@@ -77,19 +77,19 @@ def combine(probability: Map) -> Float[np.ndarray, "rate"]:
 def likelihood(
     probability: Map, odds: int | float, *, weight: Float[np.ndarray, "row col"] | None = None
 ) -> Float[np.ndarray, "rate"]:
-    """How strongly all patches together speak for every rate; 0 where none speaks for it.
+    """The evidence of all patches together for every rate; 0 if no patch supports it.
 
         E(f) = mean over patches of max(LR(f) / m - 1, 0)^2,  LR(f) = odds p(f) / p(no pulse)
         m = max(1, median over rates of the mean over patches of LR(f))
 
-    LR is the likelihood ratio of a pulse of rate f against none. Only what speaks for a pulse
-    counts: a patch whose noise could hide a slow pulse has LR = 1 there and says nothing, where a
-    mixture of probabilities would be drawn to that rate. The square lets sure patches lead. Not a
+    LR is the likelihood ratio of a pulse of rate f against none. Only support for a pulse counts: a
+    patch whose noise could hide a slow pulse has LR = 1 there and adds nothing, whereas a mixture of
+    probabilities would be drawn to that rate. The square lets confident patches dominate. It is not a
     product, since patches are far from independent.
-    m is the network's response to this frame: a pulse has one rate, so where patches find many rates more
+    m is the network's response to this frame: a pulse has one rate, so if patches find many rates more
     likely than none, the noise is unlike any that the network was trained on.
-    odds: of "no pulse" against one rate before anything is seen, as in training. weight: of every patch in
-    the mean E(f), not in m; by default all are alike.
+    odds: prior odds of "no pulse" against one rate, as in training. weight: of every patch in the mean
+    E(f), not in m; by default all are equal.
     """
     ratio = odds * probability[..., :-1] / np.maximum(probability[..., -1:], LEAST)
     response = max(1.0, float(np.median(ratio.mean((0, 1), dtype=np.float64))))
@@ -100,7 +100,7 @@ def likelihood(
 
 
 def pool(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
-    """How strongly a map speaks for every rate: `combine` or `likelihood`, as the method has it."""
+    """The evidence of a map for every rate: by `combine` or `likelihood`, depending on the method."""
     return combine(probability) if config.method == "votes" else likelihood(probability, odds)
 
 
@@ -109,10 +109,10 @@ def is_pulse(
     pulse_share: Float[np.ndarray, "*window"] | float,
     config: ReadoutConfig,
 ) -> Bool[np.ndarray, "*window"]:
-    """Whether a window says anything about a rate, by `pool` and the share of patches that have a pulse.
+    """Whether a window has any evidence, by the result of `pool` and the share of patches that have a pulse.
 
-    For votes, where at least `min_pulse_share` of the patches have a pulse; for likelihoods, where some
-    patch speaks for some rate. Whether that is enough is for `track` to say.
+    For votes, at least `min_pulse_share` of the patches must have a pulse; for likelihoods, some patch must
+    support some rate; `track` decides whether that is enough.
     """
     if config.method == "votes":
         return np.asarray(pulse_share >= config.min_pulse_share)
@@ -120,17 +120,17 @@ def is_pulse(
 
 
 def evidence(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
-    """What one map says about the rate, for `readings`: `pool`, or zeros where it says nothing."""
+    """What one map says about every rate, for `readings`: `pool`, or zeros if `is_pulse` is False."""
     strength = pool(probability, config, odds=odds)
     return strength * is_pulse(strength, has_pulse(probability).mean(), config)
 
 
 def read(probability: Float[np.ndarray, "class"], rate_axis_bpm: Axis, config: ReadoutConfig) -> Reading:
-    """The rate at the mode of a probability over rates and, last, "no pulse", with its shortest interval.
+    """Reads a probability over rates and, last, "no pulse": the rate at its mode, and its shortest interval.
 
-    No pulse where that has at least half. Else the rate is the mean of the probability within
-    `tolerance_bpm` of its mode, the interval the shortest that holds `config.interval` of what is not
-    "no pulse", the confidence all that lies within `tolerance_bpm` of the rate.
+    There is no pulse if "no pulse" has at least half of it. Otherwise, the rate is the mean within
+    `tolerance_bpm` of the mode, the interval is the shortest that holds `config.interval` of the rates'
+    probability, and the confidence is the probability within `tolerance_bpm` of the rate.
     probability: sums to 1.
     """
     if probability[-1] >= 0.5:
@@ -146,7 +146,7 @@ def read(probability: Float[np.ndarray, "class"], rate_axis_bpm: Axis, config: R
 def alone(evidence: Float[np.ndarray, "*window rate"]) -> Float[np.ndarray, "*window class"]:
     """Every window's probability over rates and, last, "no pulse", from its own evidence.
 
-    The evidence divided by its sum; zeros, which say nothing, are "no pulse".
+    It is the evidence divided by its sum; a window without evidence is "no pulse".
     """
     total = evidence.sum(-1, keepdims=True)
     return np.concatenate([evidence / np.where(total > 0, total, 1), total <= 0], -1)

@@ -20,7 +20,7 @@ HEADER = (
 
 
 class Region(NamedTuple):
-    """A connected part of a map: its places, and one reading for every window from these alone."""
+    """A connected part of a map: its places, and one reading for every window from only these."""
 
     places: Bool[np.ndarray, "row col"]
     readings: list[readout.Reading]
@@ -29,9 +29,9 @@ class Region(NamedTuple):
 def label(
     rate_bpm: Float[np.ndarray, "row col"], *, tolerance_bpm: float, least: int
 ) -> list[Bool[np.ndarray, "row col"]]:
-    """The connected parts of a map of rates, nan where there is none, largest first.
+    """The connected parts of a map of rates (nan: none), largest first.
 
-    Neighbours above, below, left and right belong together where their rates differ by at most
+    Neighbours above, below, left and right belong together if their rates differ by at most
     `tolerance_bpm`. Parts of fewer than `least` places are left out.
     """
     number = np.arange(rate_bpm.size).reshape(rate_bpm.shape)
@@ -59,10 +59,10 @@ def find_regions(
     step_s: float,
     window_s: float,
 ) -> list[Region]:
-    """The regions of a video, read out each by itself; one pass over the maps of its windows.
+    """Finds the regions of a video and reads each separately, in one pass over the maps of its windows.
 
-    A place counts where most windows show a rate there (rate_bpm, nan for none), with a mean confidence of at
-    least `region_confidence`; its rate is the median over time. odds: as `readout.evidence` takes it.
+    A place counts if most windows show a rate there (rate_bpm, nan for none), with a mean confidence of at
+    least `region_confidence`; its rate is the median over time. odds: as in `readout.evidence`.
     """
     seen = np.isfinite(rate_bpm).mean(0) > 0.5
     seen &= confidence.mean(0) >= config.region_confidence
@@ -90,7 +90,7 @@ def table(
 ) -> list[list[str]]:
     """The rows of regions.csv, for `HEADER`: edges and centre of mass in px, medians over windows.
 
-    row_px, col_px: where the places are on the frame, stride_px apart.
+    row_px, col_px: positions of the places on the frame, stride_px apart.
     """
     half = stride_px / 2
 

@@ -1,4 +1,4 @@
-"""From what all windows say to one pulse rate over time: a Markov chain over rates and "no pulse"."""
+"""One pulse rate over time from the evidence of all windows: a Markov chain over rates and "no pulse"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def readings(
     step_s: float,
     window_s: float,
 ) -> list[Reading]:
-    """One reading per window from the evidence of all: of `alone`, for the method "tracked" of `track`."""
+    """One reading per window from the evidence of all: by `track` for the method "tracked", else `alone`."""
     if config.method == "tracked":
         probability = track(evidence, rate_axis_bpm, config, step_s=step_s, window_s=window_s)
     else:
@@ -28,14 +28,14 @@ def readings(
 
 
 class Follower:
-    """Reads windows one by one as they come: each as `readings` of all windows so far reads the last."""
+    """Reads windows one by one as they come; each reading is the last of `readings` of all windows so far."""
 
     def __init__(self, rate_axis_bpm: Axis, config: ReadoutConfig, *, step_s: float, window_s: float):
         self._axis, self._config = rate_axis_bpm, config
         self._change = _transition(rate_axis_bpm, config, step_s)
         self._steps = _steps(step_s, window_s)
         self._count = 0
-        # the windows that share video with later ones, whose weights change, and the state before them
+        # the windows that share video with later ones, so their weights change, and the state before them
         self._recent: deque[Float[np.ndarray, "class"]] = deque()
         self._ahead = _prior(len(rate_axis_bpm), config)
 
@@ -69,23 +69,22 @@ def track(
         o_t(f) = [s_t (p_t(f) / mean p_t + floor) / (1 + floor)]^w_t,  o_t(no pulse) = 1
         s_t = (max E_t / evidence_scale)^evidence_power, within 1/1000...1000
 
-    E_t is the evidence, p_t(f) its share. Two things speak for a pulse: strong evidence (s_t), and
-    evidence for the same rate again and again, since the shares of a rate that stays multiply, whereas
-    those of peaks here and there, as noise has them, do not keep up with 1. The floor keeps a single
-    window from a veto.
+    E_t is the evidence, p_t(f) its share. Two things support a pulse: strong evidence (s_t), and repeated
+    evidence for the same rate. The shares of a steady rate multiply, whereas those of scattered peaks, as
+    in noise, fall behind the 1 of "no pulse". The floor keeps a single window from ruling out a rate.
 
-    A rate walks at random: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at the ends
-    of the axis. A pulse comes or goes once in `switch_s`; before the first window there is none with
-    probability `no_pulse_prior`. Windows that overlap see the same video: w_t is the mean, over the seconds
-    of window t, of 1 / the number of windows that see that second, so that every second of video counts
-    once (step / window in the midst of a video, 1 for a single window; a window is taken as a whole
-    number of steps); times `track_weight`, at most 1. A window of zeros has no pulse.
+    The rate is a random walk: T is normal with SD `track_bpm` x sqrt(step_s / 1 s), cut off at the ends
+    of the axis. A pulse appears or disappears once in `switch_s` seconds; before the first window, there is
+    none with probability `no_pulse_prior`. Overlapping windows contain the same video: w_t is the mean, over
+    the seconds of window t, of 1 / the number of windows that contain that second, so that every second of
+    video counts once (step / window in the middle of a video, 1 for a single window; a window is rounded to
+    a whole number of steps); times `track_weight`, at most 1. A window of zeros has no pulse.
 
-    What is left of "no pulse" is shared among the rates as P(f)^(1 / temperature): the floor, and windows
-    that count a fraction each, make P wider than the errors are.
+    The probability of any pulse is shared among the rates as P(f)^(1 / temperature): the floor, and the
+    fractional weights of windows, make P wider than the actual errors.
 
-    step_s, window_s: from a window to the next, and the length of each.
-    Sources: Rabiner, Proc. IEEE 77(2), 1989; of the temperature, Guo et al., ICML 2017, section 4.2.
+    step_s, window_s: from one window to the next, and the length of each.
+    Sources: Rabiner, Proc. IEEE 77(2), 1989; for the temperature, Guo et al., ICML 2017, section 4.2.
     """
     change = _transition(rate_axis_bpm, config, step_s)
     weights = _weights(len(evidence), _steps(step_s, window_s), config)
@@ -105,7 +104,7 @@ def _forward(
     ahead: Float[np.ndarray, "class"],
     change: Float[np.ndarray, "class class"],
 ) -> Float[np.ndarray, "window class"]:
-    """The probability of every class in every window, given those before it; ahead: before the first."""
+    """The probability of every class in every window, given the windows so far; ahead: before the first."""
     states = np.zeros(observed.shape)
     for window, seen in enumerate(observed):
         state = seen * ahead
@@ -117,7 +116,7 @@ def _forward(
 def _sharpen(
     probability: Float[np.ndarray, "*window class"], temperature: float
 ) -> Float[np.ndarray, "*window class"]:
-    """The probability with the rates' share to the power of 1 / temperature; "no pulse" keeps its own."""
+    """Raises the probabilities of rates to the power 1 / temperature; keeps their sum and "no pulse"."""
     rates = probability[..., :-1]
     most = rates.max(-1, keepdims=True)
     powers = (rates / np.where(most > 0, most, 1)) ** (1 / temperature)
@@ -126,12 +125,12 @@ def _sharpen(
 
 
 def _prior(rates: int, config: ReadoutConfig) -> Float[np.ndarray, "class"]:
-    """The probability of every class before anything is seen: all rates alike."""
+    """The probability of every class before any evidence: all rates are equal."""
     return np.append(np.full(rates, (1 - config.no_pulse_prior) / rates), config.no_pulse_prior)
 
 
 def _transition(axis: Axis, config: ReadoutConfig, step_s: float) -> Float[np.ndarray, "class class"]:
-    """The probability of every class (row) a step after every class (column)."""
+    """The probability of every class (row) one step after every class (column)."""
     walk = np.exp(-0.5 * ((axis[:, None] - axis) / (config.track_bpm * step_s**0.5)) ** 2)
     switch, rates = min(step_s / config.switch_s, 0.5) * (config.no_pulse_prior > 0), len(axis)
     change = np.zeros((rates + 1, rates + 1))
@@ -147,7 +146,7 @@ def _steps(step_s: float, window_s: float) -> int:
 
 
 def window_weights(windows: int, *, step_s: float, window_s: float) -> Float[np.ndarray, "window"]:
-    """How much every window counts so that every second of video counts once."""
+    """The weight of every window, so that every second of video counts once."""
     return _shares(windows, _steps(step_s, window_s))
 
 
@@ -158,14 +157,14 @@ def _shares(windows: int, steps: int) -> Float[np.ndarray, "window"]:
 
 
 def _weights(windows: int, steps: int, config: ReadoutConfig) -> Float[np.ndarray, "window"]:
-    """How much every window of so many steps counts in tracking."""
+    """The weight of every window in tracking; steps: the length of a window."""
     return np.minimum(config.track_weight * _shares(windows, steps), 1.0)
 
 
 def _observed(
     evidence: Float[np.ndarray, "*window rate"], config: ReadoutConfig
 ) -> Float[np.ndarray, "*window class"]:
-    """How likely the evidence is by class, relative to "no pulse", whose 1 is the last."""
+    """The likelihood of the evidence by class, relative to "no pulse", the last, which is 1."""
     mean, most = evidence.mean(-1, keepdims=True), evidence.max(-1, keepdims=True)
     shape = (evidence / np.where(mean > 0, mean, 1) + config.track_floor) / (1 + config.track_floor)
     strength = np.clip((most / config.evidence_scale) ** config.evidence_power, 1e-3, 1e3)

@@ -17,7 +17,7 @@ from pulse3d.evaluation.scores import Scored, detect, detection_scores
 from pulse3d.showing import figures
 from pulse3d.showing.figures import METHOD_COLOURS
 
-# Of the outcomes of places; told apart by the colour-blind (Okabe and Ito, 2008).
+# For the outcomes of places; safe for the colour-blind (Okabe and Ito, 2008).
 OUTCOME_COLOURS = dict(zip(OUTCOMES, ("0.88", "#0072B2", "#D55E00", "#F0E442"), strict=True))
 METHOD_MARKERS = "osD^vP*X"
 
@@ -106,9 +106,9 @@ def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
 
 
 def reliability_figure(scored: list[Scored], methods: list[str]) -> Figure:
-    """What is stated against what comes true, for methods that state it: of confidences and of intervals.
+    """Stated against observed shares, for methods that state them: confidences, and intervals.
 
-    Each point says on how many windows it stands; those of fewer than `calibration.FEW_WINDOWS` are open.
+    Each point has its number of windows beside it; those of fewer than `calibration.FEW_WINDOWS` are open.
     Bars: 95 % bootstrap intervals over recordings, where there are enough.
     """
     grouped = [(method, [s for s in scored if s.method == method]) for method in methods]
@@ -136,7 +136,7 @@ def reliability_figure(scored: list[Scored], methods: list[str]) -> Figure:
 
 
 def _curves(scored: list[Scored]) -> tuple[calibration.Curve, calibration.Curve]:
-    """The curves of one method: of its confidences, and of its intervals."""
+    """The calibration curves of one method: for its confidences, and for its intervals."""
     nothing = np.zeros((0, len(calibration.LEVELS)))
     names = np.repeat(np.arange(len(scored)), [len(s.truth.rate_bpm) for s in scored])
     held = [s.holds for s in scored if s.holds is not None]
@@ -172,10 +172,10 @@ def _draw_curve(axes: Axes, curve: calibration.Curve, method: str, style: dict[s
 
 
 def map_figure(scored: list[Scored]) -> Figure:
-    """The map of every method that makes one, of a recording with a mask: its rates, and right or wrong.
+    """The maps of all methods that make one, for a recording with a mask: rates, and outcomes.
 
-    The outline of the skin is drawn over both. Left: the median of the rates of every place that shows one
-    in most windows. Right: what most often became of it.
+    The outline of the skin is drawn over both. Left: the median rate of every place that shows one in most
+    windows. Right: the most frequent outcome of every place.
     """
     figure = Figure(figsize=(10, 3.6 * len(scored) + 0.5), layout="constrained")
     rows = figure.subplots(len(scored), 2, squeeze=False)
@@ -215,9 +215,9 @@ def map_figure(scored: list[Scored]) -> Figure:
 
 
 def detection_figure(scored: list[Scored], methods: list[str]) -> Figure:
-    """The share of windows with a pulse that are answered against that of windows without, for any bar.
+    """The share of answered windows with a pulse against the share of those without, for every threshold.
 
-    Crosses: as the methods stand. The axis of what is made up is linear up to 1 %, then logarithmic.
+    Crosses: the methods' own answers. The axis of made-up answers is linear up to 1 %, then logarithmic.
     """
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -249,7 +249,7 @@ def _near(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
 
 
 def _by_method(scored: list[Scored]) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """(method, truth, answer, confidence) of the windows of all its recordings."""
+    """(method, truth, answer, confidence) for every method, over the windows of all its recordings."""
     grouped: dict[str, list[Scored]] = {}
     for one in scored:
         grouped.setdefault(one.method, []).append(one)
@@ -277,7 +277,7 @@ def _panels(scored: list[Scored]) -> tuple[Figure, zip]:
 
 
 def _style(index: int) -> dict[str, Any]:
-    """The colour and marker of the method of that number."""
+    """The colour and marker of the method with this index."""
     colour, marker = METHOD_COLOURS[index % len(METHOD_COLOURS)], METHOD_MARKERS[index % len(METHOD_MARKERS)]
     return {"color": colour, "marker": marker}
 

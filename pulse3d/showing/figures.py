@@ -28,14 +28,14 @@ AMPLITUDE_COLOURS = "magma"
 DEVIATION_COLOURS = "RdBu_r"
 FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 CHANNEL_COLOURS = ("#cc3311", "#117733", "#4477aa")  # red, green, blue
-# Of the methods, in the order given; told apart by the colour-blind (Okabe and Ito, 2008).
+# For the methods, in the order given; safe for the colour-blind (Okabe and Ito, 2008).
 METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.45")
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
     """Writes a figure under a temporary name, then renames it."""
     with whole_file(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # names are in any script, the font is not
+        warnings.filterwarnings("ignore", "Glyph")  # the font lacks some scripts that names use
         figure.savefig(temporary, dpi=dpi, bbox_inches="tight")
 
 
@@ -109,9 +109,9 @@ def colour_table(name: str) -> UInt8[np.ndarray, "256 3"]:
 def rate_range(
     rate_bpm: Float[np.ndarray, "..."], confidence: Float[np.ndarray, "..."] | None = None
 ) -> tuple[float, float]:
-    """Limits of the colour bar in bpm: most of the rates shown, at least 40 bpm wide.
+    """Limits of the colour bar in bpm: 2nd to 98th percentile of the rates, at least 40 bpm wide.
 
-    confidence: where given, of those that are at least half as sure as the surest.
+    confidence: if given, only rates of at least half the highest confidence count.
     """
     known = np.isfinite(rate_bpm)
     if confidence is not None and known.any():
@@ -131,7 +131,8 @@ def caption(reading: Reading) -> str:
 def map_figure(result: Result, *, title: str = "") -> Figure:
     """Frame, rate map and confidence, and below them the rate over time.
 
-    The maps are medians over time, where most windows have a pulse, each as opaque as it is sure.
+    Rates are medians over time where most windows have a pulse, confidences are means; confidence sets the
+    opacity.
     """
     rate_bpm, confidence = median_map(result.rate_bpm), result.confidence.mean(0)
     low, high = rate_range(rate_bpm, confidence)
@@ -158,7 +159,7 @@ def result_html(result: Result) -> str:
 
 
 def companion_figure(result: Result, *, title: str = "") -> Figure:
-    """How strongly and how clearly every place pulsates at the rate of the moment: medians over time."""
+    """Amplitude and SNR of every place at the current pulse rate, as medians over time."""
     amplitude, snr = median_map(result.amplitude_percent), median_map(result.snr_db)
     known = np.isfinite(amplitude)
     most = float(np.percentile(amplitude[known], 98)) if known.any() else 1.0
@@ -180,7 +181,7 @@ def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray,
 
 
 class Panel(NamedTuple):
-    """A map over the frame: its name, values (None: the frame alone), and its scale of colours."""
+    """A map over the frame: its name, values (None: the frame alone), and its colour scale."""
 
     name: str
     values: np.ndarray | None
@@ -196,7 +197,7 @@ def _panels_figure(
     """Panels side by side, each a map over the frame in grey, and the rate over time below them."""
     image = result.frame if result.frame.dtype == np.uint8 else (255 * result.frame).astype(np.uint8)
     height, width = image.shape[:2]
-    # The frame's own shape, within reason: a figure as high as it is wide at most.
+    # The frame's own shape, but the figure is at most as high as it is wide.
     panel_height = 3.7 * min(max(height / width, 0.4), 1.6)
     figure = Figure(figsize=(12.5, panel_height + 0.9 + 2.1 * trace), layout="constrained")
     rows = [panel_height, 1.7] if trace else [panel_height]
@@ -220,7 +221,7 @@ def _panels_figure(
             interpolation="nearest",
         )
         shown.set_clip_path(Rectangle((0, 0), width, height, transform=axes.transData))
-        solid = ScalarMappable(shown.norm, shown.cmap)  # a bar of its own: that of the map would be faded
+        solid = ScalarMappable(shown.norm, shown.cmap)  # a bar of its own: the map's would be faded
         bar = figure.colorbar(solid, ax=axes, label=panel.label, shrink=0.85, extend="both", pad=0.02)
         bar.outline.set_visible(False)
     if trace:

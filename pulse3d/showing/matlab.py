@@ -11,15 +11,15 @@ from pulse3d.errors import InputError
 from pulse3d.files import whole_file
 from pulse3d.result import Result
 
-MAT_BYTES = 2**31 - 2**20  # what a variable of a MATLAB file of version 5 can hold
+MAT_BYTES = 2**31 - 2**20  # limit of a variable in a MATLAB file of version 5
 
 
 def write_mat(result: Result, path: Path) -> None:
     """Writes the maps as the original program does: `map_p`, (row, col, window, class), "no pulse" last.
 
-    Beside it are `bpm` (the rates of the classes but the last), `time_s`, `row_px` and `col_px`. In MATLAB,
+    Also writes `bpm` (the rates of all classes but the last), `time_s`, `row_px` and `col_px`. In MATLAB,
     [~, i] = max(map_p(:, :, 1, :), [], 4) is the most likely class of every place in the first window.
-    Raises InputError for more than 2 GB, which such a file cannot hold.
+    Raises InputError for more than 2 GB, the limit of such a file.
     """
     windows, rows, cols = result.rate_bpm.shape
     size = 4 * windows * rows * cols * (len(result.rate_axis_bpm) + 1)

@@ -1,4 +1,4 @@
-"""All that is written beside a result: figures, the page, the overlay, files for other programs."""
+"""Writes everything beside a result: figures, the page, the overlay, files for other programs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NAMES = (
     *result.FILES,
     *("regions.csv", "map.mat", "overlay.mp4", "report.html"),
     *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg")),
-)  # of all files that may be there
+)  # all files that may be there
 
 
 def write_regions(found: Result, config: Config, *, step_s: float) -> int:
-    """Writes regions.csv; returns how many there are."""
+    """Writes regions.csv; returns the number of regions."""
     parts = regions.find_regions(
         found.maps(),
         found.rate_bpm,
@@ -46,9 +46,9 @@ def write_pictures(
     figure: str | None = None,
     watch: Callable[[Iterable], Iterable] = iter,
 ) -> list[str]:
-    """Writes the figures and, if the source can be seen again, overlay.mp4; returns the names.
+    """Writes the figures and, unless the source is live, overlay.mp4; returns the names.
 
-    figure: pdf or svg, to have them so, too. watch: what the pictures of the overlay go through on their way.
+    figure: pdf or svg, written in addition to png. watch: wraps the iterator over the overlay's pictures.
     """
     title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
     names = []
@@ -76,10 +76,10 @@ def write_all(
     mat: bool = False,
     watch: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Any]:
-    """Writes everything beside a result into its folder; returns what the summary says of it.
+    """Writes everything beside a result into its folder; returns the entries for its summary.
 
     config: of the network that made it. step_s: between windows. truth: reference rates for the page. figure,
-    watch: as of `write_pictures`. mat: whether map.mat is wanted.
+    watch: as in `write_pictures`. mat: whether to write map.mat.
     """
     count = write_regions(found, config, step_s=step_s)
     if mat:

@@ -1,4 +1,4 @@
-"""The layers that are laid over a video: its map at the moment, and the rate so far."""
+"""The layers over a video: the current map, and the rate over time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pulse3d.reading.readout import Reading
 from pulse3d.result import Result
 from pulse3d.showing.figures import FONT, RATE_COLOURS, caption, rate_range
 
-MAP_OPACITY = 0.7  # of what is certain, over the video
-DARK, LIGHT = (0, 0, 0, 150), (255, 255, 255, 255)  # under and of what is written
+MAP_OPACITY = 0.7  # of places with confidence 1
+DARK, LIGHT = (0, 0, 0, 150), (255, 255, 255, 255)  # background and colour of text
 
 
 def overlay_layers(result: Result, shape: tuple[int, int]) -> Iterator[tuple[float, np.ndarray]]:
-    """What lies over the frames: (time in s from which it is shown, RGBA image of `shape`), one per window.
+    """The layers over the frames, one per window: (time in s from which it is shown, RGBA image of `shape`).
 
-    The rate map, as opaque as it is sure; the running rate; the rate over time; a scale of colours. A
-    window is shown until the middle between its centre and the next one's.
+    A layer has the rate map, with confidence as opacity, the current rate, the rate over time and a colour
+    scale. It is shown until halfway between its window's centre and the next one's.
     """
     between = (result.time_s[1:] + result.time_s[:-1]) / 2
     strip = _Strip(result, shape)
@@ -31,14 +31,14 @@ def overlay_layers(result: Result, shape: tuple[int, int]) -> Iterator[tuple[flo
 
 
 def _map_layer(result: Result, index: int, shape: tuple[int, int]) -> Image.Image:
-    """The map of one window over a frame of that shape, smooth between the places."""
+    """The map of one window over a frame of that shape, interpolated between places."""
     (height, width), (low, high) = shape, rate_range(result.rate_bpm, result.confidence)
     scale = width / result.frame.shape[1]
     rate_bpm, confidence = result.rate_bpm[index], result.confidence[index]
     known = np.isfinite(rate_bpm)
     colours = matplotlib.colormaps[RATE_COLOURS]((np.where(known, rate_bpm, low) - low) / (high - low))
     colours[..., 3] = MAP_OPACITY * confidence * known
-    # Colours are stretched as far as they are opaque: what has no pulse has no colour to give.
+    # Premultiplied by opacity before resizing, so that places without a pulse add no colour.
     small = Image.fromarray((255 * colours).astype(np.uint8)).convert("RGBa")
     left, right, bottom, top = (round(v * scale) for v in result.extent_px)
     stretched = small.resize((right - left, bottom - top), Image.Resampling.BILINEAR).convert("RGBA")
@@ -48,7 +48,7 @@ def _map_layer(result: Result, index: int, shape: tuple[int, int]) -> Image.Imag
 
 
 class _Strip:
-    """Draws on the layer of every window its rate, the rate over time and the scale of colours."""
+    """Draws the rate, the rate over time and the colour scale on the layer of every window."""
 
     def __init__(self, result: Result, shape: tuple[int, int]):
         height, width = shape
@@ -86,7 +86,7 @@ class _Strip:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 210, 60, 255))
 
     def _at(self, time_s: float, rate_bpm: float) -> tuple[float, float]:
-        """Where a rate at a time is in the box of the trace."""
+        """The position of a rate at a time in the box of the trace."""
         (left, top, right, bottom), inner, times_s = self._box, self._size // 2, self._result.time_s
         span_s = max(float(np.ptp(times_s)), 1e-6)
         share = np.clip((rate_bpm - self._floor) / (self._ceiling - self._floor), 0, 1)

@@ -1,7 +1,7 @@
-"""report.html: one page to explore a result, which loads nothing from elsewhere; the only importer of plotly.
+"""report.html: one self-contained page to explore a result; the only importer of plotly.
 
-The page and its program are in `page/`. It holds the maps as bytes, deflated, and of a long video only
-as many windows as fit into its size; the rate over time is always whole.
+The page and its script are in `page/`. It holds the maps as compressed bytes, and of a long video only
+as many windows as fit into its size; the rate over time is always complete.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pulse3d.errors import InputError
 from pulse3d.result import Result
 from pulse3d.showing import figures
 
-MAX_BYTES = 5_000_000  # of the maps, as the page holds them; all of it stays below 8 MB
-MAX_VALUES = 20_000_000  # of probabilities, before they are deflated
+MAX_BYTES = 5_000_000  # of the maps as encoded in the page, which stays below 8 MB
+MAX_VALUES = 20_000_000  # of probabilities, before compression
 FRAME_WIDTH_PX = 960
-NONE, NO_RATE = 255, 65535  # stand for values that are not there
+NONE, NO_RATE = 255, 65535  # codes for missing values
 DEVIATION_BPM = 20.0
 SNR_DB = (-15.0, 10.0)
 
@@ -42,13 +42,13 @@ class Truth(NamedTuple):
 
 
 def read_truth(path: Path) -> Truth:
-    """Reference rates from a CSV whose first two columns are times in s and rates in bpm, after a header.
+    """Reads reference rates from a CSV: after a header, time in s and rate in bpm as the first columns.
 
     Raises InputError for anything else.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty table, which is refused below
+            warnings.simplefilter("ignore")  # about an empty table, which is refused below
             table = np.genfromtxt(path, delimiter=",", skip_header=1, usecols=(0, 1), ndmin=2)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -61,7 +61,7 @@ def read_truth(path: Path) -> Truth:
 
 def write_report(result: Result, path: Path, *, truth: Truth | None = None) -> None:
     """Writes the page, at most 8 MB, for a video of any length."""
-    # a file name may hold bytes that are no text
+    # a file name may hold bytes that are not text
     files.write_atomically(path, make_page(result, truth=truth).encode(errors="replace"))
 
 
@@ -79,9 +79,9 @@ def make_page(result: Result, *, truth: Truth | None = None) -> str:
 
 
 def _fit(result: Result, truth: Truth | None) -> str:
-    """The data of as many windows as `MAX_BYTES` hold, evenly spaced."""
+    """The data of as many windows as fit into `MAX_BYTES`, evenly spaced."""
     count, rows, cols = result.rate_bpm.shape
-    # of very many places every second, third ... along both axes
+    # of very many places, only every second, third ... along both axes is kept
     values = rows * cols * len(result.rate_axis_bpm)
     every = int(np.ceil(np.sqrt(max(1.0, 10 * values / MAX_VALUES))))
     wanted = min(count, max(1, MAX_VALUES * every**2 // values))
@@ -103,10 +103,10 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
         for values in (result.rate_bpm, result.confidence, result.amplitude_percent, result.snr_db)
     )
     known = np.isfinite(rate_bpm)
-    # rates of places are rates of the axis: their number is where they would be put in
+    # places have rates of the axis: the insertion point is their index
     nearest = np.searchsorted(result.rate_axis_bpm, np.where(known, rate_bpm, 0) - 1e-3)
     most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 0.0
-    most = most or 1.0  # a scale from 0 to 0 is none
+    most = most or 1.0  # a scale from 0 to 0 is invalid
     arrays = {
         "place_rate": np.where(known, nearest, NO_RATE).astype("<u2"),
         "confidence": (255 * confidence).round().astype(np.uint8),
@@ -165,7 +165,7 @@ def _subtitle(summary: dict[str, Any]) -> str:
 
 
 def _note(result: Result, windows: np.ndarray, every: int) -> str:
-    """What is not on the page; empty where all is."""
+    """A note on what the page leaves out; empty if nothing."""
     parts = []
     if len(windows) < len(result.time_s):
         parts.append(f"maps of {len(windows)} of {len(result.time_s)} windows")
@@ -175,7 +175,7 @@ def _note(result: Result, windows: np.ndarray, every: int) -> str:
 
 
 def _extent_px(result: Result, every: int) -> tuple[float, ...]:
-    """As `Result.extent_px`; of every second, third ... place, which stands for those around it."""
+    """As `Result.extent_px`, for every second, third ... place, each widened to cover those left out."""
     half = every * result.summary["stride_px"] / 2
     rows, cols = result.row_px[::every], result.col_px[::every]
     return tuple(map(float, (cols[0] - half, cols[-1] + half, rows[-1] + half, rows[0] - half)))
@@ -193,7 +193,7 @@ def _list(values: np.ndarray, digits: int) -> list[float | None]:
 
 
 def _jpeg(image: np.ndarray) -> str:
-    """An image as the address of a JPEG that the page itself holds."""
+    """An image as a data URL of a JPEG."""
     whole = image if image.dtype == np.uint8 else (255 * image).astype(np.uint8)
     picture = Image.fromarray(whole)
     if picture.width > FRAME_WIDTH_PX:

@@ -13,7 +13,7 @@ from pulse3d.showing import evaluation_figures, figures
 
 
 def draw_study(out: Path, scored: list[Scored]) -> None:
-    """Writes the figures; those of agreement are of the recordings with a contact pulse, if any."""
+    """Writes the figures; those of agreement use the recordings with a contact pulse, if any."""
     methods = list(dict.fromkeys(s.method for s in scored))
     if any(s.kind == PULSELESS for s in scored):
         figures.save_figure(evaluation_figures.detection_figure(scored, methods), out / "detection.png")

@@ -40,7 +40,7 @@ pass. Answered, made up: the shares of windows with a pulse, and without, that t
 def write_tables(out: Path, scored: list[Scored], *, dataset: str, place_score: str) -> str:
     """Writes results.csv, windows.csv and table.md; returns the text of the last.
 
-    dataset: its name. place_score: as of `study.score_recording`.
+    dataset: its name. place_score: as in `study.score_recording`.
     """
     number = files.number
     results, windows = [], []
@@ -90,7 +90,7 @@ UNANSWERED_HEADER = "method,data set,recordings,windows,unanswered (%),s/min"
 
 def tables(scored: list[Scored], *, dataset: str) -> list[str]:
     """The scores as Markdown: pooled by kind of truth, pulseless recordings, every recording's MAE."""
-    # a scene has no one rate; the pulseless set has tables of its own
+    # a scene has no single rate; the pulseless set has its own tables
     scored = [s for s in scored if s.kind not in (SCENE, PULSELESS)]
     if not scored:
         return []
@@ -159,12 +159,12 @@ def _answered(scores: Scores) -> float:
 
 
 def is_silent(one: Scored) -> bool:
-    """Whether nothing was answered of a recording with a pulse."""
+    """Whether a recording with a pulse has no answer in any window."""
     return one.kind != NO_PULSE and not np.isfinite(one.answers.rate_bpm).any()
 
 
 def detection_tables(scored: list[Scored]) -> list[str]:
-    """Whether there is a pulse, as Markdown, and what was made up of which kind; nothing without the set."""
+    """Detection scores as Markdown, and made-up answers by kind; empty without the pulseless set."""
     absent = [s for s in scored if s.kind == PULSELESS]
     if not absent:
         return []
@@ -189,7 +189,7 @@ def detection_tables(scored: list[Scored]) -> list[str]:
 
 
 def map_table(scored: list[Scored], *, place_score: str) -> list[str]:
-    """The scores of maps as Markdown, of every recording with a mask and their mean; nothing without any."""
+    """The scores of maps as Markdown: every recording with a mask, and their mean; empty without any."""
     rows = []
     for method in dict.fromkeys(s.method for s in scored):
         group = [s for s in scored if s.method == method and s.map]
@@ -211,7 +211,7 @@ def _map_cells(scores: map_truth.MapScores) -> list[str]:
 
 
 def _cell(one: Scored | None) -> str:
-    """A recording's entry in the table of all."""
+    """A recording's entry in the table of all recordings."""
     if one is None:
         return "missing"
     s = score([one])

@@ -1,7 +1,7 @@
 """The built-in demo scene: a video with a known pulse-rate map.
 
-Three ellipses pulsate at rates of their own on a pulseless, textured background; the same
-camera noise lies over everything. It shows what a map is, and checks an installation.
+Three ellipses pulsate, each at its own rate, on a textured background without a pulse; the same
+camera noise covers everything. The scene shows what a map is, and checks an installation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pulse3d.synthetic import paper_clips, waveform
 
 
 class Scene(NamedTuple):
-    """Frames, and the truth: one mask and one rate per region; no mask, no pulse."""
+    """Frames, and the truth: one mask and one rate per region; there is no pulse outside the masks."""
 
     frames: UInt8[np.ndarray, "time height width 3"]
     masks: Bool[np.ndarray, "region height width"]
@@ -75,7 +75,7 @@ def region_masks(scene: SceneConfig) -> Bool[np.ndarray, "region height width"]:
 
 
 def _smooth_noise(key: jax.Array, shape: tuple[int, int], scale: float) -> Float[Array, "height width"]:
-    """Gaussian noise N(0, 1), low-passed to details of about `scale` pixels, of SD 1."""
+    """Gaussian noise, low-pass filtered to details of about `scale` pixels; mean 0, SD 1."""
     fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
     smoothing = np.exp(-2 * (np.pi * scale) ** 2 * (fy**2 + fx**2))
     smooth = jnp.fft.irfft2(jnp.fft.rfft2(jax.random.normal(key, shape)) * smoothing, shape)

@@ -1,7 +1,7 @@
-"""Random numbers that are drawn at once and handed out one after the other.
+"""Random numbers that are drawn all at once and handed out one after another.
 
-XLA compiles every draw by itself and fuses it with what follows. The default scenes, some 160 draws, took
-215 s of one core to compile; drawn as two arrays they take 16 s.
+XLA compiles each draw separately and fuses it with what follows. With some 160 draws, the default scenes take
+215 s to compile on one core; drawn as two arrays, they take 16 s.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ P, R = ParamSpec("P"), TypeVar("R")
 
 
 class Draws:
-    """Random numbers of one key, used up while a program is traced: nothing is handed out twice.
+    """Random numbers from one key, consumed while a program is traced; none is used twice.
 
-    A function asks for what it needs in an order that its data do not change, and passes the draws on to
-    those that it calls. `at_once` makes a function of a key of it.
+    A function takes the numbers it needs, in an order that does not depend on data, and passes the draws on
+    to the functions it calls. `at_once` turns it into a function of a key.
     """
 
     def __init__(self, uniform: Array | None, normal: Array | None) -> None:
-        """uniform: (number,) between 0 and 1. normal: (number,). None: only counts what is asked for."""
+        """uniform: (number,) between 0 and 1. normal: (number,). None: only count the numbers requested."""
         self._stock, self.used = {"uniform": uniform, "normal": normal}, {"uniform": 0, "normal": 0}
 
     def _take(self, kind: str, shape: Shape) -> Float[Array, "..."]:
@@ -43,11 +43,11 @@ class Draws:
         return self._take("normal", shape)
 
     def uniform(self, low: Number, high: Number, *shape: int) -> Float[Array, "..."]:
-        """Numbers between low and high, all as likely."""
+        """Uniform numbers between low and high."""
         return low + self._take("uniform", shape) * (high - low)
 
     def log_uniform(self, low: Number, high: Number, *shape: int) -> Float[Array, "..."]:
-        """Numbers whose logarithm is uniform between those of low and high."""
+        """Log-uniform numbers between low and high."""
         return jnp.exp(self.uniform(math.log(low), math.log(high), *shape))
 
     def chance(self, share: Number, *shape: int) -> Bool[Array, "..."]:
@@ -55,16 +55,16 @@ class Draws:
         return self._take("uniform", shape) < share
 
     def integer(self, low: int, high: int, *shape: int) -> Int[Array, "..."]:
-        """Whole numbers low, ..., high - 1, all as likely."""
+        """Integers low, ..., high - 1, all equally likely."""
         return jnp.floor(self.uniform(low, high, *shape)).astype(jnp.int32)
 
 
 def at_once(
     function: Callable[Concatenate[Draws, P], R],
 ) -> Callable[Concatenate[PRNGKeyArray | Draws, P], R]:
-    """A function of draws as one of a key, all of whose numbers are drawn before it begins.
+    """Turns a function of draws into one of a key; all its random numbers are drawn before it starts.
 
-    Called with a caller's draws it takes these.
+    If it is called with draws instead of a key, it uses those.
     """
 
     @functools.wraps(function)

@@ -1,6 +1,6 @@
 """Batches of synthetic video with their targets.
 
-The one way from a key to what a training step needs, for either kind of synthetic video.
+Makes what a training step needs from a key, for both kinds of synthetic video.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from pulse3d.synthetic.scenes import UNKNOWN, Scene, make_scene
 
 
 class Plan(NamedTuple):
-    """What is to be made: a key for every clip, and its label where that is not drawn with the clip."""
+    """What to make: a key for every clip, and its label unless that is drawn with the clip."""
 
     keys: PRNGKeyArray
     labels: Int[Array, "batch"] | None
 
 
 def plan_batch(key: PRNGKeyArray, config: Config, *, size: int) -> Plan:
-    """Draws which `size` clips a batch has.
+    """Draws the keys and the labels of the `size` clips of a batch.
 
-    Clips have classes as balanced as their number allows: labels run through the rates and `no_pulse_clips`
-    times "no pulse" in turn, from a place drawn at random, so no two rates' counts differ by more than one.
+    Classes are as balanced as the number of clips allows: labels cycle through the rates and `no_pulse_clips`
+    times "no pulse", from a random start, so the counts of two rates differ by one at most.
     """
     first_key, clips_key = jax.random.split(key)
     keys = jax.random.split(clips_key, size)
     if isinstance(config.generator, ScenesConfig):
         return Plan(keys, None)
     turn = config.clip.rates + config.generator.no_pulse_clips
-    # first of the turn: U{0, ..., turn - 1}
+    # start of the cycle: U{0, ..., turn - 1}
     first = jax.random.randint(first_key, (), 0, turn)
     return Plan(keys, jnp.minimum((first + jnp.arange(size)) % turn, config.clip.rates))
 
@@ -46,7 +46,7 @@ def plan_batch(key: PRNGKeyArray, config: Config, *, size: int) -> Plan:
 def make_examples(plan: Plan, config: Config) -> tuple[tuple[Array, ...], Float[Array, "batch *place class"]]:
     """The inputs of the config's network for the clips of a plan, and their targets.
 
-    The answers are probabilities of classes; where they are zeros, nothing is asked.
+    Targets are probabilities of classes; where all of them are 0, the loss is 0.
     """
     if plan.labels is None:
         with jax.default_matmul_precision("highest"):
@@ -58,14 +58,14 @@ def make_examples(plan: Plan, config: Config) -> tuple[tuple[Array, ...], Float[
 def make_batch(
     key: PRNGKeyArray, config: Config, *, size: int
 ) -> tuple[tuple[Array, ...], Float[Array, "batch *place class"]]:
-    """The inputs of the config's network for `size` fresh clips, and their targets: a plan, carried out."""
+    """Plans and makes `size` fresh clips: the inputs of the config's network, and their targets."""
     return make_examples(plan_batch(key, config, size=size), config)
 
 
 def label_targets(config: Config) -> Float[np.ndarray, "class target"]:
-    """The probabilities that the network should give, for every label.
+    """The target probabilities for every label.
 
-    A rate's neighbours share by a normal law of SD `label_sd_bpm`; "no pulse" is certain.
+    A rate is spread to its neighbours by a normal distribution of SD `label_sd_bpm`; "no pulse" is certain.
     """
     axis, spread = config.clip.rate_axis_bpm, config.train.label_sd_bpm
     targets = np.eye(config.clip.classes, dtype=np.float32)
@@ -76,10 +76,10 @@ def label_targets(config: Config) -> Float[np.ndarray, "class target"]:
 
 
 def window_labels(scene: Scene, taper: Float[Array, "time"], config: Config) -> Float[Array, "row col class"]:
-    """The targets of a window: the probability of every class in every cell; zeros where a cell is left out.
+    """The targets of a window: the probability of every class in every cell; zeros for cells left out.
 
-    The rate of a window is the mean under its taper. A rate's neighbours share its probability by a normal
-    law of SD `train.label_sd_bpm`; rates beyond the axis belong to its ends.
+    The rate of a window is the mean under its taper. It is spread to its neighbours by a normal distribution
+    of SD `train.label_sd_bpm`; rates beyond the axis count as its ends.
     """
     spread = config.train.label_sd_bpm
     axis = jnp.asarray(cell_input.rates_bpm(config.clip), jnp.float32)
@@ -105,9 +105,9 @@ def make_example(
 def ask(
     draw: Draws, scene: Scene, config: Config
 ) -> tuple[tuple[Array, Array, Array], Float[Array, "window row col class"]]:
-    """The inputs of the network for windows of a scene, drawn at random, and their targets."""
+    """The inputs of the network for random windows of a scene, and their targets."""
     clip, laws = config.clip, expect(config.generator, ScenesConfig)
-    # windows: as long as a clip or, some, from `shortest_s` on; anywhere in the scene, one in six at its ends
+    # windows: as long as a clip or, for some, `shortest_s` or more; anywhere in the scene, 1 in 6 at its ends
     longest = min(clip.frames, laws.frames)
     short = draw.integer(round(laws.shortest_s * clip.fps), longest + 1, laws.windows)
     length = jnp.where(draw.chance(laws.full_share, laws.windows), longest, short)

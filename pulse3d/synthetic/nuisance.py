@@ -1,8 +1,8 @@
-"""What real video holds besides a pulse: wander, motion, jerks, uneven light, a video codec.
+"""Disturbances of real video besides the pulse: wander, motion, jerks, uneven light, a video codec.
 
 Series are (series, time), with mean 0 and standard deviation 1; a field is a weight per cell, (field,
-row, col), with root mean square 1. The key comes first, or the draws of a caller that draws more (see
-`draws`); everything can be jitted and vmapped.
+row, col), with root mean square 1. The first argument is a key, or the draws of a caller (see `draws`);
+everything can be jitted and vmapped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pulse3d.synthetic.draws import Draws, at_once
 Series = Float[Array, "series time"]
 Fields = Float[Array, "field row col"]
 
-LOWEST_HZ = 0.08  # power laws are flat below: slower than any window shows
+LOWEST_HZ = 0.08  # power laws are flat below this: too slow to be seen in a window
 # Luma and the two colour differences of ITU-R BT.601, before scaling: (Y, B - Y, R - Y)
 _YUV = np.array([[0.299, 0.587, 0.114], [-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]])
 _RGB = np.linalg.inv(_YUV)
@@ -35,7 +35,7 @@ def standardise(series: Float[Array, "... time"]) -> Float[Array, "... time"]:
 def power_law(draw: Draws, exponent: Float[Array, "series"], *, frames: int, fps: float) -> Series:
     """Noise with a power of 1 / f^exponent, one series per exponent; flat below `LOWEST_HZ`.
 
-    Cut out of a longer periodic series, so that its ends do not meet.
+    Each is cut out of a longer periodic series, so that its ends do not meet.
     """
     length = scipy.fft.next_fast_len(2 * frames, real=True)
     frequency = np.maximum(np.fft.rfftfreq(length, 1 / fps), LOWEST_HZ)
@@ -48,7 +48,7 @@ def power_law(draw: Draws, exponent: Float[Array, "series"], *, frames: int, fps
 def quasi_periodic(
     draw: Draws, count: int, *, low_hz: float, high_hz: float, frames: int, fps: float
 ) -> Series:
-    """Rhythms like breathing, nodding or a flickering lamp: two harmonics, a phase that wanders or not."""
+    """Rhythms like breathing, nodding or a flickering lamp: two harmonics, and a phase that may wander."""
     time_s = np.arange(frames) / fps
     frequency = draw.log_uniform(low_hz, high_hz, count, 1)
     # phase: a random walk of U(0, 0.6) rad per root second; none for 3 in 10
@@ -85,7 +85,7 @@ def flicker(draw: Draws, *, frames: int, fps: float) -> Float[Array, "time"]:
 
 @at_once
 def one_of(draw: Draws, *kinds: Series) -> Series:
-    """Every series from one of several kinds, equally likely."""
+    """Takes every series from one of several kinds, all equally likely."""
     chosen = draw.integer(0, len(kinds), len(kinds[0]), 1)
     return jnp.select([chosen == i for i in range(len(kinds))], kinds)
 
@@ -98,7 +98,7 @@ def grid(cells: int) -> tuple[np.ndarray, np.ndarray]:
 
 @at_once
 def fields(draw: Draws, count: int, *, cells: int) -> Fields:
-    """Weights of cells: a constant, a gradient and roughness, mixed anew for each."""
+    """Random weights of cells: a different mix of a constant, a gradient and roughness for each field."""
     rows, cols = grid(cells)
     constant, down, across = draw.normal(3, count, 1, 1)
     share = draw.uniform(0.0, 1.0, 3, count, 1, 1)
@@ -109,7 +109,7 @@ def fields(draw: Draws, count: int, *, cells: int) -> Fields:
 
 @at_once
 def smooth_fields(draw: Draws, count: int, *, cells: int, finest: float = 1.0) -> Fields:
-    """Smooth random weights of cells, each with details of a size of its own, `finest` to 8 cells; RMS 1."""
+    """Smooth random weights of cells, each field with its own size of details, `finest` to 8 cells; RMS 1."""
     size = draw.log_uniform(finest, 8.0, count, 1, 1)
     length = 2 * cells
     row, col = np.fft.fftfreq(length)[:, None], np.fft.rfftfreq(length)
@@ -124,12 +124,12 @@ def smooth_fields(draw: Draws, count: int, *, cells: int, finest: float = 1.0) -
 def codec(
     draw: Draws, cells: Float[Array, "time row col 3"], *, step: tuple[float, float]
 ) -> Float[Array, "time row col 3"]:
-    """What a video codec leaves of relative changes of colour: held, updated in steps, refreshed.
+    """Simulates a video codec on relative changes of colour: held, updated in steps, refreshed.
 
-    Luma and colour differences of every cell are predicted to stay as they are. A change beyond a
-    dead zone is coded, rounded to steps; a smaller one is lost or leaks in slowly; every so many
-    frames the picture is sent anew. A share of the original remains, as a cell is the mean of
-    several blocks. step: bounds of the luma's step; the colours' are 0.7 to 4 times as wide.
+    Luma and colour differences of every cell are predicted to stay unchanged. A change beyond a
+    dead zone is coded, rounded to steps; a smaller one is lost or leaks in slowly; at intervals,
+    the whole picture is sent again. A share of the original remains, since a cell is the mean of
+    several blocks. step: bounds of the luma step; colour steps are 0.7 to 4 times as wide.
     """
     luma = draw.log_uniform(*step)
     wide = jnp.concatenate([jnp.ones(1), draw.log_uniform(0.7, 4.0, 2)])

@@ -1,12 +1,11 @@
 """The paper's synthetic clips: uniformly pulsating, noisy patches, made on the device.
 
-Two parts: `sample_parameters` draws what a clip is, `render` makes its video. `make_clip` does both for one
-clip; map it with `jax.vmap` over keys. Everything can be jitted.
+`sample_parameters` draws the parameters of a clip, `render` makes its video. `make_clip` does both for one
+clip; use `jax.vmap` for many keys. Everything can be jitted.
 
-A clip is float32 (time, height, width, 1), its own mean subtracted, in units where 1 is the white of an 8-bit
-camera. Its label is the index of its rate in `config.clip.rate_axis_bpm`, or `config.clip.rates` for "no
-pulse".
-Source of the laws: the public program of Bousefsaf et al. 2019 (ippg-3dcnn).
+A clip is float32 (time, height, width, 1) minus its mean, in units where 1 is the white of an 8-bit camera.
+Its label is the index of its rate in `config.clip.rate_axis_bpm`, or `config.clip.rates` for "no pulse".
+Source of the distributions: the public program of Bousefsaf et al. 2019 (ippg-3dcnn).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pulse3d.synthetic import waveform
 
 
 class ClipParameters(NamedTuple):
-    """What was drawn for one clip; scalars."""
+    """The random parameters of one clip; scalars."""
 
     label: Int[Array, ""]
     phase: Int[Array, ""]
@@ -105,14 +104,14 @@ def render(
 
 
 def quantise(video: Float[Array, "..."]) -> Float[Array, "..."]:
-    """What an 8-bit camera keeps: 255 levels, negatives to 0, fractions cut off."""
+    """Quantises as an 8-bit camera does: in steps of 1/255, negatives to 0, fractions cut off."""
     return jnp.floor(jnp.clip(video * 255, 0, 255)) / 255
 
 
 def make_clip(
     key: PRNGKeyArray, config: Config, *, label: Int[Array, ""] | int | None = None
 ) -> tuple[Float[Array, "time height width channel"], Int[Array, ""]]:
-    """One clip and its label, by the laws of the config; `label` fixes the class instead of drawing it."""
+    """Draws one clip and its label; `label` fixes the class instead of drawing it."""
     parameters_key, noise_key = jax.random.split(key)
     parameters = sample_parameters(parameters_key, config, label=label)
     return render(noise_key, parameters, config), parameters.label

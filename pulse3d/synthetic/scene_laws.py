@@ -1,4 +1,4 @@
-"""What a synthetic scene is, drawn at random: its regions, their pulses, and the disturbances."""
+"""The random parameters of a synthetic scene: its regions, their pulses, and the disturbances."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ REGIONS, LIGHTS, TEXTURES, WANDERS, WAVES = 2, 4, 2, 4, 6
 
 
 class SceneParameters(NamedTuple):
-    """What was drawn for one scene. Levels are root mean squares of relative changes of colour.
+    """The random parameters of one scene. Levels are root mean squares of relative changes of colour.
 
-    cover: how much of every cell each region fills. alive: whether the region has a pulse. pulse: its
-    colours. kind: of the wave: 0 ordinary, 1 rich, 2 a pure sine.
+    cover: share of every cell that each region fills. alive: whether the region has a pulse. pulse: its
+    level in red, green, blue. kind: of the wave: 0 ordinary, 1 rich, 2 a pure sine.
     """
 
     cover: Float[Array, "region row col"]
@@ -48,13 +48,13 @@ def sample_parameters(draw: Draws, config: Config) -> SceneParameters:
     """Draws the parameters of one scene."""
     clip, laws = config.clip, expect(config.generator, ScenesConfig)
 
-    # regions: none is alive in some scenes, else the first is, and the second as often as not
+    # regions: in some scenes none is alive; in the others the first is, and the second in 60 %
     pulse = draw.chance(laws.pulse_share)
     alive = pulse & jnp.stack([jnp.asarray(True), draw.chance(0.6)])
-    # rate: also beyond the axis, whose ends mean "or less" and "or more"
+    # rate: may lie beyond the axis, whose ends mean "or less" and "or more"
     axis = cell_input.rates_bpm(clip)
     rate_bpm = draw.uniform(axis[0] - laws.beyond_bpm, axis[-1] + laws.beyond_bpm, REGIONS)
-    # pulse: log-uniform, in some scenes strong; its colour log-normal, of a strong one anything
+    # pulse: log-uniform, some of them strong; the colour is log-normal, or any colour for most strong ones
     strong = draw.chance(laws.strong_share, REGIONS)
     size = jnp.where(strong, draw.log_uniform(*laws.strong, REGIONS), draw.log_uniform(*laws.pulse, REGIONS))
     usual = np.array(laws.pulse_colour) * jnp.exp(laws.colour_spread * draw.normal(REGIONS, 3))
@@ -68,7 +68,7 @@ def sample_parameters(draw: Draws, config: Config) -> SceneParameters:
     calm = jnp.where(draw.chance(laws.calm_share), draw.log_uniform(*laws.calm), 1.0)
     wild = jnp.where(draw.chance(laws.wild_share), draw.log_uniform(*laws.wild), 1.0)
     motion = calm * wild
-    # channels: black (a finger under a torch has no green), saturated at the pulse's top, or as they are
+    # channels: black (a finger under a torch has no green), saturated at the pulse's top, or unchanged
     black = draw.chance(laws.black_share) & draw.chance(0.4, 3)
     clipped = draw.chance(laws.black_share) & draw.chance(0.4, 3)
     return SceneParameters(
@@ -81,7 +81,7 @@ def sample_parameters(draw: Draws, config: Config) -> SceneParameters:
         flicker=draw.chance(laws.flicker_share) * draw.log_uniform(*laws.flicker),
         texture=motion * draw.log_uniform(*laws.texture, TEXTURES),
         pattern=draw.chance(laws.pattern_share) * draw.log_uniform(*laws.pattern),
-        # the camera and each region move by themselves, or not at all
+        # the camera and each region move independently, or not at all
         shift=calm * draw.log_uniform(*laws.shift, 1 + REGIONS) * draw.chance(0.7, 1 + REGIONS),
         edge=motion * draw.log_uniform(*laws.edge),
         wander=wild * draw.log_uniform(*laws.wander, WANDERS),
@@ -95,7 +95,7 @@ def sample_parameters(draw: Draws, config: Config) -> SceneParameters:
 
 @at_once
 def sample_cover(draw: Draws, cells: int) -> Float[Array, "region row col"]:
-    """How much of every cell each region fills, 0...1: discs, blobs, halves, everything, with a hole or not.
+    """Share of every cell that each region fills, 0...1: disc, blob, half-plane or all, some with a hole.
 
     The second region lies where the first does not.
     """
@@ -103,7 +103,7 @@ def sample_cover(draw: Draws, cells: int) -> Float[Array, "region row col"]:
     def one():
         rows, cols = np.mgrid[:cells, :cells].astype(np.float32)
         centre = draw.uniform(-2.0, cells + 1.0, 2)
-        # radius: log-uniform from 1 cell to 0.6 of the picture; axes apart by up to 1.6
+        # radius: log-uniform from 1 cell to 0.6 of the picture; axes stretched by up to 1.6
         radius = draw.log_uniform(1.0, 0.6 * cells)
         ratio = draw.log_uniform(1 / 1.6, 1.6)
         angle = draw.uniform(0.0, 2 * np.pi)
@@ -120,7 +120,7 @@ def sample_cover(draw: Draws, cells: int) -> Float[Array, "region row col"]:
         # disc 40 %, blob 45 %, half-plane 8 %, everything 7 %
         form = draw.uniform(0.0, 1.0)
         inside = jnp.select([form < 0.4, form < 0.85, form < 0.93], [disc, blob, plane], everything)
-        # hole, three times in ten: as eyes, a beard or hair
+        # hole, three times in ten: like eyes, a beard or hair
         hole = draw.log_uniform(0.7, 3.0)
         shift = draw.uniform(-0.6, 0.6, 2, 1, 1) * radius
         pierced = jnp.minimum(inside, jnp.hypot(away[0] - shift[0], away[1] - shift[1]) - hole)

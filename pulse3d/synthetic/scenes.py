@@ -1,14 +1,14 @@
-"""Synthetic scenes for the default network: a picture of cells, some of them alive, and the truth of each.
+"""Synthetic scenes for the default network: a picture of cells, some of them alive, and the truth for each.
 
-A scene is float32 (time, row, col, 3), colours around 1: relative changes are what counts. Heads, hands and
-walls are regions of any shape. Some have a pulse, some have none and share all else: they move, the light on
-them changes, a codec simplifies them. Nothing but the pulse itself may tell a living cell from the rest.
+A scene is float32 (time, row, col, 3), with colours around 1: only relative changes count. Heads, hands and
+walls are regions of any shape. Some have a pulse, others have none but are otherwise alike: they move, the
+light on them changes, a codec simplifies them. Only the pulse itself may distinguish a living cell.
 
     scene = codec(1 + pulse + light + flicker + moving texture and edges + chromatic wander + local changes
     + noise)
 
-The colour of a pulse and the dichromatic view of skin: de Haan and Jeanne, IEEE Trans. Biomed. Eng.
-60(10), 2013; Wang et al., IEEE Trans. Biomed. Eng. 64(7), 2017.
+Sources for the colour of a pulse and the dichromatic model of skin: de Haan and Jeanne, IEEE Trans. Biomed.
+Eng. 60(10), 2013; Wang et al., IEEE Trans. Biomed. Eng. 64(7), 2017.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from pulse3d.synthetic.scene_laws import (
 
 GREY = np.ones(3)
 GLOSS = np.array([0.66, 1.0, 1.34])  # white light reflected by skin, relative to the skin's own colour
-HISTORY = 30  # frames before the scene, from which a codec still holds something
+HISTORY = 30  # frames before the scene, of which the codec may still hold parts
 UNKNOWN = -1  # the label of cells that are partly alive
 
 
 class Scene(NamedTuple):
     """A scene and its truth.
 
-    rate_bpm: of every region's pulse in every frame. label: of every cell the region that is alive there,
-    `REGIONS` where none is, `UNKNOWN` at an edge.
+    rate_bpm: of every region's pulse in every frame. label: for every cell, the region that is alive there,
+    `REGIONS` if none is, `UNKNOWN` at an edge.
     """
 
     video: Float[Array, "time row col 3"]
@@ -56,9 +56,9 @@ def pulse_wave(
 ) -> tuple[Float[Array, "time"], Float[Array, "time"]]:
     """A pulse wave of about unit root mean square, and its rate in every frame.
 
-    The rate drifts (SD 3 % at the ends), wanders (SD 2 %) and follows the breath (up to 7 %, 0.1-0.4 Hz);
-    second and third harmonic up to 0.6 and 0.2 of the first, 1 and 0.6 where the wave is rich, none in a
-    sine, less above 110 bpm; the breath moves the amplitude too.
+    The rate drifts (SD 3 % at the ends), wanders (SD 2 %) and follows breathing (up to 7 %, 0.1-0.4 Hz). The
+    second and third harmonics are up to 0.6 and 0.2 of the first, in a rich wave 1 and 0.6; they are weaker
+    above 110 bpm, and a sine has none. Breathing changes the amplitude too.
     """
     time_s = np.arange(frames) / fps
     breath_hz = draw.uniform(0.1, 0.4)
@@ -86,7 +86,7 @@ def pulse_wave(
 
 @at_once
 def render(draw: Draws, parameters: SceneParameters, config: Config) -> Scene:
-    """The scene of these parameters; draws all series, fields and noise."""
+    """Renders the scene of these parameters; draws all series, fields and noise."""
     frames = expect(config.generator, ScenesConfig).frames + HISTORY
     moving, rate_bpm = _pulse(draw, parameters, config, frames)
     for part in (_light, _flicker, _texture, _wander, _local):
@@ -102,12 +102,12 @@ def film(
     rate_bpm: Float[Array, "region frame"],
     config: Config,
 ) -> Scene:
-    """What a camera and a codec make of relative changes of colour, and the truth of it."""
+    """Passes relative changes of colour through a camera and a codec; returns the scene and its truth."""
     laws, (frames, cells, _, _) = expect(config.generator, ScenesConfig), moving.shape
     # sensor: white in space and time, each channel with a log-normal factor of SD 0.3
     noise = draw.normal(frames, cells, cells, 3)
     noise *= parameters.sensor * jnp.exp(0.3 * draw.normal(3))
-    # a black channel keeps little of it, a saturated one nothing above its ceiling
+    # a black channel keeps little of the video, a saturated one nothing above its ceiling
     video = jnp.clip(moving, -0.95, 4.0) * parameters.channel_gain
     video = jnp.minimum(video, parameters.ceiling) + noise
     coded = nuisance.codec(draw, video, step=laws.codec_step)
@@ -124,12 +124,12 @@ def film(
 
 @at_once
 def make_scene(draw: Draws, config: Config) -> Scene:
-    """One scene by the laws of the config."""
+    """Draws one scene from the distributions of the config."""
     return render(draw, sample_parameters(draw, config), config)
 
 
 def _fields(draw: Draws, count: int, cover: Array) -> Array:
-    """Weights of cells, RMS 1: even, smooth, rough, and other on the regions than beside them."""
+    """Random weights of cells, RMS 1: even, smooth, rough, and different inside and outside the regions."""
     cells = cover.shape[-1]
     where = nuisance.fields(draw, count, cells=cells)
     where += draw.log_uniform(0.1, 2.0, count, 1, 1) * nuisance.smooth_fields(draw, count, cells=cells)
@@ -183,9 +183,9 @@ def _flicker(draw: Draws, parameters: SceneParameters, config: Config, frames: i
 
 
 def _texture(draw: Draws, parameters: SceneParameters, config: Config, frames: int) -> Array:
-    """Motion of textured things: the camera moves everything, each region and its edges move by themselves.
+    """Motion of textured surfaces: the camera moves everything; each region also moves, with its edges.
 
-    Every cell follows the displacement by a gradient and a colour of its own.
+    Every cell responds to the displacement with its own gradient and colour.
     """
     fps, count, cells = config.clip.fps, TEXTURES * (1 + REGIONS), config.clip.patch_px
     laws = expect(config.generator, ScenesConfig)
@@ -221,10 +221,10 @@ def _patterns(
     moved: Float[Array, "displacement time"],
     where: Float[Array, "displacement row col"],
 ) -> Array:
-    """Patterns of several cells that move by any distance: neighbours change alike, each in its own way.
+    """Patterns several cells wide that move by any distance: neighbours change similarly, not identically.
 
-    Each pattern is a few waves a cos(q x + phase), looked at from x + d(t); d has two displacements of
-    `moved`.
+    Each pattern is a sum of a few waves a cos(q x + phase), sampled at x + d(t); d is made of two
+    displacements of `moved`.
     """
     count, cells = WAVES, where.shape[-1]
     sets = moved.reshape(-1, TEXTURES, moved.shape[-1])
@@ -236,7 +236,7 @@ def _patterns(
     phase = draw.uniform(0.0, 2 * np.pi, len(sets), count, 1, 1)
     place = vector[..., :1, None] * rows + vector[..., 1:, None] * cols + phase
     turn = jnp.einsum("skd,sdt->skt", vector, sets) * parameters.shift[:, None, None]
-    # colour: mostly grey, three times in ten any
+    # colour: mostly grey, three times in ten any colour
     spread = jnp.where(draw.chance(0.3), 1.5, 0.25)
     colour = (GREY + spread * draw.normal(len(sets), count, 3)) / np.sqrt(count)
     over = where[::TEXTURES] * parameters.pattern

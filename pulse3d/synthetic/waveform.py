@@ -1,7 +1,7 @@
 """One-dimensional signals in closed form: the pulse wave and the slow trends under it.
 
 Times are in seconds, rates in beats per minute (bpm), values dimensionless.
-Source of the laws: Bousefsaf, Pruski, Maaoui, Applied Sciences 9(20) 4364, 2019.
+Source of the formulas: Bousefsaf, Pruski, Maaoui, Applied Sciences 9(20) 4364, 2019.
 """
 
 from __future__ import annotations

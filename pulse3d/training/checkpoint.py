@@ -33,16 +33,16 @@ except ImportError:  # Windows, where nothing keeps a second trainer out
 
 
 class SaveFailed(RuntimeError):
-    """A checkpoint could not be written, on a full disk for one; those before it are kept."""
+    """A checkpoint could not be written, for example on a full disk; earlier ones are kept."""
 
 
 class Checkpoints:
     """The checkpoints of one training run: `latest` to resume from, `best` by a metric.
 
     `latest` keeps the last two, `best` the best one. A checkpoint appears under its final
-    name only once it is complete. Of several processes, which share the folder, each calls all.
-    damaged: what could not be restored, a line each; the checkpoint before it was. Raises InputError where
-    a part of the folder is a link to elsewhere.
+    name only once it is complete. If several processes share the folder, each calls every method.
+    damaged: a line for each checkpoint that could not be restored; an earlier one was used instead.
+    Raises InputError if any part of the folder is a link.
     """
 
     def __init__(self, workdir: str | os.PathLike, metric: str):
@@ -57,7 +57,7 @@ class Checkpoints:
                     folder / name, options=settings, item_handlers=ocp.StandardCheckpointHandler()
                 )
                 if name == "best" and found.all_steps():
-                    float(found.metrics(found.best_step())[metric])  # read only later, otherwise
+                    float(found.metrics(found.best_step())[metric])  # otherwise read only later
             except Exception as error:
                 raise _unreadable(folder / name, error) from error
             return found
@@ -74,7 +74,7 @@ class Checkpoints:
             self._best = best()
 
     def latest_step(self) -> int | None:
-        """The number of updates of the last checkpoint; None if there is none."""
+        """The number of updates at the last checkpoint; None if there is none."""
         return self._latest.latest_step()
 
     def save(self, step: int, state: Any, metrics: dict[str, float] | None) -> None:
@@ -98,9 +98,9 @@ class Checkpoints:
                     ) from None
 
     def restore_latest(self, template: Any) -> Any:
-        """The last state that can be read, with the shapes and types of `template`.
+        """Restores the last readable state, with the shapes and types of `template`.
 
-        Damaged ones after it are put aside, under checkpoints/damaged. Raises InputError where none
+        Damaged ones after it are put aside, under checkpoints/damaged. Raises InputError if none
         can be read, and then changes nothing.
         """
         steps, failures = sorted(self._latest.all_steps(), reverse=True), []
@@ -109,7 +109,7 @@ class Checkpoints:
                 state = self._restore(self._latest, step, template)
             except Exception as failure:
                 failures.append((step, failure))
-                if jax.process_count() > 1:  # the others may have read it
+                if jax.process_count() > 1:  # other processes may have read it
                     break
             else:
                 for failed, error in failures:
@@ -120,7 +120,7 @@ class Checkpoints:
         raise _unreadable(self._folder / "latest" / str(steps[0]), failures[0][1])
 
     def restore_best(self, template: Any) -> tuple[int, Any]:
-        """(step, state) of the best state saved; of the latest, where that is damaged."""
+        """Restores (step, state) of the best checkpoint, or of the latest if that is missing or damaged."""
         step = self._best.best_step()
         if step is not None:
             try:
@@ -156,16 +156,16 @@ class Checkpoints:
         return state
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for pending writes."""
         self._latest.close()
         self._best.close()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what orbax and its threads print about exceptions that they also raise.
+    """Silences messages of orbax and its threads about exceptions that they also raise.
 
-    After an exception it stays quiet, since the threads go on for a while.
+    After an exception they stay silenced, since the threads go on for a while.
     """
     loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
     before = [logger.disabled for logger in loggers]
@@ -184,7 +184,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _checksum(state: Any) -> int:
-    """A number that tells whether a state, of which every device has a copy, is still the same."""
+    """A checksum of a state of which every device has a copy."""
     found = 0
     for leaf in jax.tree.leaves(state):
         found = zlib.crc32(np.asarray(jnp.asarray(leaf).addressable_data(0)).tobytes(), found)
@@ -199,16 +199,16 @@ def _unreadable(folder: Path, error: Exception) -> InputError:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raises InputError for links in a folder of checkpoints, by which a file could be anywhere."""
+    """Raises InputError for links in a folder of checkpoints: they could lead anywhere."""
     for path in (folder, *(folder.rglob("*") if folder.is_dir() else ())):
         if path.is_symlink():
             raise InputError(f"{path}: a link, in a folder of checkpoints; put there what it links to")
 
 
 def lock_workdir(workdir: Path) -> IO | None:
-    """Makes the folder of a run and reserves it for this process; None where another process has it.
+    """Makes the folder of a run and locks it for this process; None if another process holds the lock.
 
-    The lock, on the file .lock, goes with the file that is returned, at the latest with the process.
+    The lock, on the file .lock, ends when the returned file is closed, at the latest with the process.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -227,10 +227,10 @@ def lock_workdir(workdir: Path) -> IO | None:
 
 
 def prepare_workdir(workdir: Path, config: Config, *, write: bool = True) -> None:
-    """Makes the folder of a run and writes its config.json, or checks that it is the same run.
+    """Makes the folder of a run and writes its config.json, or checks that it holds the same run.
 
-    write: False only checks, as all processes of a run but one do. Raises InputError that names the
-    settings that differ; only `train.steps` may.
+    write: False only checks, for all processes of a run but one. Raises InputError naming the settings
+    that differ; only `train.steps` may differ.
     """
     path = workdir / "config.json"
     if path.exists():

@@ -28,9 +28,9 @@ _HEADER = (
 
 
 class Logbook:
-    """Appends records; on resuming at `first_step`, drops the rows of steps to be done again.
+    """Appends records; when resuming at `first_step`, drops the rows of later steps.
 
-    Everything is on disk when `write` returns; it raises OSError where there is no room.
+    Everything is on disk when `write` returns; it raises OSError if the disk is full.
     """
 
     def __init__(self, workdir: Path, first_step: int):
@@ -40,9 +40,9 @@ class Logbook:
         write_atomically(self._path, ("\n".join(lines) + "\n").encode())
         board = workdir / "tensorboard"
         board.mkdir(exist_ok=True)
-        # not a SummaryWriter, whose thread dies on a full disk, which the training would then wait for
+        # not a SummaryWriter: its thread dies on a full disk, and training would then wait for it
         self._board = EventsWriter(str(board / "events"), f".{os.getpid()}")
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # drops what was at later steps
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # drops events of later steps
         self._board.write_event(
             event_pb2.Event(wall_time=time.time(), step=first_step + 1, session_log=start)
         )

@@ -1,8 +1,8 @@
 """Training: one jitted step (generate, forward, loss, update) and the loop around it.
 
 The batch of a step is a function of (seed, step) alone, whatever the number of devices and
-processes, so a resumed run equals an unbroken one and a checkpoint holds no data state. Every
-process runs the same program; the devices of all of them make one mesh. No file is touched
+processes, so a resumed run equals an uninterrupted one and a checkpoint holds no data state. Every
+process runs the same program; the devices of all processes form one mesh. No file is touched
 here; `launch/train.py` writes what the loop yields.
 """
 
@@ -35,7 +35,7 @@ class TrainingDiverged(RuntimeError):
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step needs besides the config; `step` (int32 scalar) counts the updates done.
+    """Everything a step needs besides the config; `step` (int32 scalar) counts the updates done.
 
     average: the moving average of the parameters where the config asks for one, else None.
     """
@@ -53,11 +53,11 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What the loop reports: after `step` updates, `state` and the metrics measured.
+    """A report of the loop: `state` and the metrics after `step` updates.
 
     `train` holds means over the steps since the last record; `validation` is None between
-    evaluations. `state` is donated to the next step: save it before asking for more. stopping: the last
-    record, since the caller asked for an end before `train.steps`.
+    evaluations. `state` is donated to the next step: save it before taking the next record. stopping: this
+    is the last record, since the caller asked to stop before `train.steps`.
     """
 
     step: int
@@ -81,7 +81,7 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam, or AdamW where weights decay, of gradients that are shortened to `clip_norm`."""
+    """Adam, or AdamW with weight decay, on gradients clipped to the norm `clip_norm`."""
     schedule = make_schedule(config)
     adam = (
         optax.adamw(schedule, weight_decay=config.weight_decay)
@@ -92,14 +92,14 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init_state(config: Config, *, params: Any = None) -> TrainState:
-    """The state before the first step, with fresh parameters where none are given."""
+    """The state before the first step, with fresh parameters if none are given."""
     if params is None:
         params = model.init_params(jax.random.key(config.train.seed), config)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=make_optimizer(config.train).init(params),
-        # a copy: the arrays of a state are donated, each once
+        # a copy: the arrays of a state are donated, each only once
         average=jax.tree.map(jnp.copy, params) if config.train.average else None,
     )
 
@@ -112,7 +112,7 @@ def step_key(config: TrainConfig, step: Int[Array, ""]) -> jax.Array:
 def cross_entropy(
     logits: Float[Array, "*place class"], targets: Float[Array, "*place class"]
 ) -> Float[Array, "*place"]:
-    """The cross-entropy with the targets (nats); 0 where these are zeros: there nothing is asked."""
+    """The cross-entropy with the targets, in nats; 0 where all targets are 0."""
     return optax.softmax_cross_entropy(logits, targets)
 
 
@@ -128,16 +128,16 @@ def loss_fn(
 
 
 def _asked(targets: Float[Array, "*place class"]) -> Float[Array, "*place"]:
-    """1 where something is asked, else 0."""
+    """1 where any target is not 0, else 0."""
     return targets.any(-1).astype(jnp.float32)
 
 
 def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
     """The jitted update: state -> state, metrics. The state is donated.
 
-    The batch is split over the mesh's one axis, and each share is made and read in parts
-    (`train.microbatch_size`). Raises InputError if it does not divide, or if the random generator cannot be
-    split.
+    The batch is split over the mesh's single axis, and each share is processed in parts
+    (`train.microbatch_size`). Raises InputError if it cannot be split evenly, or if the random generator
+    cannot be split.
     """
     size = config.train.batch_size
     if size % mesh.size:
@@ -176,7 +176,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
 
 
 def count_parts(clips: int, *, at_most: int) -> int:
-    """The smallest number of equal parts that hold at most so many clips each; 1 where `at_most` is 0."""
+    """The smallest number of equal parts of at most `at_most` clips each; 1 if `at_most` is 0."""
     if not at_most:
         return 1
     return next(parts for parts in range(1, clips + 1) if clips % parts == 0 and clips // parts <= at_most)
@@ -188,13 +188,13 @@ def _mean_of_parts(
     key: jax.Array,
     parts: int,
 ) -> Metrics:
-    """The weighted mean of what is measured in the parts of a plan, one part in memory at a time.
+    """The weighted mean of measurements on the parts of a plan, with one part in memory at a time.
 
-    measure: the values of a part, drawn with its key, and its weight.
+    measure: takes a part and its key, returns the values and their weight.
     """
     if parts == 1:
         return measure(plan, key)[0]
-    # every device keeps the clips that it has without parts
+    # every device keeps the clips that it would have without parts
     cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), plan)
     values, weights = jax.lax.map(lambda part: measure(*part), (cut, jax.random.split(key, parts)))
     return jax.tree.map(lambda x: jnp.average(x, axis=0, weights=weights), values)
@@ -206,17 +206,17 @@ def within_one_class(predicted: Int[Array, "*place"], labels: Int[Array, "*place
     return (predicted == labels) | (both_rates & (abs(predicted - labels) <= 1))
 
 
-@lru_cache(maxsize=4)  # the validations of a run and its last scores are one program, compiled once
+@lru_cache(maxsize=4)  # a run's validations and its final scores share one program, compiled once
 def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Metrics]:
-    """`evaluate(params, seed=1, clips=None)`: metrics on clips that training never sees.
+    """Makes `evaluate(params, seed=1, clips=None)`: metrics on clips that training never sees.
 
-    The clips, as many as `train.eval_clips` where the number is not given, come from a random generator of
-    their own (threefry2x32), the same each time for the same seed, whatever the mesh (default: one device
-    of this process) that they are split over. Returns loss (nats), accuracy and within_one_class as floats.
+    The clips, by default `train.eval_clips`, come from a separate random generator (threefry2x32). They
+    depend only on the seed, not on the mesh (default: one device of this process) over which they are
+    split. Returns loss (nats), accuracy and within_one_class as floats.
     """
     mesh = mesh or make_mesh(jax.local_devices()[:1])
     size = min(config.train.eval_batch_size, config.train.eval_clips)
-    filled = size + -size % mesh.size  # the first `size` clips are the same for every number made
+    filled = size + -size % mesh.size  # the first `size` clips are the same, however many are made
     split, whole = _shardings(mesh)
 
     @partial(jax.jit, out_shardings=whole)
@@ -249,10 +249,10 @@ def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Met
 
 
 def fresh_scores(params: Any, config: Config, mesh: Mesh | None = None, *, few: int = 100) -> dict[str, Any]:
-    """What a weights file says of its parameters: their scores on clips used for nothing else.
+    """The scores that are stored in a weights file, on clips used for nothing else.
 
-    On `train.eval_clips` clips and, for a quick check of the file, on the first few of these. mesh: as
-    `make_evaluate` takes it.
+    They are for `train.eval_clips` clips and, for a quick check of the file, for the first `few` of these.
+    mesh: as in `make_evaluate`.
     """
     evaluate = make_evaluate(config, mesh)
     few = min(few, config.train.eval_batch_size, config.train.eval_clips)
@@ -265,29 +265,29 @@ def fresh_scores(params: Any, config: Config, mesh: Mesh | None = None, *, few: 
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh over the given devices, by default all of them, of all processes."""
+    """A one-axis mesh over the given devices, by default all devices of all processes."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def put_on(mesh: Mesh, state: TrainState) -> TrainState:
-    """The state with a copy on every device of the mesh; every process gives the same state."""
+    """Copies the state to every device of the mesh; every process must give the same state."""
     return jax.device_put(state, _shardings(mesh)[1])
 
 
 def _shardings(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
-    """Of arrays split along their first axis over the mesh, and of arrays that every device has whole."""
+    """The shardings of arrays split along their first axis over the mesh, and of replicated arrays."""
     return NamedSharding(mesh, PartitionSpec(*mesh.axis_names)), NamedSharding(mesh, PartitionSpec())
 
 
 def run(
     config: Config, state: TrainState, mesh: Mesh, *, stop: Callable[[int], bool] = lambda step: False
 ) -> Iterator[Record]:
-    """Trains from `state` (whose arrays are used up) to `train.steps`, yielding a record every `log_every`.
+    """Trains from `state` (whose arrays are donated) to `train.steps`, yielding a record every `log_every`.
 
-    Evaluates every `eval_every` steps and after the last. stop: whether to end after a step, whose number
-    it is given; a record of that step is the last. Raises TrainingDiverged when the
-    loss is not finite; no record of such a state is yielded.
+    Evaluates every `eval_every` steps and after the last. stop: takes the number of a step and returns
+    whether to stop after it; the last record is then of that step. Raises TrainingDiverged if the loss is
+    not finite; no record of such a state is yielded.
     """
     train_step, evaluate = make_train_step(config, mesh), make_evaluate(config, mesh)
     state = put_on(mesh, state)

@@ -1,6 +1,6 @@
 """Video in and out: files, folders, arrays and live sources as frames with time stamps, and H.264 files.
 
-Frames are streamed: nothing here holds a whole video. What other rooms use of this one is named here.
+Frames are streamed: nothing here holds a whole video. The names that other packages use are listed here.
 """
 
 from pulse3d.video.decoding import MAX_JUMP_S

@@ -1,4 +1,4 @@
-"""Video files and live sources, decoded by FFmpeg: frames whose time rises, and what is lost of them."""
+"""Decodes video files and live sources with FFmpeg: frames whose time rises, and reports of losses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from pulse3d.errors import DamagedError, InputError
 from pulse3d.video.frames import Frame, Picture, Video, check_size
 
-MAX_JUMP_S = 600.0  # from one time stamp to the next; what is longer is no gap but a broken clock
-MAX_LEFT_OUT = 0.1  # of the frames, whose time does not rise; where there are more, the clock is broken
-# What FFmpeg may read: containers that hold their video themselves. Playlists, lists of files and
-# pictures of text, which it would also take for video, name other files or are none.
+MAX_JUMP_S = 600.0  # from one time stamp to the next; a longer jump is not a gap but a broken clock
+MAX_LEFT_OUT = 0.1  # share of frames whose time does not rise; if there are more, the clock is broken
+# What FFmpeg may read: containers that hold the video itself. It would also accept playlists, lists of
+# files and pictures of text, which refer to other files or are not video.
 CONTAINERS = (
     "3gp,apng,asf,av1,avi,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
     "mxf,nut,obu,ogg,rawvideo,rm,vc1,webm,wtv,yuv4mpegpipe"
@@ -25,7 +25,7 @@ CONTAINERS = (
 
 
 def open_file(path: Path, fps: float | None) -> Video:
-    """A video file; fps replaces its time stamps."""
+    """Opens a video file; fps replaces its time stamps."""
     limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     # with a scheme, so that no part of the name is taken for one
     return _open_container(
@@ -36,7 +36,7 @@ def open_file(path: Path, fps: float | None) -> Video:
 
 
 def open_camera(number: int, fps: float | None) -> Video:
-    """The camera of that number, where the system has numbers for them."""
+    """Opens the camera of that number; raises InputError unless on Linux or macOS."""
     devices = {"linux": ("v4l2", f"/dev/video{number}"), "darwin": ("avfoundation", str(number))}
     if sys.platform not in devices:
         raise InputError(
@@ -48,10 +48,10 @@ def open_camera(number: int, fps: float | None) -> Video:
 
 
 def open_pipe(pipe: int | Path, name: str, fps: float | None) -> Video:
-    """A pipe, by file descriptor or path: opened here, and closed by the one pass over its frames."""
+    """Opens a pipe, by file descriptor or path; the single pass over its frames closes it."""
     try:
         with contextlib.ExitStack() as stack:
-            # read by Python and not by FFmpeg, whose waiting for data a signal does not end
+            # read by Python and not by FFmpeg: a signal does not interrupt FFmpeg while it waits for data
             file = stack.enter_context(io.FileIO(pipe))
             container = stack.enter_context(
                 av.open(file, "r", options={"format_whitelist": CONTAINERS}, metadata_errors="replace")
@@ -78,7 +78,7 @@ def open_pipe(pipe: int | Path, name: str, fps: float | None) -> Video:
 def _open_container(
     name: str, open_: Callable[[], av.container.InputContainer], fps: float | None, *, live: bool = False
 ) -> Video:
-    """What FFmpeg reads, opened anew for every pass."""
+    """A video that FFmpeg reads, opened again for every pass."""
     try:
         with open_() as container:
             rate = _frame_rate(container, name, fps)
@@ -110,7 +110,7 @@ def _open_container(
 
 
 def _declared_s(container: av.container.InputContainer) -> float:
-    """How long the first video stream is by its header, in seconds; 0 where it does not say."""
+    """The length of the first video stream by its header, in seconds; 0 if it gives none."""
     stream = container.streams.video[0]
     if stream.duration and stream.time_base:
         return max(0.0, float(stream.duration * stream.time_base))
@@ -118,7 +118,7 @@ def _declared_s(container: av.container.InputContainer) -> float:
 
 
 def _frame_rate(container: av.container.InputContainer, name: str, fps: float | None) -> float:
-    """The nominal rate of the first video stream; raises InputError where there is neither."""
+    """The nominal frame rate of the first video stream; raises InputError if it or the rate is missing."""
     if not container.streams.video:
         raise InputError(f"{name}: has no video stream")
     stream = container.streams.video[0]
@@ -133,15 +133,15 @@ def _frame_rate(container: av.container.InputContainer, name: str, fps: float | 
 def _decode(
     container: av.container.InputContainer, name: str, fps: float | None, *, live: bool
 ) -> Iterator[Picture]:
-    """The frames of the first video stream whose time rises, from 0 on.
+    """Yields the frames of the first video stream whose time rises, from 0 on.
 
-    What cannot be decoded is passed over. Raises DamagedError at the end where something is missing,
-    InputError where the size of the frames changes.
+    Packets that cannot be decoded are skipped. Raises DamagedError at the end if something is missing,
+    InputError if the size of the frames changes.
     """
     rate = _frame_rate(container, name, fps)
     first_s, last_s, size, left_out = 0.0, -np.inf, None, 0
     lost: list[str] = []
-    # threads for frames instead of slices are faster, but hold as many frames back
+    # threads per frame are faster than per slice, but delay the output by as many frames
     container.streams.video[0].thread_type = "SLICE" if live else "AUTO"
     index = -1
     for index, frame in enumerate(_decode_all(container, lost)):
@@ -171,7 +171,7 @@ def _decode(
 
 
 def _decode_all(container: av.container.InputContainer, lost: list[str]) -> Iterator[av.VideoFrame]:
-    """Every frame of the first video stream that can be decoded; adds to `lost` what cannot."""
+    """Yields the frames of the first video stream that can be decoded; reports the others in `lost`."""
     packets, undecoded, reason = container.demux(container.streams.video[0]), 0, ""
     while True:
         try:
@@ -193,6 +193,6 @@ def _refuse(name: str, error: Exception) -> InputError:
 
 
 def _upright(picture: Picture) -> Frame:
-    """The frame as RGB, turned as its rotation metadata (degrees, counterclockwise) asks."""
+    """The frame as RGB, rotated by its metadata (degrees, counterclockwise)."""
     image = picture.frame.to_ndarray(format="rgb24")
     return Frame(picture.time_s, np.ascontiguousarray(np.rot90(image, round(picture.frame.rotation / 90))))

@@ -1,4 +1,4 @@
-"""H.264 files, which appear only when they are complete; and what the encoder leaves of a video."""
+"""Writes H.264 files, which appear only when they are complete, and passes video through the encoder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_mp4(path: Path, images: Iterable[np.ndarray], fps: float) -> None:
 def through_x264(
     images: Iterable[UInt8[np.ndarray, "height width 3"]], *, fps: float, kbit_s: float
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    """RGB images of even size as x264 leaves them at a mean bit rate, yuv420p, without a file."""
+    """Encodes RGB images of even size with x264 (mean bit rate, yuv420p) and decodes them, without a file."""
     coded = io.BytesIO()
     with av.open(coded, "w", format="matroska") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
@@ -46,14 +46,14 @@ def through_x264(
 
 @contextlib.contextmanager
 def new_mp4(path: Path, fps: float) -> Iterator[Callable[[Picture], None]]:
-    """What encodes one picture after the other into a file, which appears when the context ends well."""
+    """Yields a function that encodes pictures into a file; it appears if the context ends without error."""
     ticks = Fraction(1, 90_000)
     with whole_file(path) as temporary, _written(path):
         target = f"file:{temporary.absolute()}"
         with av.open(target, "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000))
             stream.pix_fmt = "yuv420p"
-            # half the time of "veryfast", at about the same size
+            # takes half the time of "veryfast", at about the same size
             stream.options = {"preset": "superfast", "crf": "25"}
             stream.codec_context.time_base = ticks
 

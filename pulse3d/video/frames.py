@@ -1,4 +1,4 @@
-"""A video, to all other rooms: frames with time stamps, which can be read more than once.
+"""The type of a video: frames with time stamps, which can be read more than once.
 
 An image is (height, width, 3), RGB, uint8 0...255 or float32 0...1.
 """
@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A frame as FFmpeg has it, neither converted nor turned, and its time in seconds."""
+    """A frame as FFmpeg decodes it, neither converted nor rotated, and its time in seconds."""
 
     time_s: float
     frame: av.VideoFrame
@@ -34,12 +34,12 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Video:
-    """A source of frames that can be read more than once, but for a live one.
+    """A source of frames that can be read more than once, unless it is live.
 
-    height, width: in pixels, after rotation. fps: the nominal rate; the time stamps of the
-    frames are what counts. frames: starts a new pass. live: a camera or a pipe, whose video
-    passes once and whose duration is not known (0). pictures: starts a pass of the same frames as
-    FFmpeg has them, where it reads them.
+    height, width: in pixels, after rotation. fps: the nominal rate; only the time stamps of the
+    frames count. frames: starts a new pass. live: a camera or a pipe, whose video passes once and
+    whose duration is unknown (0). pictures: starts a pass of the same frames as FFmpeg decodes
+    them; None without FFmpeg.
     """
 
     name: str
@@ -64,7 +64,7 @@ def from_images(
     fps: float | None,
     images: Callable[[], Iterator[np.ndarray]],
 ) -> Video:
-    """A video from images in the order of time, of which shape and type as an array are known."""
+    """A video from images in the order of time; shape and dtype are those of all images as one array."""
     if fps is None:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
     check_fps(fps)
@@ -82,20 +82,20 @@ def from_images(
 
 
 def check_fps(fps: float | None) -> None:
-    """Raises InputError for a frame rate that no video has."""
+    """Raises InputError for a frame rate outside `FPS_RANGE`."""
     low, high = FPS_RANGE
     if fps is not None and not low <= fps <= high:
         raise InputError(f"--fps={fps}: must be positive, in frames per second, from {low:g} to {high:g}")
 
 
 def check_size(height: int, width: int, name: str) -> None:
-    """Raises InputError, which starts with `name`, for frames that are too large."""
+    """Raises InputError, starting with `name`, for frames that are too large."""
     if height * width > MAX_PIXELS:
         raise InputError(f"{name}: {width}x{height} px; scale it down to at most {MAX_PIXELS:,} pixels")
 
 
 def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
-    """An image (height, width[, channel]) as this module has them; `name` is for the InputError."""
+    """Converts an image (height, width[, channel]) to the format above; `name` is for the InputError."""
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or image.dtype.kind not in "uf" or not image.size or channels > 4:
         raise InputError(
@@ -110,11 +110,11 @@ def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
         image = image.astype(np.float32)
     if image.ndim == 2:
         image = image[..., None]
-    colours = image[..., : 3 if channels > 2 else 1]  # of 2 and of 4, the last is how opaque it is
+    colours = image[..., : 3 if channels > 2 else 1]  # of 2 and of 4 channels, the last is alpha
     return np.ascontiguousarray(np.broadcast_to(colours, (*image.shape[:2], 3)))
 
 
 def to_unit(image: np.ndarray, channels: int) -> np.ndarray:
-    """What the network reads, float32 of 0...1: green alone for one channel, else RGB."""
+    """Converts an image to what the network reads, float32 of 0...1: only green for one channel, else RGB."""
     picked = image[..., 1:2] if channels == 1 else image
     return picked.astype(np.float32) / 255 if image.dtype == np.uint8 else picked

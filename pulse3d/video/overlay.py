@@ -1,4 +1,4 @@
-"""A video under layers: every picture stays as it was decoded, and the layers are blended in by FFmpeg."""
+"""Puts layers over a video: pictures stay as they were decoded, and FFmpeg blends the layers in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pulse3d.video.encoding import new_mp4
 from pulse3d.video.frames import Frame, Picture, Video
 from pulse3d.video.reading_ahead import frames_ahead, read_ahead, what_is_there
 
-_BT709, _UNNAMED = 1, 2  # codes of the matrix between colours and what is stored (ITU-T H.273, Table 4)
+_BT709, _UNNAMED = 1, 2  # codes of matrix coefficients (ITU-T H.273, Table 4)
 
 
 def overlay_shape(source: Video, *, max_width_px: int) -> tuple[int, int]:
@@ -34,10 +34,10 @@ def write_overlay(
     *,
     watch: Callable[[Iterator[Picture]], Iterable[Picture]] = iter,
 ) -> None:
-    """Writes the source as H.264, yuv420p, without sound, under layers, at the source's own times.
+    """Writes the source with layers over it as H.264, yuv420p, without sound, with the source's times.
 
-    layers: (time in s from which it is shown, RGBA image) in order, of the size that `overlay_shape` has;
-    the first is shown from the beginning. watch: what goes through the pictures on their way.
+    layers: (time in s from which it is shown, RGBA image) in order, of the size that `overlay_shape` gives;
+    the first is shown from the beginning. watch: wraps the iterator of pictures, as a progress bar does.
     """
     upcoming = iter(layers)
     layer, following = next(upcoming)[1], next(upcoming, None)
@@ -58,7 +58,7 @@ def _picture(frame: Frame) -> Picture:
 
 
 def _as_layer(image: np.ndarray, beneath: av.VideoFrame) -> av.VideoFrame:
-    """An RGBA image in the colour space of the frame beneath: the one it declares, else the usual one."""
+    """Converts an RGBA image to the colour space of the frame beneath: as declared, else the usual one."""
     high_definition = beneath.height > 576 if beneath.colorspace == _UNNAMED else beneath.colorspace == _BT709
     layer = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgba")
     return layer.reformat(
@@ -71,10 +71,9 @@ def _as_layer(image: np.ndarray, beneath: av.VideoFrame) -> av.VideoFrame:
 def _make_blend(
     like: av.VideoFrame, shape: tuple[int, int]
 ) -> Callable[[av.VideoFrame, av.VideoFrame], av.VideoFrame]:
-    """A function (frame, layer) -> the frame turned upright and scaled to (height, width), under the layer.
+    """A function (frame, layer) -> the frame rotated upright and scaled to (height, width), under the layer.
 
-    In FFmpeg, which reads and writes the colours of a video as they are stored: a tenth of the time of
-    going by RGB.
+    FFmpeg blends the colours of a video as they are stored, in a tenth of the time that RGB would take.
     """
     graph, (height, width), ticks = av.filter.Graph(), shape, Fraction(1, 1000)
     chain = [graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=ticks)]
@@ -95,6 +94,6 @@ def _make_blend(
         frame.time_base = layer.time_base = ticks
         chain[0].push(frame)
         layers.push(layer)
-        return graph.vpull()  # the graph, not its sink alone: it must outlive this function
+        return graph.vpull()  # the graph, not only its sink: it must outlive this function
 
     return blend

@@ -1,4 +1,4 @@
-"""Frames read by a thread of their own, up to where they are damaged."""
+"""Reads frames in a separate thread, up to where they are damaged."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pulse3d.errors import DamagedError
 from pulse3d.video.frames import Video
 
 Item = TypeVar("Item")
-HELD_BYTES = 2**28  # of frames that are read ahead
+HELD_BYTES = 2**28  # for frames that are read ahead
 
 
 def frames_ahead(source: Video, most: int) -> int:
-    """How many frames of a source to read ahead: at most `most`, and no more than HELD_BYTES hold."""
+    """Number of frames of a source to read ahead: at most `most`, and no more than fit into HELD_BYTES."""
     return max(1, min(most, HELD_BYTES // (3 * source.height * source.width)))
 
 
 def what_is_there(frames: Iterable[Item], lost: list[str]) -> Iterator[Item]:
-    """The frames up to where they are damaged, if anywhere; adds to `lost` what is missing."""
+    """Yields the frames up to where they are damaged, if anywhere; adds what is missing to `lost`."""
     try:
         yield from frames
     except DamagedError as error:
@@ -30,10 +30,10 @@ def what_is_there(frames: Iterable[Item], lost: list[str]) -> Iterator[Item]:
 def read_ahead(
     frames: Iterable[Item], stop: threading.Event | None = None, *, ahead: int = 64
 ) -> Iterator[Item]:
-    """The frames until `stop` is set, read by a thread of their own: a camera does not wait.
+    """Yields the frames until `stop` is set; a separate thread reads them, since a camera does not wait.
 
-    Frames or images; what makes them runs beside what takes them. Holds up to `ahead`. What the
-    reading raises is raised here.
+    Frames or images; producer and consumer run in parallel. Holds up to `ahead`. Exceptions of the
+    thread are raised here.
     """
     stop = stop or threading.Event()
     waiting: queue.Queue[Item | Exception | None] = queue.Queue(ahead)

@@ -1,4 +1,4 @@
-"""Frames at other times: evenly spaced for the network, or stamped anew."""
+"""Changes the times of frames: evenly spaced for the network, or with new time stamps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pulse3d.video.frames import Frame, Video
 def with_time_stamps(source: Video, time_s: np.ndarray) -> Video:
     """The frames of a source with other time stamps: time_s (frame,), in seconds.
 
-    Frames whose stamp does not rise are left out. Raises InputError for fewer than two frames,
-    and at the end of a pass where there is not one stamp for every frame.
+    Frames whose stamp does not rise are left out. Raises InputError for fewer than two time stamps,
+    and at the end of a pass if there is not one stamp for every frame.
     """
     if len(time_s) < 2 or not np.isfinite(time_s).all() or not time_s[-1] > time_s[0]:
         raise InputError(f"{source.name}: time stamps that are no times; expected seconds, rising")
@@ -38,8 +38,8 @@ def with_time_stamps(source: Video, time_s: np.ndarray) -> Video:
 def resample(frames: Iterable[Frame], fps: float, *, average: int = 1) -> Iterator[Frame]:
     """Frames at times 0, 1/fps, 2/fps ... by linear interpolation between time stamps.
 
-    average: each is the mean of so many, evenly spaced from its time to the next one's. Holds two
-    frames, or `average`. Frames whose stamps fall on the grid come out as they are.
+    average: each is the mean of this many, evenly spaced from its time to the next one's. Holds two
+    frames, or `average`. Frames whose stamps fall on the grid are unchanged.
     """
     if average > 1:
         finer = resample(frames, fps * average)

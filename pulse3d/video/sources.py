@@ -1,4 +1,4 @@
-"""Opens whatever holds a video: a file, a folder of images, an array, a camera, a pipe."""
+"""Opens anything that holds a video: a file, a folder of images, an array, a camera, a pipe."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
-    """A video file, a folder of images (natural order), a `.npy`/`.npz` array, or a live source.
+    """Opens a video file, a folder of images (natural order), a `.npy`/`.npz` array, or a live source.
 
-    Live are "<video0>", "<video1>" ... (cameras), "-" (standard input) and named pipes; pipes carry
-    what can be read from its beginning on (Matroska, MPEG-TS, MJPEG ...). fps: frames per second,
-    needed where there are no time stamps (folders, arrays); for a file or a live source it
+    Live sources are "<video0>", "<video1>" ... (cameras), "-" (standard input) and named pipes; pipes
+    need a format that can be read sequentially (Matroska, MPEG-TS, MJPEG ...). fps: frames per second,
+    needed if there are no time stamps (folders, arrays); for a file or a live source, it
     replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
-    range, or floats of 0...1. Raises InputError for anything that cannot be read; a pass over the
-    frames of something damaged raises DamagedError at its end.
+    range, or floats of 0...1. Raises InputError for anything that cannot be read; a pass over
+    damaged frames raises DamagedError at its end.
     """
     check_fps(fps)
     if camera := re.fullmatch(r"<video(\d+)>", str(path)):
@@ -62,7 +62,7 @@ def _open_npy(path: Path, fps: float | None) -> Video:
 
 
 def _open_npz(path: Path, fps: float | None) -> Video:
-    """The one array of a .npz, an image at a time: what the file claims to hold is not allocated."""
+    """Opens the only array of a .npz, one image at a time: the size that it declares is not allocated."""
 
     @contextlib.contextmanager
     def opened() -> Iterator[tuple[Any, tuple[int, ...], np.dtype]]:
