@@ -9,19 +9,16 @@ VERSION = next(
 )
 
 setup(
-    name="pulse3d",
+    name="pulse3d-rppg",  # the index has another project called pulse3d
     version=VERSION,
     description="Pulse-rate maps of ordinary video, by a 3-D network trained on synthetic video alone.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=find_packages(include=["pulse3d*", "launch*"]),
+    packages=[*find_packages(include=["pulse3d*"]), "pulse3d.launch", "pulse3d.launch.benchmarks"],
+    package_dir={"pulse3d.launch": "launch", "pulse3d.launch.benchmarks": "launch/benchmarks"},
     package_data={"pulse3d": ["weights/*.npz", "py.typed"], "pulse3d.showing": ["page/*"]},
-    entry_points={
-        "console_scripts": [
-            f"pulse3d-{name} = launch.{name}:command" for name in ("predict", "train", "evaluate")
-        ]
-    },
+    entry_points={"console_scripts": ["pulse3d = pulse3d.launch.command:main"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2",

@@ -9,7 +9,7 @@ precision (bfloat16 against float32), work (cost against work), predict (a minut
 from the command line, and its pieces), memory (one minute of video against --minutes), roofline
 (against the ceilings of this machine), schedule (the paper's whole training; accelerators only).
 
-keras and training compare with Keras: `pip install 'pulse3d[bench]'`. Other load on the machine
+keras and training compare with Keras: `pip install keras tensorflow-cpu`. Other load on the machine
 affects both sides of a ratio but widens the spread: leave the machine idle. --small runs everything at
 a small size, to try it; its figures mean nothing.
 """
@@ -25,11 +25,12 @@ from typing import Any
 import jax
 from absl import flags
 
-from launch import common
-from launch.benchmarks import ceilings, maps, timing, training, videos
-from launch.benchmarks.base import ACCELERATOR, SMALL, Bench, Figure, NotHere, Sizes, as_json
 from pulse3d import files
 from pulse3d.errors import InputError
+
+from . import common
+from .benchmarks import ceilings, maps, timing, training, videos
+from .benchmarks.base import ACCELERATOR, SMALL, Bench, Figure, NotHere, Sizes, as_json
 
 _OUT = flags.DEFINE_string("out", "pulse3d_out/benchmark", "Output folder.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces figures that are in --out already.")
@@ -50,6 +51,11 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "memory": videos.memory_row,
     "roofline": ceilings.roofline_row,
     "schedule": training.schedule_row,
+}
+GROUPS = {
+    "Output": (_OUT, _OVERWRITE),
+    "Measurements": (_ROWS, _REPEATS, _MINUTES, _SMALL),
+    "Machine": (_DEVICE,),
 }
 
 

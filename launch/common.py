@@ -2,15 +2,19 @@
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import re
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import jax
@@ -18,23 +22,26 @@ import numpy as np
 from absl import app, flags, logging
 from jax.experimental import multihost_utils
 
-from pulse3d import __version__
+from pulse3d import __version__, settings
 from pulse3d.errors import InputError
 
+HELP = ("--help", "-h", "-help", "--helpshort")
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and runs `main`; bad input gets one line and exit code 2."""
-    if main.__module__ != "__main__":  # started as a command: --help still shows that module's docstring
-        sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
-        sys.argv[0] = main.__module__
+
+def run(main: Callable[..., None]) -> None:
+    """Parses the flags and runs `main`; bad input gets one line and exit code 2.
+
+    What is no flag goes to `main` as a list, if it takes one. `GROUPS` of its module has the flags by title.
+    """
+    takes_inputs = bool(inspect.signature(main).parameters)
 
     def guarded(argv: list[str]) -> None:
         try:
-            if len(argv) > 1:
+            if argv[1:] and not takes_inputs:
                 raise InputError(
                     f"{argv[1]}: unexpected; every option is a flag, like --name=value (see --help)"
                 )
-            main()
+            main(*([argv[1:]] if takes_inputs else []))
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
@@ -53,7 +60,7 @@ def run(main: Callable[[], None]) -> None:
 
     logging.set_verbosity(logging.WARNING)
     cache_compilations()
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(guarded, flags_parser=partial(_parse_flags, sys.modules[main.__module__]))
 
 
 class Stop(threading.Event):
@@ -158,14 +165,52 @@ def _leave_the_others(error: Exception) -> NoReturn:
     os._exit(1)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    if argv[1:] == ["--version"]:
-        print(f"pulse3d {__version__}")
+def _parse_flags(launcher: ModuleType, argv: list[str]) -> list[str]:
+    """What is no flag, after the program's name; ends the program where only a text is asked for."""
+    texts = {
+        **dict.fromkeys(HELP, lambda: help_text(launcher)),
+        "--version": lambda: f"pulse3d {__version__}",
+        "--list-settings": settings.list_settings,
+    }
+    if asked := [argument for argument in argv[1:] if argument in texts]:
+        print_text(texts[asked[0]]())
         sys.exit(0)
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
         print(f"error: {error} (see --help)", file=sys.stderr)
         sys.exit(2)
-    except SystemExit:  # from --help
+    except SystemExit:  # from --helpfull
         sys.exit(0)
+
+
+def print_text(text: str) -> None:
+    """Prints a text that may be cut short, as by `| head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def help_text(launcher: ModuleType) -> str:
+    """The launcher's docstring, and its flags in groups."""
+    lines = [(launcher.__doc__ or "").strip()]
+    for title, holders in launcher.GROUPS.items():
+        lines.append(f"\n{title}:")
+        for flag in (flags.FLAGS[holder.name] for holder in holders):
+            name = f"  {_usage(flag)}  "
+            given = "" if flag.default in (None, False, []) else (flag.default_as_str or "").strip("'")
+            default = f" Default: {given}." if given else ""
+            said = re.sub(r"^<.*>: |;\s*repeat this option.*", "", flag.help)  # what absl adds
+            text = textwrap.fill(f"{said}{default}", 100, initial_indent=26 * " ", subsequent_indent=26 * " ")
+            lines += [name + text[len(name) :]] if len(name) <= 26 else [name, text]
+    return "\n".join(lines)
+
+
+def _usage(flag: flags.Flag) -> str:
+    """How a flag is given."""
+    if flag.boolean:
+        return f"--[no]{flag.name}"
+    values = getattr(flag.parser, "enum_values", None)
+    kinds = {"int": "N", "float": "X", "comma separated list of strings": "A,B"}
+    return f"--{flag.name}={'|'.join(values) if values else kinds.get(flag.flag_type(), 'TEXT')}"

@@ -39,7 +39,6 @@ from pathlib import Path
 import tqdm
 from absl import flags
 
-from launch import common
 from pulse3d import files
 from pulse3d.errors import InputError
 from pulse3d.evaluation import datasets, map_truth, pulseless
@@ -54,6 +53,8 @@ from pulse3d.evaluation.recordings import Recording
 from pulse3d.evaluation.study import Source, Study, collect, make_sources, score_recording
 from pulse3d.showing import tables
 from pulse3d.showing.study import draw_study
+
+from . import common
 
 _DATASET = flags.DEFINE_enum(
     "dataset", None, list(datasets.DATASETS), "Layout of the recordings.", required=True
@@ -105,6 +106,12 @@ _PULSELESS = flags.DEFINE_integer(
 _SET = flags.DEFINE_multi_string(
     "set", [], "Overrides a setting of map or readout: --set readout.interval=0.8."
 )
+GROUPS = {
+    "Input": (_DATASET, _ROOT, _RECORDINGS, _PULSELESS, _SHARD),
+    "Output": (_OUT,),
+    "Methods": (_METHODS, _PROTOCOL, _WINDOW, _STEP, _PLACE_SCORE, _SET),
+    "Places": (_STRIDE, _PATCH, _ROI),
+}
 
 
 def main() -> None:
@@ -195,11 +202,6 @@ def report_failure(recording: Recording, message: str) -> str:
     """Prints one line about a skipped recording; returns its name."""
     tqdm.tqdm.write(f"skipped {recording.name}: {message}", file=sys.stderr)
     return recording.name
-
-
-def command() -> None:
-    """The console script."""
-    common.run(main)
 
 
 if __name__ == "__main__":

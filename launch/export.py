@@ -10,17 +10,19 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import common
 from pulse3d import files
 from pulse3d.errors import InputError
 from pulse3d.mapping import export
 from pulse3d.network import weights_file
+
+from . import common
 
 _WEIGHTS = flags.DEFINE_string("weights", "default", "As launch.predict takes it.")
 _FRAME = flags.DEFINE_string("frame", "640x480", "Width and height of the video's frames in px.")
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "The file; default: WEIGHTS_FRAME.jaxexport here.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces a file that is there already.")
+GROUPS = {"Output": (_OUT, _OVERWRITE), "Model": (_WEIGHTS, _FRAME, _STRIDE)}
 
 
 def main() -> None:

@@ -1,20 +1,23 @@
-r"""Maps the pulse rate of a video: a probability over pulse rates for every place and window.
+r"""Maps the pulse rate of videos: a probability over pulse rates for every place and moment.
 
-    python -m launch.predict --video=me.mp4 --out=me
+    python -m launch.predict me.mp4
+    python -m launch.predict me.mp4 other.mov folder_of_videos --out=results
 
-Without --video, maps the built-in demo scene and prints the result beside the truth. Writes into
---out: report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, map.npz and
-summary.json. Not a medical device.
+Without a video, it maps the built-in demo scene and prints the result beside the truth. For every video it
+writes report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, map.npz and summary.json into
+pulse3d_out/NAME, or --out. Several videos get a folder each, and summary.csv has a row for each. Not a
+medical device.
 
-For a live source, --video='<video0>' (a camera), --video=- (standard input) or a named pipe, it prints the
-current rate for every window until the source ends or Ctrl-C. There is no overlay.mp4, since a live source
-is read only once.
+For a live source, 0 (the first camera), - (standard input) or a named pipe, it prints the current rate with
+every window until the source ends or Ctrl-C. A live source can be read only once, so overlay.mp4 is not
+written.
 """
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +26,26 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from launch import common
 from pulse3d import config, files, pipeline, result, settings, stream, video
 from pulse3d.errors import InputError
 from pulse3d.evaluation import map_truth
+from pulse3d.mapping.layout import Layout
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import weights_file
 from pulse3d.showing import figures, outputs, report
 from pulse3d.synthetic import demo_scene
 
+from . import common
+
 _VIDEO = flags.DEFINE_string(
     "video",
     None,
-    "Video file, folder of images, .npy array, <video0> (camera), - (stdin) or pipe; default: a demo scene.",
+    "The same as a video without a flag: a file, a folder of images or of videos, a .npy array, 0 (the first"
+    " camera), - (standard input) or a pipe; without any, the demo scene.",
 )
-_OUT = flags.DEFINE_string("out", None, "Output folder; default: pulse3d_out/<name of the video>.")
+_OUT = flags.DEFINE_string(
+    "out", None, "Output folder; by default pulse3d_out/NAME, or NAME-2 ... if it is taken."
+)
 _WEIGHTS = flags.DEFINE_string(
     "weights", "default", "default, a preset, a weights file, a training folder or a Keras folder."
 )
@@ -56,24 +64,96 @@ _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or reado
 _MAT = flags.DEFINE_bool("mat", False, "Also writes map.mat, as the original program does.")
 _QUIET = flags.DEFINE_bool("quiet", False, "Prints nothing but errors.")
 _JSON = flags.DEFINE_bool("json", False, "Prints the summary as JSON, nothing else; live: a line a window.")
+IN_TABLE = (
+    "pulse_rate_median_bpm", "pulse_rate_low_median_bpm", "pulse_rate_high_median_bpm", "confidence_median",
+    "windows", "windows_with_pulse", "share_of_frame_with_pulse", "regions", "seconds",
+)  # fmt: skip
+GROUPS = {
+    "Input": (_VIDEO, _FPS, _TRUTH),
+    "Output": (_OUT, _OVERWRITE, _FIGURE, _MAT, _QUIET, _JSON),
+    "Model": (_WEIGHTS, _SET),
+    "Speed": (_STRIDE, _STEP),
+}
 
 
-def main() -> None:
-    started = time.time()
+def main(videos: Sequence[str] = ()) -> None:
     if _QUIET.value and _JSON.value:
         raise InputError("--quiet --json: give one of them")
+    if videos and _VIDEO.value is not None:
+        raise InputError(f"{videos[0]} and --video={_VIDEO.value}: give the videos without --video")
     weights = weights_file.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=settings.override_use(weights.config, _SET.value))
+    stream.whole_step(_STEP.value, weights.config)  # refused before anything is read
+    given = videos or ([_VIDEO.value] if _VIDEO.value is not None else [])
+    names = [name for path in given for name in video.list_videos(path)]
+    if len(names) > 1:
+        map_several(names, weights)
+    elif names:
+        source = video.open_video(names[0], fps=_FPS.value)
+        map_one(source, weights, Path(_OUT.value) if _OUT.value else free_folder(Path("pulse3d_out"), source))
+    else:
+        map_demo(weights)
+
+
+def map_several(names: Sequence[str], weights: weights_file.Weights) -> None:
+    """Maps videos one after the other, each into a folder of its own; what fails does not stop the others."""
+    if _TRUTH.value:
+        raise InputError(f"--truth={_TRUTH.value}: is of one video; give one")
+    folder = files.make_folder(Path(_OUT.value or "pulse3d_out"))
+    table = folder / "summary.csv"
+    if not _OVERWRITE.value and _OUT.value:
+        files.refuse_to_overwrite(folder, [table.name])
+    rows, failed = [], 0
+    for number, name in enumerate(names, 1):
+        if not (_QUIET.value or _JSON.value):
+            print(f"{number} of {len(names)}: {name}", flush=True)
+        try:
+            source = video.open_video(name, fps=_FPS.value)
+            out = free_folder(folder, source)
+            said = map_one(source, weights, out)[0].summary
+            known = ("" if said[key] is None else str(said[key]) for key in IN_TABLE)
+            rows.append([name, str(out), *known, ""])
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            rows.append([name, "", *("" for _ in IN_TABLE), str(error)])
+            failed += 1
+        files.write_csv(table, ",".join(["video", "out", *IN_TABLE, "error"]), rows)
+    if not (_QUIET.value or _JSON.value):
+        print(f"written to {table}: {len(names) - failed} of {len(names)} videos")
+    if failed:
+        raise InputError(f"{failed} of {len(names)} videos could not be mapped; {table} says why")
+
+
+def free_folder(folder: Path, source: video.Video) -> Path:
+    """The folder of a video's results: its name, with a number if there are results already."""
+    name = Path(source.name).resolve().stem or "video"
+    paths = (folder / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(p for p in paths if _OVERWRITE.value or not any((p / n).exists() for n in outputs.NAMES))
+
+
+def map_demo(weights: weights_file.Weights) -> None:
+    """Maps the demo scene and prints the result beside the truth."""
+    made_as = config.SceneConfig()
+    demo = demo_scene.make_scene(jax.random.key(0), made_as)
+    source = video.from_array(demo.frames, fps=made_as.fps, name="demo")
+    own = Path("pulse3d_out/demo")  # holds no files of the user
+    out = Path(_OUT.value) if _OUT.value else own
+    found, layout = map_one(source, weights, out, replace=_OUT.value is None)
+    if not (_QUIET.value or _JSON.value):
+        compare(demo, map_truth.patch_regions(demo.masks, layout), found.rate_bpm)
+
+
+def map_one(
+    source: video.Video, weights: weights_file.Weights, out: Path, *, replace: bool = False
+) -> tuple[result.Result, Layout]:
+    """Maps a video into a folder, and says what was found; replace: whether what is there may go."""
+    started = time.time()
     step_s = stream.whole_step(_STEP.value, weights.config)
     truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
-    source, demo = choose_video()
-    mapper = make_mapper(
-        weights.params, weights.config, (source.height, source.width), stride_px=_STRIDE.value
-    )
-    name = Path(source.name).resolve().stem or "video"
-    out = files.make_folder(Path(_OUT.value or Path("pulse3d_out") / name))
-    # the demo's own folder holds no files of the user
-    if not (_OVERWRITE.value or (demo and _OUT.value is None)):
+    shape = (source.height, source.width)
+    mapper = make_mapper(weights.params, weights.config, shape, stride_px=_STRIDE.value)
+    files.make_folder(out)
+    if not (_OVERWRITE.value or replace):
         files.refuse_to_overwrite(out, outputs.NAMES)
 
     def beside(found: result.Result) -> dict[str, Any]:
@@ -102,20 +182,10 @@ def main() -> None:
         beside=beside,
     )
     if _JSON.value:
-        print(json.dumps(found.summary | {"out": str(out)}))
+        print(json.dumps(found.summary | {"out": str(out)}), flush=True)
     elif not _QUIET.value:
         say(out, found.summary)
-        if demo:
-            compare(demo, map_truth.patch_regions(demo.masks, mapper.layout), found.rate_bpm)
-
-
-def choose_video() -> tuple[video.Video, demo_scene.Scene | None]:
-    """The video of --video, or else the demo and its truth."""
-    if _VIDEO.value is not None:
-        return video.open_video(_VIDEO.value, fps=_FPS.value), None
-    made_as = config.SceneConfig()
-    demo = demo_scene.make_scene(jax.random.key(0), made_as)
-    return video.from_array(demo.frames, fps=made_as.fps, name="demo"), demo
+    return found, mapper.layout
 
 
 def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
@@ -194,11 +264,6 @@ def compare(demo: demo_scene.Scene, regions: np.ndarray, rate_bpm: np.ndarray) -
         print(f"ellipse {index + 1}    {truth:8.1f} {median:20.1f} {np.isfinite(rates).mean():27.0%}")
     background = np.isfinite(rate_bpm[:, regions == -1]).mean()
     print(f"background   no pulse {'':20} {background:27.0%}")
-
-
-def command() -> None:
-    """The console script."""
-    common.run(main)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from launch import common
 from pulse3d import config, files
 from pulse3d.settings import override
 from pulse3d.showing import figures
 from pulse3d.synthetic import paper_clips, scene_laws, scenes
+
+from . import common
 
 _OUT = flags.DEFINE_string("out", "pulse3d_out/samples", "Output folder.")
 _PRESET = flags.DEFINE_string("preset", config.DEFAULT_PRESET, f"One of {', '.join(config.PRESETS)}.")
@@ -26,6 +27,7 @@ _CLIPS = flags.DEFINE_integer("clips", 12, "Number of clips.", lower_bound=1, up
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the random generator.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces clips that are in --out already.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting: --set generator.quantise_no_pulse=true.")
+GROUPS = {"Output": (_OUT, _OVERWRITE), "Clips": (_CLIPS, _SEED, _PRESET, _SET)}
 
 
 def main() -> None:

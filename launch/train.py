@@ -23,13 +23,14 @@ import tqdm
 from absl import flags
 from jax.experimental import multihost_utils
 
-from launch import common
 from pulse3d import __version__, config
 from pulse3d.network import weights_file
 from pulse3d.settings import override, to_dict
 from pulse3d.showing import figures
 from pulse3d.training import checkpoint, train
 from pulse3d.training.log import Logbook
+
+from . import common
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumed if it holds one.", required=True)
 _PRESET = flags.DEFINE_string("preset", config.DEFAULT_PRESET, f"One of {', '.join(config.PRESETS)}.")
@@ -49,6 +50,11 @@ _PROCESS = flags.DEFINE_integer("process", None, "Elsewhere: index of this proce
 _PROFILE = flags.DEFINE_string(
     "profile_dir", None, "Writes a JAX profile of the steps up to the first record."
 )
+GROUPS = {
+    "Run": (_WORKDIR, _STEPS, _PROFILE),
+    "Model": (_PRESET, _SET, _INIT),
+    "Several processes": (_DISTRIBUTED, _COORDINATOR, _PROCESSES, _PROCESS),
+}
 
 
 def main() -> None:
@@ -187,11 +193,6 @@ def export(workdir: Path, settings: config.Config, step: int, params, scores: di
         f"{workdir / 'weights.npz'}: step {step}, on {scores['fresh_clips']} fresh clips "
         + ", ".join(f"{k} {v:.4f}" for k, v in scores["fresh_clips_scores"].items())
     )
-
-
-def command() -> None:
-    """The console script."""
-    common.run(main)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 result = pulse3d.map_video("me.mp4")
 result.pulse_rate_bpm
 
-for window in pulse3d.map_stream(pulse3d.open_video("<video0>").frames()):
+for window in pulse3d.map_stream(pulse3d.open_video("0").frames()):
     print(window.time_s, window.reading.rate_bpm)
 """
 

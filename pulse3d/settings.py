@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from pulse3d.config import Config
+from pulse3d.config import PRESETS, Config, get_preset
 from pulse3d.errors import InputError, nearest
 
 
@@ -65,6 +65,21 @@ def differences(a: Config, b: Config) -> list[str]:
     """Names and values of the settings in which two configs differ, as "name: a -> b"."""
     flat_a, flat_b = _flatten(to_dict(a)), _flatten(to_dict(b))
     return [f"{k}: {v} -> {flat_b.get(k)}" for k, v in flat_a.items() if flat_b.get(k) != v]
+
+
+def list_settings() -> str:
+    """A table of all settings: a line each, with its value in every preset; empty where it has none."""
+
+    def text(value: Any) -> str:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return ",".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
+
+    presets = {name: _flatten(to_dict(get_preset(name))) for name in PRESETS}
+    names = dict.fromkeys(name for flat in presets.values() for name in flat if name != "preset")
+    values = ([name, *(text(flat.get(name, "")) for flat in presets.values())] for name in names)
+    rows = [["setting", *presets], *values]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _child(node: Any, owner: Any, key: str, full_name: str) -> tuple[Any, Any]:

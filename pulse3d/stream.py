@@ -57,7 +57,7 @@ def map_stream(
 ) -> Iterator[WindowResult]:
     """Maps each window of the network's length, every `step_s` seconds, as soon as it is complete.
 
-        for window in map_stream(open_video("<video0>").frames()):
+        for window in map_stream(open_video("0").frames()):
             print(window.time_s, window.reading.rate_bpm)
 
     frames: (time in s, image), as from `video.Video`, at any frame rate (resampled to the network's);

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 
-from launch.benchmarks import original, timing
-from launch.benchmarks.timing import Seconds, Spread
 from pulse3d.errors import InputError
 from pulse3d.network import weights_file
+
+from . import original, timing
+from .timing import Seconds, Spread
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.benchmarks import timing
-from launch.benchmarks.base import Bench, Figure
-from launch.benchmarks.maps import map_at_stride_1
-from launch.benchmarks.timing import Contender
-from launch.benchmarks.training import make_step, training_config
 from pulse3d.network import weights_file
+
+from . import timing
+from .base import Bench, Figure
+from .maps import map_at_stride_1
+from .timing import Contender
+from .training import make_step, training_config
 
 
 def count(program: jax.stages.Lowered | jax.stages.Compiled, what: str) -> float:

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.benchmarks import timing
-from launch.benchmarks.base import Bench, Figure, compare, make_keras
-from launch.benchmarks.timing import Contender
 from pulse3d import config
 from pulse3d.mapping import tiles
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import model, weights_file
 from pulse3d.settings import override
+
+from . import timing
+from .base import Bench, Figure, compare, make_keras
+from .timing import Contender
 
 
 def make_patches(bench: Bench, settings: config.Config, count: int) -> np.ndarray:

@@ -73,7 +73,7 @@ def make_network(params: Params, config: Config) -> Any:
     try:
         import keras
     except ImportError:
-        raise InputError("Keras and TensorFlow are not installed: pip install 'pulse3d[bench]'") from None
+        raise InputError("Keras and TensorFlow are not installed: pip install keras tensorflow-cpu") from None
     clip, network = config.clip, expect(config.model, ModelConfig)
     layers = keras.layers
     sequence = keras.Sequential(

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.benchmarks import original, timing
-from launch.benchmarks.base import Bench, Figure, NotHere, compare, make_keras
-from launch.benchmarks.timing import Contender
 from pulse3d import config
 from pulse3d.network import model, weights_file
 from pulse3d.settings import override
 from pulse3d.synthetic import examples
 from pulse3d.training import train
+
+from . import original, timing
+from .base import Bench, Figure, NotHere, compare, make_keras
+from .timing import Contender
 
 
 def training_config(bench: Bench, preset: str, *, compute: str = "float32") -> config.Config:

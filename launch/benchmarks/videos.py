@@ -12,14 +12,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from launch.benchmarks import timing
-from launch.benchmarks.base import Bench, Figure
 from pulse3d import config, pipeline, stream, video
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import weights_file
 from pulse3d.showing import overlay
 from pulse3d.showing.figures import map_figure, save_figure
 from pulse3d.synthetic import demo_scene
+
+from . import timing
+from .base import Bench, Figure
 
 VIDEO_FPS = 30.0
 

@@ -134,7 +134,7 @@ def find_pure(root: Path) -> list[Recording]:
 def find_cohface(root: Path) -> list[Recording]:
     """COHFACE: video at 20 fps and a pulse at 256 Hz, whose times start with the video.
 
-    Reading the pulse needs h5py: `pip install 'pulse3d[datasets]'`; raises InputError without it.
+    Reading the pulse needs h5py: `pip install h5py`; raises InputError without it.
     Source: Heusch, Anjos and Marcel, arXiv:1709.00962, 2017; https://www.idiap.ch/dataset/cohface
     """
 
@@ -143,7 +143,7 @@ def find_cohface(root: Path) -> list[Recording]:
         try:
             import h5py
         except ImportError:
-            raise InputError(f"{path}: reading it takes h5py; pip install 'pulse3d[datasets]'") from None
+            raise InputError(f"{path}: reading it takes h5py; pip install h5py") from None
         try:
             with h5py.File(path) as file:
                 time_s, pulse = (np.asarray(file[key], np.float64) for key in ("time", "pulse"))

@@ -1,7 +1,7 @@
 """Tracks the face in a video for the baselines: a box is detected every second, then smoothed.
 
 The detector is scikit-image's cascade of local binary patterns for frontal faces. scikit-image is an
-extra: `pip install 'pulse3d[face]'`.
+extra: `pip install scikit-image`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def make_detector() -> Callable[[Shaped[np.ndarray, "height width 3"]], Box | No
         from skimage import data, feature
     except ImportError:
         raise InputError(
-            "--roi=face: finding faces needs scikit-image; pip install 'pulse3d[face]', or --roi=skin"
+            "--roi=face: finding faces needs scikit-image; pip install scikit-image, or --roi=skin"
         ) from None
     cascade = feature.Cascade(data.lbp_frontal_face_cascade_filename())
 

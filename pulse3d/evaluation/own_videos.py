@@ -35,7 +35,6 @@ from pulse3d.evaluation.recordings import (
 # the manifest's name for the one rate of a whole recording
 ONE_RATE = {CONSENSUS: "hr_consensus", DEVICE: "rate_bpm"}
 TABLES = ("time_s,ppg", "time_s,rate_bpm", "rate_bpm")  # headers of the table beside a video
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
 
 
 def find_clips(root: Path) -> list[Recording]:
@@ -62,7 +61,7 @@ def find_clips(root: Path) -> list[Recording]:
 
 
 def find_videos(root: Path) -> list[Recording]:
-    """Lists videos and their truth: `<name>.mp4` (or another of VIDEO_SUFFIXES) with `<name>.csv`.
+    """Lists videos and their truth: `<name>.mp4` (or another of video.VIDEO_SUFFIXES) with `<name>.csv`.
 
     The table has one of the headers
 
@@ -73,7 +72,7 @@ def find_videos(root: Path) -> list[Recording]:
     and `<name>_skin.png`, if there, is its skin mask, as in `find_clips`. Raises InputError for two videos
     with the same name.
     """
-    found = sorted(path for path in root.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    found = sorted(path for path in root.iterdir() if path.suffix.lower() in video.VIDEO_SUFFIXES)
     names = [path.stem for path in found]
     if twice := [path.name for path in found if names.count(path.stem) > 1]:
         raise InputError(f"{root}: {', '.join(twice)} would share one table; rename all but one")

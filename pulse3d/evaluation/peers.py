@@ -1,7 +1,7 @@
 """Runs other rPPG programs on the same videos, each in its own process.
 
-A peer is named `open-rppg:MODEL`: a supervised network of open-rppg (an extra: `pip install
-'pulse3d[peers]'`; https://github.com/KegangWangCCNU/open-rppg). It runs as
+A peer is named `open-rppg:MODEL`: a supervised network of open-rppg (the extra `peers`;
+https://github.com/KegangWangCCNU/open-rppg). It runs as
 `python -m pulse3d.evaluation.peers MODEL`, so that its state, threads and JAX are separate from ours. Every
 recording starts a new process.
 
@@ -58,7 +58,9 @@ class Peer(NamedTuple):
 def require(source: str) -> None:
     """Raises InputError where the peer is not installed."""
     if importlib.util.find_spec("rppg") is None:
-        raise InputError(f"method {source}: needs open-rppg; pip install 'pulse3d[peers]'")
+        raise InputError(
+            f"method {source}: needs open-rppg; pip install open-rppg 'opencv-python-headless<5'"
+        )
 
 
 def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, float]]]) -> Peer:
@@ -70,7 +72,7 @@ def ask(source: str, video: Video, windows: Callable[[float], list[tuple[float, 
     require(source)
     model = source.partition(":")[2]
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    if cache := jax.config.jax_compilation_cache_dir:  # ours, so that only the first start compiles
+    if cache := jax.config.values["jax_compilation_cache_dir"]:  # ours, so that only the first start compiles
         environment |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     with (
         tempfile.TemporaryFile() as said,

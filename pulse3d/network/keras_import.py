@@ -20,15 +20,13 @@ def read_network(folder: Path, *, max_bytes: int) -> tuple[dict[str, np.ndarray]
     """Reads the original network: its parameters by our names, like "hidden/kernel", and its config.
 
     folder: holds `model_conv3D.json` and `weights_conv3D.h5`. The rate axis is the original's: from 55 bpm in
-    steps of 2.5 bpm. Needs h5py (`pip install 'pulse3d[keras]'`). Raises InputError for another architecture
+    steps of 2.5 bpm. Needs h5py (`pip install h5py`). Raises InputError for another architecture
     and for more than `max_bytes` of weights.
     """
     try:
         import h5py
     except ImportError:
-        raise InputError(
-            f"{folder}: reading Keras weights needs h5py; pip install 'pulse3d[keras]'"
-        ) from None
+        raise InputError(f"{folder}: reading Keras weights needs h5py; pip install h5py") from None
     try:
         config, names = _read_keras_layers(read_json(folder / KERAS_MODEL))
         with foreign_errors():

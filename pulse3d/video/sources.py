@@ -19,12 +19,27 @@ from pulse3d.video.decoding import open_camera, open_file, open_pipe
 from pulse3d.video.frames import Frame, Video, as_rgb, check_fps, check_size, from_array, from_images
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
+
+
+def list_videos(path: str | os.PathLike) -> list[str]:
+    """The videos that a path names: the files of a folder of videos, in order; else the path itself.
+
+    A folder with images is a video itself.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return [str(path)]
+    names = sorted(file for file in folder.iterdir() if file.is_file())
+    if any(file.suffix.lower() in IMAGE_SUFFIXES for file in names):
+        return [str(path)]
+    return [str(file) for file in names if file.suffix.lower() in VIDEO_SUFFIXES] or [str(path)]
 
 
 def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
     """Opens a video file, a folder of images (natural order), a `.npy`/`.npz` array, or a live source.
 
-    Live sources are "<video0>", "<video1>" ... (cameras), "-" (standard input) and named pipes; pipes
+    Live sources are "0", "1" ... or "<video0>" ... (cameras), "-" (standard input) and named pipes; pipes
     need a format that can be read sequentially (Matroska, MPEG-TS, MJPEG ...). fps: frames per second,
     needed if there are no time stamps (folders, arrays); for a file or a live source, it
     replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
@@ -32,8 +47,9 @@ def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
     damaged frames raises DamagedError at its end.
     """
     check_fps(fps)
-    if camera := re.fullmatch(r"<video(\d+)>", str(path)):
-        return open_camera(int(camera[1]), fps)
+    camera = re.fullmatch(r"<video(\d+)>|(\d+)", str(path))
+    if camera and not Path(path).exists():
+        return open_camera(int(camera[1] or camera[2]), fps)
     if str(path) == "-":
         return open_pipe(os.dup(0), "stdin", fps)
     path = Path(path)
@@ -110,7 +126,10 @@ def _open_folder(path: Path, fps: float | None) -> Video:
 
     files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=natural)
     if not files:
-        raise InputError(f"{path}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        if (videos := list_videos(path)) != [str(path)]:
+            raise InputError(f"{path}: a folder of {len(videos)} videos; give one of them")
+        known = f"({', '.join(IMAGE_SUFFIXES)}) and no videos ({', '.join(VIDEO_SUFFIXES)})"
+        raise InputError(f"{path}: holds no images {known}")
     if fps is None:
         raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
     height, width = _read_image(files[0]).shape[:2]

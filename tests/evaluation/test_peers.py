@@ -168,7 +168,7 @@ def test_without_the_extra_one_line_says_so(tmp_path):
     code, _, err = run("evaluate", "--dataset=demo", f"--out={tmp_path}", "--methods=open-rppg:FacePhys.rlap")
     assert code == 2
     assert err.strip().endswith(
-        "method open-rppg:FacePhys.rlap: needs open-rppg; pip install 'pulse3d[peers]'"
+        "method open-rppg:FacePhys.rlap: needs open-rppg; pip install open-rppg 'opencv-python-headless<5'"
     )
 
 

@@ -26,7 +26,7 @@ from pulse3d.synthetic import paper_clips
         ("train", [], "workdir"),
         ("train", ["--workdir=x", "--distributed", "--coordinator=localhost"], "expected HOST:PORT"),
         ("predict", ["--vidoe=me.mp4"], "vidoe"),
-        ("predict", ["me.mp4"], "me.mp4: unexpected"),
+        ("synthesize", ["me.mp4"], "me.mp4: unexpected"),
         ("predict", ["--weights=paper", "--video=missing.mp4"], "missing.mp4: no such file"),
         ("predict", ["--weights=missing"], "--weights=missing: no such file"),
         ("predict", ["--stride=0"], "stride"),

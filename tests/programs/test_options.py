@@ -65,6 +65,13 @@ for _name in LAUNCHERS:
     FLAGS |= take_flags()
 
 
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_help_has_every_flag_in_one_group(launcher):
+    groups = importlib.import_module(f"launch.{launcher}").GROUPS
+    listed = [holder.name for holders in groups.values() for holder in holders]
+    assert sorted(listed) == sorted(flag.name for flag in FLAGS[f"launch.{launcher}"])
+
+
 def launch(launcher, *arguments):
     """(exit code, stdout, stderr) of a launcher's `main`, in this process."""
     own, out, err = FLAGS[f"launch.{launcher}"], io.StringIO(), io.StringIO()

@@ -83,13 +83,29 @@ def test_a_camera_is_opened_by_number(tmp_path, monkeypatch):
 
     monkeypatch.setattr(decoding.av, "open", fake)
     monkeypatch.setattr(decoding.sys, "platform", "linux")
-    camera = video.open_video("<video2>")
-    assert (camera.name, camera.live) == ("video2", True)
-    np.testing.assert_array_equal([f.image for f in camera.frames()], squares(5))
-    assert opened == [("/dev/video2", {"format": "v4l2"})] * 2
+    for name in ("<video2>", "2"):
+        camera = video.open_video(name)
+        assert (camera.name, camera.live) == ("video2", True)
+        np.testing.assert_array_equal([f.image for f in camera.frames()], squares(5))
+    assert opened == [("/dev/video2", {"format": "v4l2"})] * 4
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2").touch()
+    assert video.open_video("2").name == "2"  # a file of that name is no camera
     monkeypatch.setattr(decoding.sys, "platform", "win32")
     with pytest.raises(InputError, match="elsewhere use a pipe"):
         video.open_video("<video0>")
+
+
+def test_videos_of_a_folder_are_listed_in_order(tmp_path):
+    assert video.list_videos(tmp_path) == [str(tmp_path)]
+    for name in ("b.mp4", "a.MOV", "c.txt"):
+        (tmp_path / name).touch()
+    assert video.list_videos(tmp_path) == [str(tmp_path / "a.MOV"), str(tmp_path / "b.mp4")]
+    assert video.list_videos(tmp_path / "b.mp4") == [str(tmp_path / "b.mp4")]
+    with pytest.raises(InputError, match="a folder of 2 videos; give one of them"):
+        video.open_video(tmp_path)
+    (tmp_path / "1.png").touch()  # images: the folder is a video itself
+    assert video.list_videos(tmp_path) == [str(tmp_path)]
 
 
 def test_a_missing_camera_gets_one_line():

@@ -54,7 +54,7 @@ def test_wheel_has_all_that_is_needed_and_nothing_else(installed):
     with zipfile.ZipFile(installed[0]) as wheel:
         names = wheel.namelist()
     assert not {f"pulse3d/{name}" for name in NEEDED} - set(names)
-    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"pulse3d", "launch"}
+    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"pulse3d"}
     assert f"-{pulse3d.__version__}-" in installed[0].name
 
 
@@ -73,9 +73,9 @@ def run(*command, cwd, path=ROOT):
 
 
 @pytest.mark.parametrize("name", ["predict", "train", "evaluate"])
-def test_commands_run_from_anywhere(installed, tmp_path, name):
+def test_the_command_runs_from_anywhere(installed, tmp_path, name):
     _, target = installed
-    command = (sys.executable, target / "bin" / f"pulse3d-{name}")
+    command = (sys.executable, target / "bin" / "pulse3d", name)
     helped = run(*command, "--help", cwd=tmp_path, path=target)
     assert f"python -m launch.{name}" in helped.stdout
     assert helped.returncode == 0
@@ -87,9 +87,9 @@ def test_commands_run_from_anywhere(installed, tmp_path, name):
 
 def test_the_installed_package_is_the_one_that_runs(installed, tmp_path):
     _, target = installed
-    program = "import pulse3d, launch; print(pulse3d.__file__, pulse3d.__version__)"
+    program = "import pulse3d; print(pulse3d.__file__, pulse3d.__version__)"
     found = run(sys.executable, "-c", program, cwd=tmp_path, path=target).stdout.split()
     assert found == [str(target / "pulse3d" / "__init__.py"), pulse3d.__version__]
-    command = (sys.executable, target / "bin" / "pulse3d-predict", "--weights=paper", "--json")
+    command = (sys.executable, target / "bin" / "pulse3d", "predict", "--weights=paper", "--json")
     mapped = run(*command, cwd=tmp_path, path=target)
     assert json.loads(mapped.stdout)["regions"] == 3

@@ -27,7 +27,11 @@ PACKAGE = ROOT / "pulse3d"
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in sorted(PACKAGE.rglob("*.py"))
-    if path != PACKAGE / "__init__.py"
+    if path
+    not in (
+        PACKAGE / "__init__.py",
+        PACKAGE / "__main__.py",
+    )  # of the package itself: what it offers, the command
 }
 OWNERS = {
     "orbax": {"training.checkpoint"},

@@ -1,0 +1,42 @@
+"""Pulse-rate maps of video, by one command.
+
+pulse3d me.mp4                        maps a video: a page, figures, an overlay, tables
+pulse3d me.mp4 other.mov folder/      several videos, and one summary.csv of them
+pulse3d predict                       the built-in demo scene
+pulse3d live                          the first camera, until Ctrl-C
+
+pulse3d NAME --help                   the options of one of the programs:
+    predict     maps videos; `pulse3d me.mp4` is short for `pulse3d predict me.mp4`
+    live        maps a camera
+    train       trains a network on synthetic video
+    evaluate    scores methods on recordings with a known pulse
+    synthesize  writes clips of synthetic video
+    export      writes a network as one file, for programs with JAX alone
+    benchmark   measures speed and memory on this machine
+
+pulse3d --list-settings               everything that --set changes, with its values
+pulse3d --version
+"""
+
+import importlib
+import sys
+
+from . import common
+
+PROGRAMS = ("predict", "train", "evaluate", "synthesize", "export", "benchmark")
+
+
+def main() -> None:
+    """Runs the program that the first argument names; `predict` if it is a video or an option."""
+    asked = sys.argv[1:]
+    if not asked or asked[0] in common.HELP:
+        return common.print_text(__doc__.strip())
+    name = asked.pop(0) if asked[0] in (*PROGRAMS, "live") else "predict"
+    if name == "live":
+        name, asked = "predict", ["--video=0", *asked]
+    sys.argv[1:] = asked
+    common.run(importlib.import_module(f"{__package__}.{name}").main)
+
+
+if __name__ == "__main__":
+    main()
