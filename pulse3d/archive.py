@@ -145,7 +145,7 @@ class NpzStream:
         self._path = path
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._types: dict[str, np.dtype] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
         self._constants: dict[str, np.ndarray] = {}
 
     def __enter__(self) -> NpzStream:
@@ -156,7 +156,7 @@ class NpzStream:
         return self
 
     def append(self, **arrays: Any) -> None:
-        """Adds one entry to every array; names, shapes and types must stay the same."""
+        """Adds one entry to each of these arrays; their shapes and types must stay the same."""
         for name, value in arrays.items():
             array = np.asarray(value)
             self._shapes.setdefault(name, array.shape)
@@ -168,12 +168,12 @@ class NpzStream:
                     file.write(array.tobytes())
             except OSError as error:
                 raise cannot_write(self._path, error) from None
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def entries(self, name: str) -> Iterator[np.ndarray]:
         """Yields the entries of a growing array so far."""
         shape, dtype = self._shapes[name], self._types[name]
-        yield from np.memmap(self._folder / name, dtype, "r", shape=(self._count, *shape))
+        yield from np.memmap(self._folder / name, dtype, "r", shape=(self._counts[name], *shape))
 
     def put(self, **arrays: Any) -> None:
         """Adds whole arrays."""
@@ -202,7 +202,7 @@ class NpzStream:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(self._types[name]),
                     "fortran_order": False,
-                    "shape": (self._count, *shape),
+                    "shape": (self._counts[name], *shape),
                 }
                 np.lib.format.write_array_header_2_0(member, header)
                 with (self._folder / name).open("rb") as file:

@@ -31,7 +31,7 @@ from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.reading import places, readout, tracking
-from pulse3d.result import Result, join_maps, read_arrays
+from pulse3d.result import WHITE, Result, join_maps, read_arrays
 
 Frames = Iterable[video.Frame]
 
@@ -133,12 +133,14 @@ def write_map(
 class _Pass(NamedTuple):
     """Results of one pass over a source, besides the maps.
 
-    first: the first image. evidence, votes: of every window, its evidence, and its rate by Eq. 8. blind:
-    number of windows without enough video. read_s: seconds of video read. lost: what is missing.
+    first: the first image. frame_s: times of the frames whose green is stored, in s. evidence, votes: of
+    every window, its evidence, and its rate by Eq. 8. blind: number of windows without enough video.
+    read_s: seconds of video read. lost: what is missing.
     """
 
     first: np.ndarray
     times_s: list[float]
+    frame_s: list[float]
     evidence: list[np.ndarray]
     votes: list[float]
     blind: int
@@ -162,7 +164,7 @@ def _map_into(
     first = next(frames, None)
     if first is None:
         raise InputError(lost[0] if lost else f"{source.name}: has no frames")
-    passed = _Pass(first.image, [], [], [], 0, 0.0, lost)
+    passed = _Pass(first.image, [], [], [], [], 0, 0.0, lost)
     for window in follow(source, chain([first], frames)):
         store.append(
             probability=window.probability[..., :-1].astype(np.float16),
@@ -172,6 +174,10 @@ def _map_into(
             amplitude_percent=window.amplitude_percent,
             snr_db=window.snr_db,
         )
+        for time_s, green in zip(window.frame_s.tolist(), window.green, strict=True):
+            if not passed.frame_s or time_s > passed.frame_s[-1] + 1e-6:  # windows overlap
+                store.append(green=np.round(WHITE * green).astype(np.uint16))
+                passed.frame_s.append(time_s)
         passed.times_s.append(window.time_s)
         passed.evidence.append(window.evidence)
         passed.votes.append(window.equation_8_bpm)
@@ -190,6 +196,7 @@ def _read_into(
         **places_read,
         frame=passed.first,
         time_s=np.array(passed.times_s),
+        frame_s=np.array(passed.frame_s),
         pulse_rate_bpm=rate_bpm,
         low_bpm=low_bpm,
         high_bpm=high_bpm,

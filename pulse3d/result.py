@@ -17,12 +17,15 @@ from jaxtyping import Float, Shaped
 
 from pulse3d import archive, files
 from pulse3d.errors import InputError
+from pulse3d.reading import pulse_wave
+from pulse3d.reading.pulse_wave import PulseWave
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILES = ("rates.csv", "map.npz", "summary.json")
 
+WHITE = 65535  # of `green` as it is stored
 MAX_BYTES = 2**32  # of the arrays of a map.npz that are read whole; `probability` is not
 
 
@@ -37,7 +40,8 @@ class Result:
     probability of "no pulse". network_no_pulse: the same from the network alone, window by window.
     amplitude_percent, snr_db: how strongly and how clearly each place pulsates at the window's rate
     (`amplitude.at_rate`). row_px, col_px: positions of the places on the frame. rate_axis_bpm: the rates of
-    `probability`. summary: as in summary.json, with units in the keys. folder: holds the files.
+    `probability`. frame_s: times of the frames of `pulse_waves`. summary: as in summary.json, with units in
+    the keys. folder: holds the files.
     """
 
     frame: Shaped[np.ndarray, "height width 3"]
@@ -56,6 +60,7 @@ class Result:
     row_px: Float[np.ndarray, "row"]
     col_px: Float[np.ndarray, "col"]
     rate_axis_bpm: Float[np.ndarray, "rate"]
+    frame_s: Float[np.ndarray, "time"]
     summary: dict[str, Any]
     folder: Path
 
@@ -82,6 +87,33 @@ class Result:
                 yield from maps.entries("probability")
         except files.UnreadableError as error:
             raise _no_results(self.folder, error) from None
+
+    def pulse_waves(
+        self,
+        places: Float[np.ndarray, "part row col"],
+        rate_bpm: Float[np.ndarray, "part window"],
+    ) -> list[PulseWave]:
+        """The pulse wave of every part of the frame, from the weights of its places; reads the file.
+
+        rate_bpm: of every part in every window, nan for no pulse; as in `pulse_wave.in_band`.
+        """
+        try:
+            with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
+                found = pulse_wave.weighted_means(maps.entries("green"), places) / WHITE
+        except files.UnreadableError as error:
+            raise _no_results(self.folder, error) from None
+        fps = 1 / float(np.median(np.diff(self.frame_s)))
+        timing = {"window_s": self.summary["window_s"], "fps": fps}
+        return [
+            PulseWave(self.frame_s, pulse_wave.in_band(trace, self.frame_s, rates, self.time_s, **timing))
+            for trace, rates in zip(found, rate_bpm, strict=True)
+        ]
+
+    @property
+    def bvp(self) -> PulseWave:
+        """The pulse wave of the frame's own pulse (blood volume pulse), from the places that carry it."""
+        places = pulse_wave.weigh_places(self.rate_bpm, self.confidence, self.pulse_rate_bpm)
+        return self.pulse_waves(places[None], self.pulse_rate_bpm[None])[0]
 
     def maps(self) -> Iterator[Float[np.ndarray, "row col class"]]:
         """The map of every window as the network gives it, float16, "no pulse" last; reads the file."""
@@ -143,7 +175,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a result from map.npz; raises UnreadableError if they are not of one video."""
     names = [field.name for field in fields(Result) if field.name not in ("summary", "folder")]
     with archive.Arrays(folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-        _check_shapes(maps.shapes, [*names, "probability"])
+        _check_shapes(maps.shapes, [*names, "probability", "green"])
         arrays = {name: maps[name] for name in names}
     if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "uf"]:
         raise files.UnreadableError(f"{wrong[0]} holds {arrays[wrong[0]].dtype}, not numbers")
@@ -162,7 +194,8 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:
     expected: dict[str, tuple[int, ...]] = dict.fromkeys(per_window, (windows,))
     expected |= dict.fromkeys(per_place, (windows, rows, cols))
     expected |= {"row_px": (rows,), "col_px": (cols,), "frame": (*shapes["frame"][:2], 3)}
-    expected |= {"rate_axis_bpm": shapes["probability"][-1:]}
+    expected |= {"rate_axis_bpm": shapes["probability"][-1:], "frame_s": shapes["frame_s"][:1]}
+    expected |= {"green": (*expected["frame_s"], rows, cols)}
     expected |= {"probability": (windows, rows, cols, *expected["rate_axis_bpm"])}
     if wrong := [name for name, shape in expected.items() if shapes[name] != shape]:
         raise files.UnreadableError(f"{wrong[0]} has shape {shapes[wrong[0]]}, expected {expected[wrong[0]]}")

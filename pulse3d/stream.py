@@ -29,8 +29,9 @@ class WindowResult(NamedTuple):
     the rate of every place (nan: no pulse) and its confidence, from this window and, with
     `readout.places`, earlier ones. evidence: for every rate, from all patches; `tracking.readings` turns
     the evidence of all windows into rates. reading: one rate from this window and earlier ones.
-    equation_8_bpm: the paper's read-out. enough_video: False if frames are missing (`map.max_gap_s`);
-    then no place has a pulse.
+    equation_8_bpm: the paper's read-out. green: the mean of green (or of the only channel), 0...1, of every
+    place in every frame of the window; frame_s: when these were taken. enough_video: False if frames are
+    missing (`map.max_gap_s`); then no place has a pulse.
     """
 
     time_s: float
@@ -42,6 +43,8 @@ class WindowResult(NamedTuple):
     equation_8_bpm: float
     amplitude_percent: Float[np.ndarray, "row col"]
     snr_db: Float[np.ndarray, "row col"]
+    green: Float[np.ndarray, "time row col"]
+    frame_s: Float[np.ndarray, "time"]
     enough_video: bool = True
 
 
@@ -133,9 +136,11 @@ class _Reader:
         reading = self._follow(evidence)
         rate_bpm, confidence = self._read_places(probability, reading)
         strength, clearness = self._unknown, self._unknown
+        green = amplitude.patch_traces(window, patch=self._layout.patch, stride=self._layout.stride)
         if found is not None:
-            traces = amplitude.patch_traces(window, patch=self._layout.patch, stride=self._layout.stride)
-            strength, clearness = amplitude.at_rate(traces, fps, reading.rate_bpm)
+            strength, clearness = amplitude.at_rate(green, fps, reading.rate_bpm)
+        average = config.map.average_frames  # a frame of the network's is the mean of so many
+        middle = (1 - 1 / average) / 2
         return WindowResult(
             time_s=self._start_s + (index + len(window) / 2) / fps,
             probability=probability,
@@ -146,6 +151,8 @@ class _Reader:
             equation_8_bpm=readout.equation_8(probability, config.clip.rate_axis_bpm),
             amplitude_percent=strength,
             snr_db=clearness,
+            green=green,
+            frame_s=self._start_s + (index + np.arange(len(window)) + middle) / fps,
             enough_video=found is not None,
         )
 

@@ -25,6 +25,7 @@ from pulse3d.training.log import read_rows
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
 AMPLITUDE_COLOURS = "magma"
+WAVE_S = 20.0  # of the pulse wave in a figure
 DEVIATION_COLOURS = "RdBu_r"
 FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 CHANNEL_COLOURS = ("#cc3311", "#117733", "#4477aa")  # red, green, blue
@@ -129,7 +130,7 @@ def caption(reading: Reading) -> str:
 
 
 def map_figure(result: Result, *, title: str = "") -> Figure:
-    """Frame, rate map and confidence, and below them the rate over time.
+    """Frame, rate map and confidence, and below them the rate over time and a piece of the pulse wave.
 
     Rates are medians over time where most windows have a pulse, confidences are means; confidence sets the
     opacity.
@@ -199,8 +200,8 @@ def _panels_figure(
     height, width = image.shape[:2]
     # The frame's own shape, but the figure is at most as high as it is wide.
     panel_height = 3.7 * min(max(height / width, 0.4), 1.6)
-    figure = Figure(figsize=(12.5, panel_height + 0.9 + 2.1 * trace), layout="constrained")
-    rows = [panel_height, 1.7] if trace else [panel_height]
+    figure = Figure(figsize=(12.5, panel_height + 0.9 + 3.6 * trace), layout="constrained")
+    rows = [panel_height, 1.7, 1.2] if trace else [panel_height]
     grid = figure.add_gridspec(len(rows), 3, height_ratios=rows)
     grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.6 + 0.25
     for column, panel in enumerate(panels):
@@ -226,9 +227,28 @@ def _panels_figure(
         bar.outline.set_visible(False)
     if trace:
         _draw_trace(figure.add_subplot(grid[1, :]), result)
+        _draw_wave(figure.add_subplot(grid[2, :]), result)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
+
+
+def _draw_wave(axes: Axes, result: Result) -> None:
+    """The pulse wave around the window with the highest confidence."""
+    middle = result.time_s[np.nan_to_num(result.pulse_confidence).argmax()]
+    time_s, percent = result.bvp
+    shown = (abs(time_s - middle) <= WAVE_S / 2) & np.isfinite(percent)
+    if shown.any():
+        axes.plot(time_s[shown], percent[shown], color=CHANNEL_COLOURS[0], lw=1.2)
+        axes.set_xlim(time_s[shown][0], time_s[shown][-1])
+    else:
+        axes.text(0.5, 0.5, "no pulse wave", transform=axes.transAxes, ha="center", va="center", color="0.3")
+        axes.set(xticks=[], yticks=[])
+    axes.set_xlabel("time (s), where the rate is surest", fontsize=9)
+    axes.set_ylabel("pulse wave (%)", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
 
 
 def _draw_trace(axes: Axes, result: Result) -> None:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pulse3d import files, result, video
 from pulse3d.config import Config
-from pulse3d.reading import regions
+from pulse3d.reading import pulse_wave, regions
 from pulse3d.result import Result
 from pulse3d.showing import figures, matlab, overlay, report
 
@@ -17,13 +19,13 @@ OVERLAY_WIDTH_PX = 960  # at most
 FIGURES = {"map": figures.map_figure, "companion": figures.companion_figure}
 NAMES = (
     *result.FILES,
-    *("regions.csv", "map.mat", "overlay.mp4", "report.html"),
+    *("regions.csv", "bvp.csv", "map.mat", "overlay.mp4", "report.html"),
     *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg")),
 )  # all files that may be there
 
 
-def write_regions(found: Result, config: Config, *, step_s: float) -> int:
-    """Writes regions.csv; returns the number of regions."""
+def write_regions(found: Result, config: Config, *, step_s: float) -> list[regions.Region]:
+    """Writes regions.csv; returns the regions."""
     parts = regions.find_regions(
         found.maps(),
         found.rate_bpm,
@@ -36,7 +38,22 @@ def write_regions(found: Result, config: Config, *, step_s: float) -> int:
     )
     rows = regions.table(parts, found.row_px, found.col_px, stride_px=found.summary["stride_px"])
     files.write_csv(found.folder / "regions.csv", regions.HEADER, rows)
-    return len(parts)
+    return parts
+
+
+def write_waves(found: Result, parts: list[regions.Region]) -> None:
+    """Writes bvp.csv: the pulse wave of the frame, and those of its regions, in percent at every frame."""
+    mean = found.confidence.mean(0)
+    weights = [pulse_wave.weigh_places(found.rate_bpm, found.confidence, found.pulse_rate_bpm)]
+    weights += [part.places * mean / (part.places * mean).sum() for part in parts]
+    rates = [found.pulse_rate_bpm, *([reading.rate_bpm for reading in part.readings] for part in parts)]
+    waves = found.pulse_waves(np.stack(weights), np.array(rates))
+    names = ["frame_percent", *(f"region_{number}_percent" for number in range(1, len(parts) + 1))]
+    columns = [found.frame_s, *(wave.percent for wave in waves)]
+    rows = (
+        [f"{at:.4f}", *(files.number(v, 5) for v in values)] for at, *values in zip(*columns, strict=True)
+    )
+    files.write_csv(found.folder / "bvp.csv", ",".join(["time_s", *names]), rows)
 
 
 def write_pictures(
@@ -81,12 +98,14 @@ def write_all(
     config: of the network that made it. step_s: between windows. truth: reference rates for the page. figure,
     watch: as in `write_pictures`. mat: whether to write map.mat.
     """
-    count = write_regions(found, config, step_s=step_s)
+    parts = write_regions(found, config, step_s=step_s)
+    write_waves(found, parts)
     if mat:
         matlab.write_mat(found, found.folder / "map.mat")
     pictures = write_pictures(found, source, figure=figure, watch=watch)
     others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
-    said = {"regions": count, "files": ["rates.csv", "regions.csv", "map.npz", *pictures, *others]}
+    tables = ["rates.csv", "regions.csv", "bvp.csv", "map.npz"]
+    said = {"regions": len(parts), "files": [*tables, *pictures, *others]}
     page = replace(found, summary=found.summary | said)
     report.write_report(page, found.folder / "report.html", truth=truth)
     return said

@@ -137,6 +137,7 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
             "low_bpm": _list(result.low_bpm, 1),
             "high_bpm": _list(result.high_bpm, 1),
         },
+        "wave": {"time_s": _list(result.frame_s, 3), "percent": _list(result.bvp.percent, 4)},
         "truth": truth and {"time_s": _list(truth.time_s, 3), "rate_bpm": _list(truth.rate_bpm, 1)},
         "scales": scales,
         "colours": {of["colours"]: figures.colour_table(of["colours"]).tolist() for of in scales.values()},

@@ -195,7 +195,7 @@ def test_without_h5py_cohface_says_what_to_install(tmp_path, monkeypatch):
     make_cohface(tmp_path)
     (recording,) = datasets.find_recordings("cohface", tmp_path)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(InputError, match=r"pip install 'pulse3d\[datasets\]'"):
+    with pytest.raises(InputError, match=r"pip install h5py"):
         recording.reference()
 
 

@@ -77,6 +77,6 @@ def test_faces_are_looked_for_once_a_second():
 def test_without_the_extra_one_line_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     faces.make_detector.cache_clear()
-    with pytest.raises(InputError, match=r"needs scikit-image; pip install 'pulse3d\[face\]', or --roi=skin"):
+    with pytest.raises(InputError, match=r"needs scikit-image; pip install scikit-image, or --roi=skin"):
         faces.make_detector()
     faces.make_detector.cache_clear()

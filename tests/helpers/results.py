@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pulse3d import archive
+from pulse3d import archive, result
 from pulse3d.result import Result
 
 AXIS = np.arange(40.0, 201.0, 2.0)
@@ -26,6 +26,12 @@ def make_result(
             shares = np.exp(-0.5 * ((axis - near) / 3) ** 2) * pulse
             shares = rng.dirichlet(np.ones(len(axis)), (rows, cols)) if noise else shares / 4
             store.append(probability=shares.astype(np.float16))
+        frame_s = np.arange(round(15 * (windows + 9))) / 15
+        beat = np.full((rows, cols), 70.0)
+        beat[1, 2] = 90.0
+        for now in frame_s:
+            wave = 1 - 0.005 * pulse * np.sin(2 * np.pi * beat / 60 * now)
+            store.append(green=np.round(result.WHITE / 2 * wave).astype(np.uint16))
     reading = np.full(windows, 71.0 if pulse else np.nan)
     reading[list(gaps)] = np.nan
     summary = {
@@ -44,5 +50,5 @@ def make_result(
         rate_bpm=rate, confidence=confidence, no_pulse=1 - confidence, network_no_pulse=1 - confidence,
         amplitude_percent=0.1 + 0 * rate, snr_db=0 * rate - 3,
         row_px=40.0 + 16 * np.arange(rows), col_px=48.0 + 16 * np.arange(cols),
-        rate_axis_bpm=axis, summary=summary, folder=folder,
+        rate_axis_bpm=axis, frame_s=frame_s, summary=summary, folder=folder,
     )  # fmt: skip

@@ -244,11 +244,12 @@ ALONE = {
 MAPS = [f"map.npz:{name}" for name in ("probability", "*no_pulse", "rate_bpm", "confidence", "snr_db")]
 READ = [
     "map.npz:amplitude_percent", "map.npz:pulse_*", "map.npz:low_bpm", "map.npz:high_bpm",
-    "map.npz:equation_8_bpm", "rates.csv:*", "regions.csv*", "summary.json.*pulse*", "summary.json.confid*",
-    "summary.json.regions", "printed",
+    "map.npz:equation_8_bpm", "rates.csv:*", "regions.csv*", "bvp.csv*", "summary.json.*pulse*",
+    "summary.json.confid*", "summary.json.regions", "printed",
 ]  # fmt: skip
 PICTURES = ["map.png", "companion.png", "overlay.mp4", "report.html*"]
 SHOWN = [*READ, *PICTURES]
+FRAMES = ["map.npz:frame_s", "map.npz:green"]
 WINDOWS = ["map.npz:time_s", "rates.csv:time_s", "summary.json.windows"]
 FILES = ["printed", "summary.json.files", "report.html.summary.files"]
 
@@ -303,7 +304,7 @@ CASES = {
     "predict": {
         "video": Case(
             ["--video=other.npy"],
-            [*MAPS, *PICTURES, "summary.json.video", "map.npz:frame"], SHOWN,
+            [*MAPS, *PICTURES, "summary.json.video", "map.npz:frame", "map.npz:green"], SHOWN,
         ),
         "out": elsewhere(),
         "weights": Case(
@@ -311,17 +312,18 @@ CASES = {
             says("summary.json.weights", "second"),
         ),
         "fps": Case(
-            ["--fps=30"], [*WINDOWS, "summary.json.video_fps", "summary.json.video_duration_s"],
+            ["--fps=30"], [*WINDOWS, *FRAMES, "summary.json.video_fps", "summary.json.video_duration_s"],
             [*MAPS, *SHOWN, "summary.json.video_seconds_read", "*.windows_without_enough_video"],
             says("map.npz:time_s", lambda time_s: len(time_s) == 1),
         ),
         "stride": Case(
             ["--stride=4"],
-            [*MAPS, *PICTURES, "map.npz:row_px", "map.npz:col_px", "summary.json.stride_px"],
+            [*MAPS, *PICTURES, "map.npz:row_px", "map.npz:col_px", "map.npz:green", "summary.json.stride_px"],
             SHOWN, spaced("map.npz:row_px", 4),
         ),
         "step_s": Case(
-            ["--step_s=0.38"], [*MAPS, *WINDOWS, "summary.json.step_s", "report.html*"], SHOWN, whole_steps,
+            ["--step_s=0.38"], [*MAPS, *WINDOWS, "summary.json.step_s", "report.html*"], [*SHOWN, *FRAMES],
+            whole_steps,
         ),
         "truth": Case(["--truth=truth.csv"], ["report.html.truth*"]),
         "figure": Case(["--figure=svg"], ["map.svg", "companion.svg", *FILES]),
@@ -667,17 +669,17 @@ KEYWORDS = {
         "weights": ("second.npz", [*PLACES, "summary.weights"], VALUES),
         "fps": (
             30.0, ["time_s", "summary.video_*", "summary.windows*"],
-            [*VALUES, "summary.video_seconds_read"],
+            [*VALUES, "summary.video_seconds_read", "frame_s"],
         ),
         "stride_px": (4, [*PLACES, "row_px", "col_px", "summary.stride_px"], VALUES),
-        "step_s": (0.4, [*PLACES, "time_s", "summary.step_s", "summary.windows"], VALUES),
+        "step_s": (0.4, [*PLACES, "time_s", "summary.step_s", "summary.windows"], [*VALUES, "frame_s"]),
     },
     "map_stream": {
-        "frames": ("other.npy", PLACES, VALUES),
+        "frames": ("other.npy", [*PLACES, "green"], VALUES),
         "weights": ("second.npz", PLACES, VALUES),
-        "stride_px": (4, PLACES, VALUES),
-        "step_s": (0.4, [*PLACES, "time_s"], [*VALUES, "enough_video"]),
-        "start_s": (0.4, [*PLACES, "time_s"], [*VALUES, "enough_video"]),
+        "stride_px": (4, [*PLACES, "green"], VALUES),
+        "step_s": (0.4, [*PLACES, "time_s", "frame_s", "green"], [*VALUES, "enough_video"]),
+        "start_s": (0.4, [*PLACES, "time_s", "frame_s", "green"], [*VALUES, "enough_video"]),
         "devices": (jax.devices()[2:3], [], []),
         "ahead": (2, [], []),
     },
@@ -741,6 +743,10 @@ def test_keywords_of_a_result(tmp_path):
     assert made.report(path=tmp_path / "a.html") == tmp_path / "a.html"
     assert {path.name for path in tmp_path.iterdir()} == {"a", "a.html"}
     assert differences(of_result(pulse3d.Result.load(folder=tmp_path / "a")), of_result(made)) == set()
+    places, rate_bpm = np.ones((2, *made.rate_bpm.shape[1:])), np.full((2, len(made.time_s)), 90.0)
+    first, second = made.pulse_waves(places=places, rate_bpm=rate_bpm * [[1], [np.nan]])
+    assert np.isfinite(first.percent).all()
+    assert np.isnan(second.percent).all()
 
 
 def test_every_keyword_has_a_case():
@@ -758,6 +764,7 @@ def test_every_keyword_has_a_case():
         "open_video": ["path", "fps"],
         "load_weights": ["name", "like"],
         "Result.load": ["folder"],
+        "Result.pulse_waves": ["places", "rate_bpm"],
         "Result.save": ["folder"],
         "Result.report": ["path"],
         "Result.plot": [],

@@ -89,5 +89,5 @@ def test_keras_gives_our_probabilities_and_trains_as_we_do(toy):
 
 def test_without_keras_one_line_says_what_to_do(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(InputError, match=r"pip install 'pulse3d\[bench\]'"):
+    with pytest.raises(InputError, match=r"pip install keras tensorflow-cpu"):
         original.make_network({}, toy)

@@ -21,7 +21,8 @@ def made_result(rate_bpm, confidence):
         rate_bpm=rate_bpm, confidence=confidence,
         no_pulse=zeros, network_no_pulse=zeros, amplitude_percent=zeros, snr_db=zeros,
         row_px=8.0 * np.arange(1, 4), col_px=8.0 * np.arange(1, 5),
-        rate_axis_bpm=np.array([60.0, 70.0]), summary={"stride_px": 8}, folder=Path("nowhere"),
+        rate_axis_bpm=np.array([60.0, 70.0]), frame_s=np.arange(2.0),
+        summary={"stride_px": 8}, folder=Path("nowhere"),
     )  # fmt: skip
 
 

@@ -66,6 +66,6 @@ def test_exported_network_runs_without_this_package(kind, frame, tmp_path, reque
 def test_without_flatbuffers_there_is_one_clear_line(tmp_path, toy, monkeypatch):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda _: None)
     weights = Weights(model.init_params(jax.random.key(0), toy), toy, {}, "toy")
-    with pytest.raises(InputError, match=r"pulse3d\[export\]"):
+    with pytest.raises(InputError, match=r"pip install flatbuffers"):
         export.export_network(weights, (21, 33), tmp_path / "network")
     assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,7 @@ function start(data) {
     },
     snr: {
       title: "SNR", unit: "dB", digits: 1, value: scaled("snr"),
-      note: "Power at the pulse rate and its double against the rest, 36 to 240 bpm.",
+      note: "Power at the pulse rate and its double against the rest, 36 to 198 bpm.",
     },
   };
 
@@ -288,6 +288,20 @@ function start(data) {
       hovertemplate: "%{x:.0f} bpm: %{y} places<extra></extra>" }], layout, options);
   }
 
+  function drawWave() {
+    const middle = data.rate.time_s[shownWindows[step]];
+    const half = summary.window_s / 2;
+    const layout = base("time (s)", "pulse wave (%)");
+    layout.xaxis.range = [middle - half, middle + half];
+    const inside = data.wave.time_s.map((time, i) => i).filter((i) => Math.abs(data.wave.time_s[i] - middle) <= half);
+    const percent = inside.map((i) => data.wave.percent[i]);
+    if (percent.every((v) => v === null)) {
+      layout.annotations = [{ text: "no pulse", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
+    }
+    Plotly.react("wave", [{ x: inside.map((i) => data.wave.time_s[i]), y: percent, mode: "lines", connectgaps: false,
+      line: { color: "#cc3311", width: 2 }, hovertemplate: "%{x:.2f} s: %{y:.3f} %<extra></extra>" }], layout, options);
+  }
+
   // moving about
   const slider = byId("time");
   slider.max = windows - 1;
@@ -303,6 +317,7 @@ function start(data) {
     drawMap();
     drawPlace();
     drawVotes();
+    drawWave();
     Plotly.relayout("rate", { shapes: [cursor(data.rate.time_s[shownWindows[step]])] });
   }
 

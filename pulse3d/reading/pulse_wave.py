@@ -1,0 +1,91 @@
+"""The pulse wave (blood volume pulse, BVP) of places of a video, at the pulse rate that was read there.
+
+A wave is the change of green over the chosen places, in a narrow band around the rate of every window. Blood
+absorbs green; the sign is such that the wave rises with the volume of blood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import scipy.signal
+from jaxtyping import Float
+
+HALF_WIDTH_BPM, EDGE_BPM = 9.0, 4.0  # of the band around a rate and twice the rate, and of its edges
+
+
+class PulseWave(NamedTuple):
+    """A pulse wave: percent of the mean of green at times in s on the video's clock; nan without a pulse."""
+
+    time_s: Float[np.ndarray, "time"]
+    percent: Float[np.ndarray, "time"]
+
+
+def weigh_places(
+    rate_bpm: Float[np.ndarray, "window row col"],
+    confidence: Float[np.ndarray, "window row col"],
+    pulse_rate_bpm: Float[np.ndarray, "window"],
+    *,
+    tolerance_bpm: float = 5.0,
+) -> Float[np.ndarray, "row col"]:
+    """How much every place counts in the wave of a pulse; the sum is 1, or 0 if no place counts.
+
+    The mean over windows of its confidence where its rate is that of the pulse; 0 for places below a half.
+    """
+    near = abs(rate_bpm - pulse_rate_bpm[:, None, None]) <= tolerance_bpm
+    answered = np.isfinite(pulse_rate_bpm)
+    if not answered.any():
+        return np.zeros(rate_bpm.shape[1:])
+    mean = (confidence * near)[answered].mean(0)
+    sure = np.where(mean >= 0.5, mean, 0.0)
+    return sure / max(sure.sum(), 1e-12)
+
+
+def weighted_means(
+    green: Iterable[Float[np.ndarray, "row col"]], places: Float[np.ndarray, "part row col"]
+) -> Float[np.ndarray, "part time"]:
+    """The weighted mean of green in every frame, for the weights of every part."""
+    flat = places.reshape(len(places), -1)
+    found = [flat @ frame.reshape(-1) for frame in green]
+    return np.stack(found, axis=1) if found else np.zeros((len(places), 0))
+
+
+def in_band(
+    trace: Float[np.ndarray, "time"],
+    time_s: Float[np.ndarray, "time"],
+    rate_bpm: Float[np.ndarray, "window"],
+    centre_s: Float[np.ndarray, "window"],
+    *,
+    window_s: float,
+    fps: float,
+) -> Float[np.ndarray, "time"]:
+    """The pulse wave of a trace in percent of its mean; nan where no window has a rate, or nothing is known.
+
+        y = sum_w h_w B_w(1 - x / mean_w x) / sum_w h_w
+
+    x is the trace, w a window with a rate f (those without, nan, are left out), h its Hann window. B keeps
+    what lies within 9 bpm of f and 2f, less and less over the next 4 bpm, after a straight line is removed.
+    trace: the mean of green over places, at times time_s, `fps` a second but for gaps.
+    """
+    total, weight = np.zeros(len(trace)), np.zeros(len(trace))
+    for rate, centre in zip(rate_bpm, centre_s, strict=True):
+        first, end = np.searchsorted(time_s, centre + np.array([-0.5, 0.5]) * window_s - 0.25 / fps)
+        part = trace[first:end]
+        if not np.isfinite(rate) or len(part) < 3 or part.mean() <= 0:
+            continue
+        taper = np.hanning(len(part) + 2)[1:-1]
+        change = scipy.signal.detrend(1 - part / part.mean())
+        total[first:end] += taper * _band(change, rate, fps)
+        weight[first:end] += taper
+    return np.where(weight > 0, 100 * total / np.where(weight > 0, weight, 1), np.nan)
+
+
+def _band(signal: Float[np.ndarray, "time"], rate_bpm: float, fps: float) -> Float[np.ndarray, "time"]:
+    """What a signal has around a rate and twice that rate."""
+    length = max(len(signal), int(60 * fps))  # bins of 1 bpm or less
+    axis_bpm = np.fft.rfftfreq(length, 1 / fps) * 60
+    away = np.minimum(abs(axis_bpm - rate_bpm), abs(axis_bpm - 2 * rate_bpm))
+    keep = np.clip(1 - (away - HALF_WIDTH_BPM) / EDGE_BPM, 0, 1)
+    return np.fft.irfft(keep * np.fft.rfft(signal, length), length)[: len(signal)]
