@@ -61,8 +61,10 @@ setup(
             "scikit-image>=0.24",
             "selenium>=4.30",
             "setuptools>=70.1",
+            "xarray>=2025.1",
         ],
         "peers": ["open-rppg==0.1.1", "opencv-python-headless<5"],
         "tpu": ["jax[tpu]"],
+        "xarray": ["xarray>=2025.1"],
     },
 )

@@ -32,6 +32,7 @@ from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.reading import places, readout, tracking
 from pulse3d.result import WHITE, Result, join_maps, read_arrays
+from pulse3d.settings import override_use
 
 Frames = Iterable[video.Frame]
 
@@ -45,17 +46,21 @@ def map_video(
     fps: float | None = None,
     stride_px: int | None = None,
     step_s: float | None = None,
+    settings: Iterable[str] = (),
+    progress: Callable[[float], None] | None = None,
 ) -> Result:
     """Maps a video, as `launch.predict` does.
 
     source: anything that `video.open_video` takes, or an array as in `video.from_array`; fps: as there. The
-    other arguments are those of `map_stream`.
+    other arguments are those of `map_stream`. settings: like "map.cells=60", as --set takes them. progress:
+    called after every window with the share of the video that is done, 0...1.
 
     The files are in a temporary folder that is deleted with the result; `Result.save` keeps them. Raises
     InputError for a video that cannot be read, is too short for one window or smaller than a patch. If a
     video is damaged, its readable part is mapped, and `summary["lost"]` says what is missing.
     """
     weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
+    weights = weights._replace(config=override_use(weights.config, settings))
     if isinstance(source, np.ndarray):
         opened = video.from_array(source, fps=fps)
     else:
@@ -63,7 +68,8 @@ def map_video(
     mapper = make_mapper(weights.params, weights.config, (opened.height, opened.width), stride_px=stride_px)
     folder = Path(tempfile.mkdtemp(prefix="pulse3d_"))
     try:
-        result = write_map(folder, opened, mapper, weights=weights.name, step_s=step_s)
+        windows = follow if progress is None else partial(_follow_and_tell, progress)
+        result = write_map(folder, opened, mapper, weights=weights.name, step_s=step_s, follow=windows)
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -79,6 +85,18 @@ def follow(
     ahead = 1 if jax.local_device_count() == 1 else 0
     frames = video.read_ahead(frames, ahead=video.frames_ahead(source, 8))
     return stream.map_windows(frames, mapper, step_s=step_s, ahead=ahead)
+
+
+def _follow_and_tell(
+    progress: Callable[[float], None], source: video.Video, frames: Frames, mapper: Mapper, *, step_s: float
+) -> Iterator[stream.WindowResult]:
+    """As `follow`, and says after every window how much of the video is done."""
+    length_s = mapper.config.clip.duration_s
+    for window in follow(source, frames, mapper, step_s=step_s):
+        yield window
+        done_s = window.time_s + length_s / 2
+        progress(min(1.0, done_s / source.duration_s) if source.duration_s else 0.0)
+    progress(1.0)
 
 
 def write_map(

@@ -21,6 +21,9 @@ from pulse3d.reading import pulse_wave
 from pulse3d.reading.pulse_wave import PulseWave
 
 if TYPE_CHECKING:
+    import pandas
+    import xarray
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FILES = ("rates.csv", "map.npz", "summary.json")
@@ -29,9 +32,9 @@ WHITE = 65535  # of `green` as it is stored
 MAX_BYTES = 2**32  # of the arrays of a map.npz that are read whole; `probability` is not
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """The map of a video and its readings, one row per window.
+    """The map of a video and its readings, one row per window. Two are equal if all but their folders is.
 
     frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
     pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and its
@@ -63,6 +66,56 @@ class Result:
     frame_s: Float[np.ndarray, "time"]
     summary: dict[str, Any]
     folder: Path
+
+    def __str__(self) -> str:
+        """The result in five lines."""
+        said, (windows, rows, cols) = self.summary, self.rate_bpm.shape
+        rate = "no pulse found"
+        if np.isfinite(self.median_bpm):
+            low, high = (np.nanmedian(values) for values in (self.low_bpm, self.high_bpm))
+            interval = f"{said['interval']:.0%} interval {low:.0f} to {high:.0f}"
+            rate = f"{self.median_bpm:.1f} bpm, median over windows ({interval})"
+        answered = np.isfinite(self.pulse_rate_bpm).sum()
+        living, axis = np.isfinite(self.rate_bpm).mean(), self.rate_axis_bpm
+        return f"""\
+{Path(said["video"]).name}: {said["frame_width_px"]}x{said["frame_height_px"]} px, \
+{said["video_duration_s"]:.1f} s, mapped by {said["weights"]}
+pulse rate: {rate}
+{answered} of {windows} windows of {said["window_s"]:g} s with a pulse, in {living:.0%} of the frame
+maps: {windows} windows x {rows} rows x {cols} columns, {len(axis)} rates of {axis[0]:g} to {axis[-1]:g} bpm
+files in {self.folder}; not a medical device"""
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all arrays, nan included, and the summaries are equal."""
+        if not isinstance(other, Result):
+            return NotImplemented
+        names = [field.name for field in fields(Result) if field.name not in ("summary", "folder")]
+        pairs = ((getattr(self, name), getattr(other, name)) for name in names)
+        return self.summary == other.summary and all(
+            a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True) for a, b in pairs
+        )
+
+    __hash__ = object.__hash__
+
+    @property
+    def median_bpm(self) -> float:
+        """The median rate over the windows with a pulse; nan if there are none."""
+        known = self.pulse_rate_bpm[np.isfinite(self.pulse_rate_bpm)]
+        return float(np.median(known)) if len(known) else np.nan
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The readings as a table of pandas, by `labelled.to_dataframe`."""
+        from pulse3d.showing import labelled
+
+        return labelled.to_dataframe(self)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """All arrays with coordinates and units, by `labelled.to_xarray`."""
+        from pulse3d.showing import labelled
+
+        return labelled.to_xarray(self)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Result:
@@ -119,11 +172,18 @@ class Result:
         """The map of every window as the network gives it, float16, "no pulse" last; reads the file."""
         return join_maps(self.probabilities(), self.network_no_pulse)
 
-    def plot(self) -> Figure:
-        """The figure of map.png: frame, rate map, confidence, and the rate over time."""
+    def plot(self, layer: str | None = None, *, window: int | None = None, ax: Axes | None = None) -> Figure:
+        """The figure of map.png: frame, rate map, confidence, the rate over time, and the pulse wave.
+
+        layer: only that map, "rate", "confidence", "amplitude" or "snr". window: the map of that window; by
+        default the median of all (of confidences, the mean). ax: the axes to draw into, a figure of their
+        own by default. Raises InputError for another layer or window.
+        """
         from pulse3d.showing import figures
 
-        return figures.map_figure(self, title=Path(self.summary["video"]).name)
+        if layer is None and window is None and ax is None:
+            return figures.map_figure(self, title=Path(self.summary["video"]).name)
+        return figures.layer_figure(self, layer or "rate", window=window, ax=ax)
 
     def report(self, path: str | os.PathLike) -> Path:
         """Writes the page for exploring the result, report.html."""

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
 from jaxtyping import Float
 
 HALF_WIDTH_BPM, EDGE_BPM = 9.0, 4.0  # of the band around a rate and twice the rate, and of its edges
@@ -76,7 +75,8 @@ def in_band(
         if not np.isfinite(rate) or len(part) < 3 or part.mean() <= 0:
             continue
         taper = np.hanning(len(part) + 2)[1:-1]
-        change = scipy.signal.detrend(1 - part / part.mean())
+        change, steps = 1 - part / part.mean(), np.arange(len(part)) - (len(part) - 1) / 2
+        change -= steps * (steps @ change) / (steps @ steps)
         total[first:end] += taper * _band(change, rate, fps)
         weight[first:end] += taper
     return np.where(weight > 0, 100 * total / np.where(weight > 0, weight, 1), np.nan)

@@ -17,6 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from pulse3d.errors import InputError, nearest
 from pulse3d.files import whole_file
 from pulse3d.reading.readout import Reading
 from pulse3d.result import Result
@@ -136,13 +137,35 @@ def map_figure(result: Result, *, title: str = "") -> Figure:
     opacity.
     """
     rate_bpm, confidence = median_map(result.rate_bpm), result.confidence.mean(0)
-    low, high = rate_range(rate_bpm, confidence)
     panels = [
-        Panel("frame", None, "", "", 0.0, 1.0),
-        Panel("pulse rate", rate_bpm, "pulse rate (bpm)", RATE_COLOURS, low, high),
-        Panel("confidence", confidence, "confidence (0 to 1)", CONFIDENCE_COLOURS, 0.0, 1.0),
+        FRAME,
+        make_panel("rate", rate_bpm, confidence),
+        make_panel("confidence", confidence, confidence),
     ]
     return _panels_figure(result, panels, confidence, title=title, trace=True)
+
+
+def layer_figure(result: Result, layer: str, *, window: int | None = None, ax: Axes | None = None) -> Figure:
+    """One map over the frame; layer, window and ax as in `Result.plot`."""
+    count = len(result.time_s)
+    if window is not None and not -count <= window < count:
+        raise InputError(f"window {window}: there are {count}")
+    layers = {
+        "rate": result.rate_bpm, "confidence": result.confidence,
+        "amplitude": result.amplitude_percent, "snr": result.snr_db,
+    }  # fmt: skip
+    if layer not in layers:
+        raise InputError(f"layer {layer}: unknown{nearest(layer, layers)}; choose {', '.join(layers)}")
+    if window is not None:
+        values, opacity = layers[layer][window], result.confidence[window]
+    else:
+        opacity = result.confidence.mean(0)
+        values = opacity if layer == "confidence" else median_map(layers[layer])
+    ax = ax or Figure(figsize=(6, 4.5), layout="constrained").add_subplot()
+    _draw_panel(ax, result, make_panel(layer, values, opacity), opacity if layer == "rate" else None)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def result_html(result: Result) -> str:
@@ -162,13 +185,8 @@ def result_html(result: Result) -> str:
 def companion_figure(result: Result, *, title: str = "") -> Figure:
     """Amplitude and SNR of every place at the current pulse rate, as medians over time."""
     amplitude, snr = median_map(result.amplitude_percent), median_map(result.snr_db)
-    known = np.isfinite(amplitude)
-    most = float(np.percentile(amplitude[known], 98)) if known.any() else 1.0
-    panels = [
-        Panel("frame", None, "", "", 0.0, 1.0),
-        Panel("amplitude", amplitude, "amplitude of green (% of its mean)", AMPLITUDE_COLOURS, 0.0, most),
-        Panel("signal-to-noise ratio", snr, "SNR at the pulse rate (dB)", CONFIDENCE_COLOURS, -15.0, 10.0),
-    ]
+    confidence = result.confidence.mean(0)
+    panels = [FRAME, make_panel("amplitude", amplitude, confidence), make_panel("snr", snr, confidence)]
     note = "not a map of perfusion: light, motion and the camera's noise are in it"
     return _panels_figure(result, panels, None, title=f"{title}\n{note}" if title else note)
 
@@ -192,45 +210,70 @@ class Panel(NamedTuple):
     high: float
 
 
+FRAME = Panel("frame", None, "", "", 0.0, 1.0)
+
+
+def make_panel(
+    layer: str, values: Float[np.ndarray, "row col"], confidence: Float[np.ndarray, "row col"]
+) -> Panel:
+    """The panel of a layer: "rate", "confidence", "amplitude" or "snr"; confidence: as in `rate_range`."""
+    if layer == "rate":
+        limits = rate_range(values, confidence)
+        return Panel("pulse rate", values, "pulse rate (bpm)", RATE_COLOURS, *limits)
+    if layer == "confidence":
+        return Panel(layer, values, "confidence (0 to 1)", CONFIDENCE_COLOURS, 0.0, 1.0)
+    if layer == "amplitude":
+        known = values[np.isfinite(values)]
+        most = float(np.percentile(known, 98)) if len(known) else 1.0
+        return Panel(layer, values, "amplitude of green (% of its mean)", AMPLITUDE_COLOURS, 0.0, most)
+    label = "SNR at the pulse rate (dB)"
+    return Panel("signal-to-noise ratio", values, label, CONFIDENCE_COLOURS, -15.0, 10.0)
+
+
 def _panels_figure(
     result: Result, panels: list[Panel], opacity: np.ndarray | None, *, title: str, trace: bool = False
 ) -> Figure:
     """Panels side by side, each a map over the frame in grey, and the rate over time below them."""
-    image = result.frame if result.frame.dtype == np.uint8 else (255 * result.frame).astype(np.uint8)
-    height, width = image.shape[:2]
+    height, width = result.frame.shape[:2]
     # The frame's own shape, but the figure is at most as high as it is wide.
     panel_height = 3.7 * min(max(height / width, 0.4), 1.6)
     figure = Figure(figsize=(12.5, panel_height + 0.9 + 3.6 * trace), layout="constrained")
     rows = [panel_height, 1.7, 1.2] if trace else [panel_height]
     grid = figure.add_gridspec(len(rows), 3, height_ratios=rows)
-    grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.6 + 0.25
     for column, panel in enumerate(panels):
-        axes = figure.add_subplot(grid[0, column])
-        axes.imshow(image if panel.values is None else grey, extent=(0, width, height, 0))
-        axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-        axes.set_title(panel.name, fontsize=11, loc="left")
-        if panel.values is None:
-            continue
-        alpha = np.isfinite(panel.values) * (1.0 if opacity is None else np.clip(opacity * 1.2, 0, 1)) * 0.9
-        shown = axes.imshow(
-            np.nan_to_num(panel.values),
-            cmap=panel.colours,
-            vmin=panel.low,
-            vmax=panel.high,
-            extent=result.extent_px,
-            alpha=alpha,
-            interpolation="nearest",
-        )
-        shown.set_clip_path(Rectangle((0, 0), width, height, transform=axes.transData))
-        solid = ScalarMappable(shown.norm, shown.cmap)  # a bar of its own: the map's would be faded
-        bar = figure.colorbar(solid, ax=axes, label=panel.label, shrink=0.85, extend="both", pad=0.02)
-        bar.outline.set_visible(False)
+        _draw_panel(figure.add_subplot(grid[0, column]), result, panel, opacity)
     if trace:
         _draw_trace(figure.add_subplot(grid[1, :]), result)
         _draw_wave(figure.add_subplot(grid[2, :]), result)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
+
+
+def _draw_panel(axes: Axes, result: Result, panel: Panel, opacity: np.ndarray | None) -> None:
+    """A map over the frame in grey, with its colour bar; or the frame alone."""
+    image = result.frame if result.frame.dtype == np.uint8 else (255 * result.frame).astype(np.uint8)
+    height, width = image.shape[:2]
+    grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.6 + 0.25
+    axes.imshow(image if panel.values is None else grey, extent=(0, width, height, 0))
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.set_title(panel.name, fontsize=11, loc="left")
+    if panel.values is None:
+        return
+    alpha = np.isfinite(panel.values) * (1.0 if opacity is None else np.clip(opacity * 1.2, 0, 1)) * 0.9
+    shown = axes.imshow(
+        np.nan_to_num(panel.values),
+        cmap=panel.colours,
+        vmin=panel.low,
+        vmax=panel.high,
+        extent=result.extent_px,
+        alpha=alpha,
+        interpolation="nearest",
+    )
+    shown.set_clip_path(Rectangle((0, 0), width, height, transform=axes.transData))
+    solid = ScalarMappable(shown.norm, shown.cmap)  # a bar of its own: the map's would be faded
+    bar = axes.figure.colorbar(solid, ax=axes, label=panel.label, shrink=0.85, extend="both", pad=0.02)
+    bar.outline.set_visible(False)
 
 
 def _draw_wave(axes: Axes, result: Result) -> None:

@@ -57,5 +57,5 @@ def result_members():
         (windows, rows, cols),
     )
     arrays |= {"row_px": (rows,), "col_px": (cols,), "rate_axis_bpm": (rates,), "frame": (8, 8, 3)}
-    arrays |= {"probability": (windows, rows, cols, rates)}
+    arrays |= {"probability": (windows, rows, cols, rates), "frame_s": (45,), "green": (45, rows, cols)}
     return {f"{name}.npy": npy(np.zeros(shape, np.float32)) for name, shape in arrays.items()}

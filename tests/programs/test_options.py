@@ -673,6 +673,8 @@ KEYWORDS = {
         ),
         "stride_px": (4, [*PLACES, "row_px", "col_px", "summary.stride_px"], VALUES),
         "step_s": (0.4, [*PLACES, "time_s", "summary.step_s", "summary.windows"], [*VALUES, "frame_s"]),
+        "settings": (["map.centre=window"], ["probability", "summary.centre"], VALUES),
+        "progress": (lambda share: None, [], []),
     },
     "map_stream": {
         "frames": ("other.npy", [*PLACES, "green"], VALUES),
@@ -727,6 +729,14 @@ def test_keyword_ahead_takes_windows_before_the_first_is_given(ahead):
     windows.close()
 
 
+def test_keyword_progress_is_told_after_every_window():
+    told = []
+    result = pulse3d.map_video(**GIVEN["map_video"], step_s=0.4, progress=told.append)
+    assert len(told) == len(result.time_s) + 1
+    np.testing.assert_allclose(told[:-1], (result.time_s + 0.8) / 4)
+    assert told[-1] == 1
+
+
 def test_keyword_path_and_fps_of_a_video():
     for fps in (15.0, 30.0):
         opened = pulse3d.open_video("clip.npy", fps=fps)
@@ -767,7 +777,9 @@ def test_every_keyword_has_a_case():
         "Result.pulse_waves": ["places", "rate_bpm"],
         "Result.save": ["folder"],
         "Result.report": ["path"],
-        "Result.plot": [],
+        "Result.plot": ["layer", "window", "ax"],
+        "Result.to_dataframe": [],
+        "Result.to_xarray": [],
         "Result.probabilities": [],
         "Result.maps": [],
     }

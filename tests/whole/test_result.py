@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from helpers.results import make_result
 from helpers.sandbox import uniform_mapper
 from matplotlib.figure import Figure
 
@@ -150,3 +152,87 @@ def test_what_fails_beside_a_result_does_not_cost_it(tmp_path, toy, frames):
     assert said.summary == pulse3d.Result.load(tmp_path).summary == kept.summary | {
         "regions": 7, "seconds": said.summary["seconds"],
     }  # fmt: skip
+
+
+def test_a_result_says_itself_in_five_lines(found, tmp_path):
+    lines = str(make_result(tmp_path, gaps=(2,))).splitlines()
+    assert lines == [
+        "me.mp4: 160x120 px, 16.0 s, mapped by default",
+        "pulse rate: 71.0 bpm, median over windows (90% interval 66 to 77)",
+        "5 of 6 windows of 10 s with a pulse, in 83% of the frame",
+        "maps: 6 windows x 4 rows x 5 columns, 81 rates of 40 to 200 bpm",
+        f"files in {tmp_path}; not a medical device",
+    ]
+    assert "pulse rate: no pulse found" in str(make_result(tmp_path, pulse=False))
+    assert len(repr(found).splitlines()) == 5
+
+
+def test_the_median_is_over_windows_with_a_pulse(tmp_path):
+    result = make_result(tmp_path)
+    rates = np.array([60.0, np.nan, 70.0, 90.0, np.nan, np.nan])
+    assert replace(result, pulse_rate_bpm=rates).median_bpm == 70
+    assert np.isnan(make_result(tmp_path, pulse=False).median_bpm)
+
+
+def test_results_are_equal_if_all_they_say_is(tmp_path):
+    result = make_result(tmp_path, gaps=(1,))
+    assert result == make_result(tmp_path, gaps=(1,))
+    assert result == replace(result, folder=tmp_path / "elsewhere")
+    assert result != replace(result, snr_db=result.snr_db + 1)
+    assert result != replace(result, summary=result.summary | {"windows": 7})
+    assert result != "a result"
+
+
+def test_readings_as_a_table_of_pandas(tmp_path):
+    result = make_result(tmp_path, gaps=(1,))
+    table = result.to_dataframe()
+    assert table.index.name == "time_s"
+    np.testing.assert_array_equal(table.index, result.time_s)
+    for name in ("pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence"):
+        np.testing.assert_array_equal(table[name], getattr(result, name))
+
+
+def test_arrays_with_coordinates_survive_a_file_of_other_programs(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    result = make_result(tmp_path, gaps=(1,))
+    result.to_xarray().to_netcdf(tmp_path / "me.nc")
+    with xarray.open_dataset(tmp_path / "me.nc") as found:
+        assert dict(found.sizes) == {
+            "time_s": 6,
+            "row_px": 4,
+            "col_px": 5,
+            "rate_axis_bpm": 81,
+            "frame_s": 225,
+        }
+        place = found.sel(row_px=56.0, col_px=80.0)
+        np.testing.assert_array_equal(place.rate_bpm, result.rate_bpm[:, 1, 2])
+        np.testing.assert_allclose(place.probability, result.probability[:, 1, 2], rtol=1e-3)
+        np.testing.assert_allclose(found.bvp_percent, result.bvp.percent)
+        assert (found.rate_bpm.units, found.bvp_percent.units, found.confidence.units) == ("1/min", "%", "1")
+        assert found.attrs["window_s"] == 10
+
+
+@pytest.mark.parametrize("name", ["pandas", "xarray"])
+def test_without_the_library_one_line_says_so(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    result = make_result(tmp_path)
+    with pytest.raises(InputError, match=rf"needs {name}; python -m pip install {name}$"):
+        result.to_dataframe() if name == "pandas" else result.to_xarray()
+
+
+def test_one_layer_is_drawn_alone_or_into_given_axes(tmp_path):
+    result = make_result(tmp_path)
+    figure = result.plot("snr", window=2)
+    axes, bar = figure.axes
+    np.testing.assert_array_equal(axes.images[-1].get_array(), result.snr_db[2])
+    assert bar.get_ylabel() == "SNR at the pulse rate (dB)"
+    whole = Figure()
+    left, right = whole.subplots(1, 2)
+    assert result.plot("rate", ax=right) is whole
+    assert not left.images
+    np.testing.assert_array_equal(right.images[-1].get_array(), np.median(result.rate_bpm, 0))
+    confidence = result.plot("confidence").axes[0].images[-1].get_array()
+    np.testing.assert_array_equal(confidence, result.confidence.mean(0))
+    for options, message in (({"layer": "snrr"}, "did you mean snr"), ({"window": 6}, "there are 6")):
+        with pytest.raises(InputError, match=message):
+            result.plot(**options)
