@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from pulse3d.config import ReadoutConfig
 from pulse3d.evaluation import beats, calibration, contact
 from pulse3d.evaluation.evidence import Evidence
-from pulse3d.evaluation.metrics import mean_finite
+from pulse3d.evaluation.metrics import Windows, mean_finite
 from pulse3d.evaluation.recordings import DEVICE, Recording
-from pulse3d.evaluation.traces import TRACE_FPS, Windows
+from pulse3d.evaluation.traces import TRACE_FPS
 from pulse3d.reading import readout, tracking
 
 

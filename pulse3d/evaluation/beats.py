@@ -11,8 +11,7 @@ import scipy.signal
 from jaxtyping import Float
 
 from pulse3d.evaluation import contact, metrics
-
-Signal = Float[np.ndarray, "time"]
+from pulse3d.evaluation.contact import Signal
 
 BAND = (0.6, 1.6)  # of the spectral peak: how far the rate may vary within a window, without harmonics
 LEAST_PROMINENCE = 0.3  # of a beat, relative to the median of all peaks

@@ -29,13 +29,12 @@ import numpy as np
 from jaxtyping import Float
 
 from pulse3d.errors import InputError
+from pulse3d.evaluation.metrics import Windows
 from pulse3d.video import Video
 
 OPEN_RPPG = "open-rppg"
 READY = b"ready\n"
 CLOCK = struct.Struct("<d")
-
-Windows = Float[np.ndarray, "window"]
 
 
 class Peer(NamedTuple):
