@@ -21,6 +21,7 @@ from pulse3d.files import whole_file
 from pulse3d.reading.readout import Reading
 from pulse3d.result import Result
 from pulse3d.training.log import read_rows
+from pulse3d.video import to_bytes
 
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
@@ -195,7 +196,7 @@ def _panels_figure(
     result: Result, panels: list[Panel], opacity: np.ndarray | None, *, title: str, trace: bool = False
 ) -> Figure:
     """Panels side by side, each a map over the frame in grey, and the rate over time below them."""
-    image = result.frame if result.frame.dtype == np.uint8 else (255 * result.frame).astype(np.uint8)
+    image = to_bytes(result.frame)
     height, width = image.shape[:2]
     # The frame's own shape, but the figure is at most as high as it is wide.
     panel_height = 3.7 * min(max(height / width, 0.4), 1.6)

@@ -25,6 +25,7 @@ from pulse3d import files
 from pulse3d.errors import InputError
 from pulse3d.result import Result
 from pulse3d.showing import figures
+from pulse3d.video import to_bytes
 
 MAX_BYTES = 5_000_000  # of the maps as encoded in the page, which stays below 8 MB
 MAX_VALUES = 20_000_000  # of probabilities, before compression
@@ -194,8 +195,7 @@ def _list(values: np.ndarray, digits: int) -> list[float | None]:
 
 def _jpeg(image: np.ndarray) -> str:
     """An image as a data URL of a JPEG."""
-    whole = image if image.dtype == np.uint8 else (255 * image).astype(np.uint8)
-    picture = Image.fromarray(whole)
+    picture = Image.fromarray(to_bytes(image))
     if picture.width > FRAME_WIDTH_PX:
         picture = picture.resize(
             (FRAME_WIDTH_PX, max(1, round(picture.height * FRAME_WIDTH_PX / picture.width)))
