@@ -62,6 +62,14 @@ def equation_8(probability: Map, rate_axis_bpm: Axis) -> float:
     return float(votes @ rate_axis_bpm / votes.sum()) if votes.sum() else np.nan
 
 
+def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray, "row col"]:
+    """The median over time of every place that has a value in most windows; nan elsewhere."""
+    seen = np.isfinite(values).mean(0) > 0.5
+    median = np.full(seen.shape, np.nan)
+    median[seen] = np.nanmedian(values[:, seen], axis=0)
+    return median
+
+
 def combine(probability: Map) -> Float[np.ndarray, "rate"]:
     """One probability over rates from all patches that have a pulse; zeros if none has.
 

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from pulse3d.evaluation import calibration, metrics
 from pulse3d.evaluation.map_truth import OUTCOMES, SKIN
 from pulse3d.evaluation.scores import Scored, detect, detection_scores
+from pulse3d.reading import readout
 from pulse3d.showing import figures
 from pulse3d.showing.figures import METHOD_COLOURS
 
@@ -189,7 +190,7 @@ def map_figure(scored: list[Scored]) -> Figure:
             places.row_px[-1] + half[0],
             places.row_px[0] - half[0],
         )
-        median = figures.median_map(places.rate_bpm)
+        median = readout.median_map(places.rate_bpm)
         low, high = figures.rate_range(median)
         image = rates.imshow(median, extent=extent, cmap=figures.RATE_COLOURS, vmin=low, vmax=high)
         figure.colorbar(image, ax=rates, label="pulse rate (bpm)", shrink=0.8)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pulse3d.files import whole_file
-from pulse3d.reading.readout import Reading
+from pulse3d.reading.readout import Reading, median_map
 from pulse3d.result import Result
 from pulse3d.training.log import read_rows
 from pulse3d.video import to_bytes
@@ -171,14 +171,6 @@ def companion_figure(result: Result, *, title: str = "") -> Figure:
     ]
     note = "not a map of perfusion: light, motion and the camera's noise are in it"
     return _panels_figure(result, panels, None, title=f"{title}\n{note}" if title else note)
-
-
-def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray, "row col"]:
-    """The median over time of every place that has a value in most windows; nan elsewhere."""
-    seen = np.isfinite(values).mean(0) > 0.5
-    median = np.full(seen.shape, np.nan)
-    median[seen] = np.nanmedian(values[:, seen], axis=0)
-    return median
 
 
 class Panel(NamedTuple):
