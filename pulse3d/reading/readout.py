@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pulse3d.config import ReadoutConfig
+from pulse3d.mapping.tiles import Map
 
-Map = Float[np.ndarray, "row col class"]
 Axis = Float[np.ndarray, "rate"]
-
 
 LEAST = 6e-8  # the least probability of "no pulse" that 16-bit floats hold
 

@@ -11,8 +11,9 @@ from scipy import sparse
 
 from pulse3d import files
 from pulse3d.config import ReadoutConfig
+from pulse3d.mapping.tiles import Map
 from pulse3d.reading import readout, tracking
-from pulse3d.reading.readout import Axis, Map
+from pulse3d.reading.readout import Axis
 
 HEADER = (
     "region,row_px,col_px,top_px,bottom_px,left_px,right_px,share_of_frame,windows,windows_with_pulse,"
