@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from pulse3d.errors import InputError
 from pulse3d.evaluation import baselines, faces
-from pulse3d.mapping import tiles
+from pulse3d.mapping.layout import Layout
 from pulse3d.video import Frame, Video
 
 Centres = tuple[np.ndarray, np.ndarray]
@@ -70,9 +70,9 @@ def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
     """
     means = jax.jit(partial(baselines.patch_means, patch_px=patch_px, stride_px=stride_px))
     frame_px = video.height, video.width
-    centres_px = tiles.patch_centres(frame_px, patch_px, stride_px)
+    layout = Layout(frame_px, frame_px, cell_px=1, top=0, left=0, patch=patch_px, stride=stride_px)
     return _read_traces(video, lambda frame: means(frame.image))._replace(
-        frame_px=frame_px, centres_px=centres_px
+        frame_px=frame_px, centres_px=layout.centres_px()
     )
 
 
