@@ -114,17 +114,6 @@ def window_rates(
     return rates
 
 
-def reference_rates(
-    pulse: Float[np.ndarray, "sample"],
-    time_s: Float[np.ndarray, "sample"],
-    centre_s: Windows,
-    *,
-    length_s: float,
-) -> Windows:
-    """`reference_rate` in every window of `length_s` around `centre_s`, by `window_rates`."""
-    return window_rates(reference_rate, pulse, time_s, centre_s, length_s=length_s)
-
-
 def device_rates(
     rate_bpm: Float[np.ndarray, "sample"],
     time_s: Float[np.ndarray, "sample"],
