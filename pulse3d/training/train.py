@@ -160,9 +160,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         keep = config.train.average
-        average = (
-            jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, state.average, params) if keep else None
-        )
+        average = optax.incremental_update(params, state.average, 1 - keep) if keep else None
         metrics = found | {"gradient_norm": optax.tree.norm(gradients)}
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
