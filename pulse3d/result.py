@@ -118,7 +118,7 @@ class Result:
 
 
 def map_extent(
-    row_px: Float[np.ndarray, "row"], col_px: Float[np.ndarray, "col"], stride_px: int
+    row_px: Float[np.ndarray, "row"], col_px: Float[np.ndarray, "col"], stride_px: int | float
 ) -> tuple[float, float, float, float]:
     """Left, right, bottom and top edges of a map with places in these rows and columns."""
     half = stride_px / 2

@@ -14,6 +14,7 @@ from pulse3d.evaluation import calibration, metrics
 from pulse3d.evaluation.map_truth import OUTCOMES, SKIN
 from pulse3d.evaluation.scores import Scored, detect, detection_scores
 from pulse3d.reading import readout
+from pulse3d.result import map_extent
 from pulse3d.showing import figures
 from pulse3d.showing.figures import METHOD_COLOURS
 
@@ -183,13 +184,8 @@ def map_figure(scored: list[Scored]) -> Figure:
         mapped = one.map
         assert mapped is not None
         places, scores = mapped.places, mapped.scores
-        half = [(axis[1] - axis[0]) / 2 if len(axis) > 1 else 0.5 for axis in (places.row_px, places.col_px)]
-        extent = (
-            places.col_px[0] - half[1],
-            places.col_px[-1] + half[1],
-            places.row_px[-1] + half[0],
-            places.row_px[0] - half[0],
-        )
+        stride_px = [*np.diff(places.row_px), *np.diff(places.col_px), 1.0][0]  # of a lone place, a pixel
+        extent = map_extent(places.row_px, places.col_px, stride_px)
         median = readout.median_map(places.rate_bpm)
         low, high = figures.rate_range(median)
         image = rates.imshow(median, extent=extent, cmap=figures.RATE_COLOURS, vmin=low, vmax=high)
