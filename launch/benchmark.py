@@ -62,7 +62,7 @@ GROUPS = {
 def main() -> None:
     started = time.time()
     bench = make_bench(Path(tempfile.gettempdir()))
-    rows = list(ROWS) if _ROWS.value is None else _ROWS.value
+    rows = _ROWS.value or list(ROWS)
     for row in rows:
         if row not in ROWS:
             raise InputError(f"--rows={row}: no such row; there are {', '.join(ROWS)}")
@@ -82,17 +82,13 @@ def main() -> None:
         for row in rows:
             print(f"{row} ...", file=sys.stderr, flush=True)
             try:
-                figures = ROWS[row](bench)
+                result["figures"] += [{"row": row} | as_json(figure) for figure in ROWS[row](bench)]
             except NotHere as why:
                 result["skipped"][row] = str(why)
                 print(f"{row} skipped: {why}", file=sys.stderr)
-                continue
-            result["figures"] += [{"row": row} | as_json(figure) for figure in figures]
             result["seconds"] = round(time.time() - started, 1)
             files.write_json(out / "benchmark.json", result)
             files.write_atomically(out / "table.md", make_table(result).encode())
-    files.write_json(out / "benchmark.json", result)
-    files.write_atomically(out / "table.md", make_table(result).encode())
     print(make_table(result))
     print(f"written to {out}: benchmark.json, table.md")
 

@@ -6,7 +6,6 @@ Writes into --out: clips.npz (clips, label, rate_bpm: nan for no pulse) and clip
 over time and one frame of each).
 """
 
-import io
 from pathlib import Path
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from pulse3d import config, files
+from pulse3d import archive, config, files
 from pulse3d.settings import override
 from pulse3d.showing import figures
 from pulse3d.synthetic import paper_clips, scene_laws, scenes
@@ -38,9 +37,8 @@ def main() -> None:
     files.make_folder(out)
     keys = jax.random.split(jax.random.key(_SEED.value), _CLIPS.value)
     clips, label, rate_bpm = jax.device_get(jax.jit(jax.vmap(lambda key: sample(key, settings)))(keys))
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, clips=clips, label=label, rate_bpm=rate_bpm, fps=settings.clip.fps)
-    files.write_atomically(out / "clips.npz", buffer.getvalue())
+    arrays = {"clips": clips, "label": label, "rate_bpm": rate_bpm, "fps": settings.clip.fps}
+    archive.write_arrays(out / "clips.npz", **arrays)
     shown = slice(0, 24)
     figure = figures.clips_figure(np.asarray(clips)[shown], rate_bpm[shown], settings.clip.fps)
     figures.save_figure(figure, out / "clips.png")

@@ -27,11 +27,16 @@ from pulse3d.files import (
 MAX_MEMBERS = 10_000
 
 
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Writes named arrays as a compressed .npz."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
 def write_npz(path: Path, arrays: dict[str, Any], *, made_by: dict[str, Any]) -> None:
     """Writes arrays with the settings that made them, as JSON under `made_by`."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, made_by=np.array(json.dumps(made_by, sort_keys=True)), **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_arrays(path, made_by=np.array(json.dumps(made_by, sort_keys=True)), **arrays)
 
 
 def read_npz(path: Path, *, made_by: dict[str, Any]) -> dict[str, np.ndarray] | None:
@@ -70,7 +75,7 @@ class Arrays:
 
     def _read_header(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
         with foreign_errors(), self._archive.open(name) as member:
-            shape, fortran, dtype = _array_header(member)
+            shape, fortran, dtype = read_header(member)
             size = self._archive.getinfo(name).file_size - member.tell()
         if dtype.hasobject or dtype.kind not in "biufU":
             raise UnreadableError(f"{name} holds {dtype}, not numbers or a text")
@@ -114,7 +119,7 @@ class Arrays:
             member = self._archive.open(f"{name}.npy")
         with member:
             with foreign_errors():
-                _array_header(member)
+                read_header(member)
             for _ in range(count):
                 with foreign_errors():
                     entry = np.frombuffer(member.read(size), dtype).reshape(shape)
@@ -127,7 +132,7 @@ class Arrays:
         self._archive.close()
 
 
-def _array_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Reads shape, order and type from the header of a .npy file; executes nothing."""
     version = np.lib.format.read_magic(member)
     if version == (1, 0):

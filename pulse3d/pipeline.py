@@ -130,7 +130,7 @@ def write_map(
         row_px, col_px = mapper.layout.centres_px()
         store.put(row_px=row_px, col_px=col_px, fps=config.clip.fps, weights=weights)
     rows = [rates_row(t, r) for t, r in zip(passed.times_s, readings, strict=True)]
-    write_rates(folder / "rates.csv", rows)
+    files.write_csv(folder / "rates.csv", RATES_HEADER, rows)
     if source.live:
         source = replace(source, duration_s=passed.times_s[-1] + config.clip.duration_s / 2)
     made = Result(**read_arrays(folder), summary={}, folder=folder)
@@ -285,12 +285,7 @@ def summarise(
     }
 
 
-def rates_row(time_s: float, reading: readout.Reading) -> str:
+def rates_row(time_s: float, reading: readout.Reading) -> list[str]:
     """One row of rates.csv; the rate and its interval are empty where there is no pulse."""
-    rates = ("" if np.isnan(v) else f"{v:.1f}" for v in (reading.rate_bpm, reading.low_bpm, reading.high_bpm))
-    return ",".join([f"{time_s:.3f}", *rates, f"{reading.confidence:.3f}"])
-
-
-def write_rates(path: Path, rows: list[str]) -> None:
-    """Writes rates.csv."""
-    files.write_atomically(path, ("\n".join([RATES_HEADER, *rows]) + "\n").encode())
+    number = files.number
+    return [number(time_s, 3), *(number(v, 1) for v in reading[:3]), number(reading.confidence, 3)]

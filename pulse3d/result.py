@@ -206,9 +206,16 @@ files in {self.folder}; not a medical device"""
     @property
     def extent_px(self) -> tuple[float, float, float, float]:
         """Left, right, bottom and top edges of the map on the frame: half a stride beyond the places."""
-        half = self.summary["stride_px"] / 2
-        (left, right), (top, bottom) = ((x[0] - half, x[-1] + half) for x in (self.col_px, self.row_px))
-        return float(left), float(right), float(bottom), float(top)
+        return map_extent(self.row_px, self.col_px, self.summary["stride_px"])
+
+
+def map_extent(
+    row_px: Float[np.ndarray, "row"], col_px: Float[np.ndarray, "col"], stride_px: int | float
+) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top edges of a map with places in these rows and columns."""
+    half = stride_px / 2
+    (left, right), (top, bottom) = ((x[0] - half, x[-1] + half) for x in (col_px, row_px))
+    return float(left), float(right), float(bottom), float(top)
 
 
 def join_maps(

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+from flax import traverse_util
+
 from pulse3d.config import PRESETS, Config, get_preset
 from pulse3d.errors import InputError, nearest
 
@@ -63,7 +65,7 @@ def from_dict(values: Any) -> Config:
 
 def differences(a: Config, b: Config) -> list[str]:
     """Names and values of the settings in which two configs differ, as "name: a -> b"."""
-    flat_a, flat_b = _flatten(to_dict(a)), _flatten(to_dict(b))
+    flat_a, flat_b = (traverse_util.flatten_dict(to_dict(config), sep=".") for config in (a, b))
     return [f"{k}: {v} -> {flat_b.get(k)}" for k, v in flat_a.items() if flat_b.get(k) != v]
 
 
@@ -74,7 +76,7 @@ def list_settings() -> str:
         values = value if isinstance(value, (list, tuple)) else [value]
         return ",".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
 
-    presets = {name: _flatten(to_dict(get_preset(name))) for name in PRESETS}
+    presets = {name: traverse_util.flatten_dict(to_dict(get_preset(name)), sep=".") for name in PRESETS}
     names = dict.fromkeys(name for flat in presets.values() for name in flat if name != "preset")
     values = ([name, *(text(flat.get(name, "")) for flat in presets.values())] for name in names)
     rows = [["setting", *presets], *values]
@@ -136,10 +138,3 @@ def _build(kind: Any, values: Any, name: str) -> Any:
     if kind is float and not math.isfinite(values):
         raise InputError(f"{name} = {values}: must be finite")
     return values
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

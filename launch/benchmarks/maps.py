@@ -18,7 +18,7 @@ from .base import Bench, Figure, compare, make_keras
 from .timing import Contender
 
 
-def make_patches(bench: Bench, settings: config.Config, count: int) -> np.ndarray:
+def make_patches(settings: config.Config, count: int) -> np.ndarray:
     """Random patches as the network reads them, means subtracted."""
     shape = (count, *model.clip_shape(settings.clip))
     patches = np.random.default_rng(0).normal(0, 1 / 50, shape).astype(np.float32)
@@ -43,7 +43,7 @@ def map_at_stride_1(bench: Bench, weights: weights_file.Weights) -> Contender:
 def dense_row(bench: Bench) -> list[Figure]:
     """The dense map against the network on every patch, and against the video's own time."""
     paper = weights_file.load_weights("paper")
-    patches = make_patches(bench, paper.config, bench.sizes.batch)
+    patches = make_patches(paper.config, bench.sizes.batch)
     network = jax.jit(lambda x: jax.nn.softmax(model.apply_logits(paper.params, (x,), paper.config)))
 
     def one_by_one():
@@ -66,16 +66,10 @@ def dense_row(bench: Bench) -> list[Figure]:
         weights = weights_file.load_weights(name)
         contender = make_map(bench, weights.config, weights.params, bench.sizes.frame)
         seconds = timing.side_by_side({name: contender}, repeats=bench.repeats)[name]
-        what = f"map of `{name}` at its own stride, times real time, with a window every {{:g}} s"
         step_s = weights.config.map.step_s
-        figures.append(
-            Figure(
-                what.format(step_s),
-                timing.spread(step_s / seconds),
-                {"window": timing.spread(seconds)},
-                "s",
-            )
-        )
+        what = f"map of `{name}` at its own stride, times real time, with a window every {step_s:g} s"
+        costs = {"window": timing.spread(seconds)}
+        figures.append(Figure(what, timing.spread(step_s / seconds), costs, "s"))
     return figures
 
 
@@ -83,7 +77,7 @@ def keras_row(bench: Bench) -> list[Figure]:
     """The dense map against Keras with the same weights, as the original program uses it."""
     paper = weights_file.load_weights("paper")
     network = make_keras(bench, paper)
-    patches = make_patches(bench, paper.config, bench.sizes.batch)
+    patches = make_patches(paper.config, bench.sizes.batch)
     size = paper.config.clip.patch_px
     window = np.random.default_rng(1).uniform(0.3, 0.7, (paper.config.clip.frames, size, 64, 1))
 

@@ -15,7 +15,9 @@ from pulse3d.training import train
 
 from . import original, timing
 from .base import Bench, Figure, NotHere, compare, make_keras
-from .timing import Contender
+from .timing import Contender, Seconds
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 def training_config(bench: Bench, preset: str, *, compute: str = "float32") -> config.Config:
@@ -96,16 +98,16 @@ def generator_row(bench: Bench) -> list[Figure]:
     return figures
 
 
+def time_precisions(bench: Bench) -> dict[str, Seconds]:
+    """The time of a training step of `paper` in each of PRECISIONS, per clip."""
+    steps = {c: make_step(bench, training_config(bench, "paper", compute=c))[0] for c in PRECISIONS}
+    return timing.side_by_side(steps, repeats=bench.repeats)
+
+
 def precision_row(bench: Bench) -> list[Figure]:
     """Training in bfloat16 against float32, and what the rounding costs trained weights."""
-    exact, rounded = "float32", "bfloat16"
-    times = timing.side_by_side(
-        {
-            compute: make_step(bench, training_config(bench, "paper", compute=compute))[0]
-            for compute in (exact, rounded)
-        },
-        repeats=bench.repeats,
-    )
+    exact, rounded = PRECISIONS
+    times = time_precisions(bench)
     what = "training of `paper` in bfloat16, times faster than in float32"
     figures = [compare(times, what, exact, rounded, "s per clip")]
     weights = weights_file.load_weights("paper")
@@ -136,13 +138,7 @@ def schedule_row(bench: Bench) -> list[Figure]:
         raise NotHere("the paper's 76 million clips are for an accelerator")
     paper = config.get_preset("paper")
     clips = paper.train.steps * paper.train.batch_size
-    times = timing.side_by_side(
-        {
-            compute: make_step(bench, training_config(bench, "paper", compute=compute))[0]
-            for compute in ("float32", "bfloat16")
-        },
-        repeats=bench.repeats,
-    )
+    times = time_precisions(bench)
     return [
         Figure(
             f"five minutes over the paper's {paper.train.steps} steps of {paper.train.batch_size} clips in"

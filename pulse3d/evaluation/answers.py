@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from pulse3d.config import ReadoutConfig
 from pulse3d.evaluation import beats, calibration, contact
 from pulse3d.evaluation.evidence import Evidence
-from pulse3d.evaluation.metrics import mean_finite
+from pulse3d.evaluation.metrics import Windows, mean_finite
 from pulse3d.evaluation.recordings import DEVICE, Recording
-from pulse3d.evaluation.traces import TRACE_FPS, Windows
+from pulse3d.evaluation.traces import TRACE_FPS
 from pulse3d.reading import readout, tracking
 
 
@@ -35,7 +35,7 @@ class Truth(NamedTuple):
 def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s: float) -> Truth:
     """The truth of every window of length `window_s` in a video whose last frame is at `end_s`.
 
-    "ppg": `contact.reference_rates` and `beats.beat_rates` of the contact pulse; "device": the mean of its
+    "ppg": `contact.reference_rate` and `beats.counted_rate` of the contact pulse; "device": the mean of its
     rates in every window, or its one rate; "consensus": its one rate; others: nan. Raises InputError if the
     reference is missing or damaged.
     """
@@ -47,13 +47,11 @@ def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s:
     device = contact.device_rates(reference.rate_bpm, reference.time_s, centres, length_s=window_s)
     if recording.truth == DEVICE:
         return Truth(centres, device, device, nothing)
-    pulse, time_s = reference.pulse, reference.time_s
-    return Truth(
-        centres,
-        contact.reference_rates(pulse, time_s, centres, length_s=window_s),
-        device,
-        beats.beat_rates(pulse, time_s, centres, length_s=window_s),
+    spectral, counted = (
+        contact.window_rates(measure, reference.pulse, reference.time_s, centres, length_s=window_s)
+        for measure in (contact.reference_rate, beats.counted_rate)
     )
+    return Truth(centres, spectral, device, counted)
 
 
 def toolbox_truth(recording: Recording, end_s: float) -> Truth:

@@ -10,9 +10,8 @@ import numpy as np
 import scipy.signal
 from jaxtyping import Float
 
-from pulse3d.evaluation import contact, metrics
-
-Signal = Float[np.ndarray, "time"]
+from pulse3d.evaluation import contact
+from pulse3d.evaluation.contact import Signal
 
 BAND = (0.6, 1.6)  # of the spectral peak: how far the rate may vary within a window, without harmonics
 LEAST_PROMINENCE = 0.3  # of a beat, relative to the median of all peaks
@@ -57,19 +56,6 @@ def beat_rate(beat_s: Float[np.ndarray, "beat"]) -> float:
     return float(60 * beats / (beat_s[-1] - beat_s[0]))
 
 
-def beat_rates(
-    pulse: Float[np.ndarray, "sample"],
-    time_s: Float[np.ndarray, "sample"],
-    centre_s: metrics.Windows,
-    *,
-    length_s: float,
-) -> metrics.Windows:
-    """`beat_rate` of the beats of a contact pulse in every window of `length_s` around `centre_s`, in bpm.
-
-    time_s and nan are as in `contact.window_rates`.
-    """
-
-    def rate(window: Signal, fps: float) -> float:
-        return beat_rate(beat_times(window, fps))
-
-    return contact.window_rates(rate, pulse, time_s, centre_s, length_s=length_s)
+def counted_rate(pulse: Signal, fps: float) -> float:
+    """The `beat_rate` of the beats in a window of a contact pulse wave, in bpm."""
+    return beat_rate(beat_times(pulse, fps))

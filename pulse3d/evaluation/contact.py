@@ -23,15 +23,7 @@ REFERENCE_FPS = 30.0  # the contact pulse is resampled to this before its spectr
 MAX_GAP_S = 0.25  # gaps in a reference pulse from this length on are not interpolated
 
 
-def snr_db(
-    signal: Signal,
-    fps: float,
-    rate_bpm: float,
-    *,
-    half_width_bpm: float = HALF_WIDTH_BPM,
-    low_bpm: float = LOW_BPM,
-    high_bpm: float = HIGH_BPM,
-) -> float:
+def snr_db(signal: Signal, fps: float, rate_bpm: float) -> float:
     """Signal-to-noise ratio of a pulse signal in dB, given its true rate f.
 
         SNR = 10 log10( sum_{|v-f| <= 6 or |v-2f| <= 6} P(v) / sum_{other v in 36...198} P(v) )
@@ -45,8 +37,8 @@ def snr_db(
     if not np.isfinite(rate_bpm):
         return np.nan
     axis, power = power_spectrum(signal, fps)
-    near = (abs(axis - rate_bpm) <= half_width_bpm) | (abs(axis - 2 * rate_bpm) <= half_width_bpm)
-    rest = (axis >= low_bpm) & (axis <= high_bpm) & ~near
+    near = (abs(axis - rate_bpm) <= HALF_WIDTH_BPM) | (abs(axis - 2 * rate_bpm) <= HALF_WIDTH_BPM)
+    rest = (axis >= LOW_BPM) & (axis <= HIGH_BPM) & ~near
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(10 * np.log10(power[near].sum() / power[rest].sum()))
 
@@ -120,17 +112,6 @@ def window_rates(
             grid = start + np.arange(round(length_s * REFERENCE_FPS)) / REFERENCE_FPS
             rates[index] = measure(np.interp(grid, time_s, pulse), REFERENCE_FPS)
     return rates
-
-
-def reference_rates(
-    pulse: Float[np.ndarray, "sample"],
-    time_s: Float[np.ndarray, "sample"],
-    centre_s: Windows,
-    *,
-    length_s: float,
-) -> Windows:
-    """`reference_rate` in every window of `length_s` around `centre_s`, by `window_rates`."""
-    return window_rates(reference_rate, pulse, time_s, centre_s, length_s=length_s)
 
 
 def device_rates(

@@ -21,8 +21,8 @@ from pulse3d import stream
 from pulse3d.config import ClipConfig, Config
 from pulse3d.errors import InputError
 from pulse3d.evaluation import baselines, map_truth, peers
-from pulse3d.evaluation.methods import TOLERANCE_BPM
-from pulse3d.evaluation.traces import TRACE_FPS, Centres, Traces, Windows
+from pulse3d.evaluation.metrics import TOLERANCE_BPM, Windows
+from pulse3d.evaluation.traces import TRACE_FPS, Centres, Traces
 from pulse3d.mapping.mapper import Mapper
 from pulse3d.mapping.tiles import Map
 from pulse3d.network.weights_file import Weights
@@ -95,18 +95,10 @@ def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s
     return _evidence(rows, signals, clip, step_s, traces, started)
 
 
-def patch_evidence(
-    traces: Traces,
-    method: str,
-    *,
-    window_s: float,
-    step_s: float,
-    tolerance_bpm: float = TOLERANCE_BPM,
-) -> Evidence:
+def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: float) -> Evidence:
     """Evidence of GREEN, CHROM or POS from the trace of every patch, by `baselines.map_traces`.
 
-    tolerance_bpm: as in `readout.patch_confidence`. Raises InputError for a recording shorter than one
-    window.
+    Raises InputError for a recording shorter than one window.
     """
     started = time.perf_counter()
     clip = baseline_clip(window_s)
@@ -116,7 +108,7 @@ def patch_evidence(
         probability = np.asarray(baselines.map_traces(window, clip, method))
         rows.append(_summarise_map(_centre(start, clip), probability, axis, readout.combine))
         shown = readout.patch_rates(probability, axis)
-        sure = readout.patch_confidence(probability, axis, tolerance_bpm)
+        sure = readout.patch_confidence(probability, axis, TOLERANCE_BPM)
         maps.append(_place_row(probability, axis, shown, sure))
     return _evidence(
         rows, [], clip, step_s, traces, started, _places(traces.frame_px, traces.centres_px, maps)

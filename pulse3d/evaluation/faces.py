@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image
 
 from pulse3d.errors import InputError
-from pulse3d.video import Video
+from pulse3d.video import Video, to_bytes
 
 # top, left, bottom, right, in pixels
 Box = Float[np.ndarray, "4"]
@@ -48,9 +48,8 @@ def make_detector() -> Callable[[Shaped[np.ndarray, "height width 3"]], Box | No
     cascade = feature.Cascade(data.lbp_frontal_face_cascade_filename())
 
     def find(image: Shaped[np.ndarray, "height width 3"]) -> Box | None:
-        grey_levels = image if image.dtype == np.uint8 else (255 * image).astype(np.uint8)
         factor = max(1, round(max(image.shape) / DETECTED_PX))
-        small = np.asarray(Image.fromarray(grey_levels).reduce(factor))
+        small = np.asarray(Image.fromarray(to_bytes(image)).reduce(factor))
         side = min(small.shape[:2])
         smallest = max(SMALLEST_PX, side // SMALLEST)
         if side < smallest:

@@ -17,7 +17,6 @@ from pulse3d.evaluation import metrics
 from pulse3d.mapping.layout import Layout
 
 SKIN, BACKGROUND, LEFT_OUT = 255, 0, 128  # the values of a mask
-TOLERANCE_BPM = 5.0
 THRESHOLDS = np.linspace(0.02, 0.98, 49)  # of `best_iou`
 PAINTED = 0.03  # share of the background that may show a rate in `found_at_3_percent`
 OUTCOMES = ("nothing", "right", "wrong", "missed")  # of a place in a window, as `outcomes` numbers them
@@ -134,14 +133,14 @@ def score_map(
     truth = np.broadcast_to(truth_bpm, score.shape)[:, skin]
     known = np.isfinite(truth)
     near, likely_near = (
-        (abs(rate[:, skin] - truth) < TOLERANCE_BPM)[known]
+        (abs(rate[:, skin] - truth) < metrics.TOLERANCE_BPM)[known]
         for rate in (places.rate_bpm, places.likeliest_bpm)
     )
     above = score[:, skin][known] > metrics.threshold(score[:, background].ravel(), PAINTED)
     return MapScores(
-        painted=_mean(np.isfinite(places.rate_bpm[:, background])),
-        found=_mean(near),
-        found_at_3_percent=_mean(above & likely_near),
+        painted=metrics.mean_finite(np.isfinite(places.rate_bpm[:, background])),
+        found=metrics.mean_finite(near),
+        found_at_3_percent=metrics.mean_finite(above & likely_near),
         roc_area=metrics.roc_area(score[:, skin].ravel(), score[:, background].ravel()),
         roc_area_clip=metrics.roc_area(mean[skin], mean[background]),
         iou=best_iou(mean[skin], mean[background]),
@@ -170,15 +169,11 @@ def outcomes(
     """
     shown = np.isfinite(places.rate_bpm)
     truth = np.broadcast_to(truth_bpm, shown.shape)
-    right = shown & ~(abs(places.rate_bpm - truth) >= TOLERANCE_BPM)
+    right = shown & ~(abs(places.rate_bpm - truth) >= metrics.TOLERANCE_BPM)
     skin: Bool[np.ndarray, "row col"] = mask == SKIN
     each = [~shown & ~skin, right & skin, shown & ~(right & skin), ~shown & skin]
     most = np.stack([outcome.sum(0) for outcome in each]).argmax(0)
     return np.where((mask == SKIN) | (mask == BACKGROUND), most, -1)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else np.nan
 
 
 def patch_regions(masks: Bool[np.ndarray, "region height width"], layout: Layout) -> np.ndarray:

@@ -28,7 +28,6 @@ READOUTS = ("peak", "posterior", "tracked", "own", "median", "eq8")
 REGIONS = ("face", "skin", "frame")  # where green, chrom and pos take the mean colour
 BASELINES = tuple(baselines.METHODS)
 BASELINE_MAPS = tuple(f"{name}_map" for name in BASELINES)
-TOLERANCE_BPM = 5.0  # a right answer is at most this far from the truth
 
 
 class Method(NamedTuple):

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 Windows = Float[np.ndarray, "window"]
+TOLERANCE_BPM = 5.0  # a right answer is at most this far from the truth
 FEWEST_RECORDINGS = 5  # needed for an interval over recordings
 
 
 def rmse(truth: Windows, answer: Windows) -> float:
     """Root mean square error in bpm over answered windows: sqrt(mean (p - g)^2)."""
     g, p = _pairs(truth, answer)
-    return float(np.sqrt(_mean((p - g) ** 2)))
+    return float(np.sqrt(mean_finite((p - g) ** 2)))
 
 
 def pearson(truth: Windows, answer: Windows) -> float:
@@ -34,10 +35,10 @@ def pearson(truth: Windows, answer: Windows) -> float:
     return float(np.corrcoef(g, p)[0, 1])
 
 
-def within(truth: Windows, answer: Windows, *, tolerance_bpm: float = 5.0) -> float:
+def within(truth: Windows, answer: Windows, *, tolerance_bpm: float = TOLERANCE_BPM) -> float:
     """Share of the windows with a truth that have |p - g| <= tolerance; no answer is a miss."""
     g, p = truth[np.isfinite(truth)], answer[np.isfinite(truth)]
-    return _mean(abs(p - g) <= tolerance_bpm)
+    return mean_finite(abs(p - g) <= tolerance_bpm)
 
 
 def coverage(truth: Windows, low: Windows, high: Windows) -> float:
@@ -46,7 +47,7 @@ def coverage(truth: Windows, low: Windows, high: Windows) -> float:
     low, high: the bounds in bpm, nan where there is no answer. A calibrated 90 % interval gives 0.9.
     """
     held = np.isfinite(truth) & np.isfinite(low) & np.isfinite(high)
-    return _mean((low[held] <= truth[held]) & (truth[held] <= high[held]))
+    return mean_finite((low[held] <= truth[held]) & (truth[held] <= high[held]))
 
 
 def mae_over_recordings(truth: Windows, answer: Windows, recording: np.ndarray) -> float:
@@ -55,7 +56,7 @@ def mae_over_recordings(truth: Windows, answer: Windows, recording: np.ndarray) 
     recording: the recording of every window, (window,), of any type. Recordings without an
     answered window are left out.
     """
-    return _mean(_recording_mae(truth, answer, recording))
+    return mean_finite(_recording_mae(truth, answer, recording))
 
 
 def mae_interval(
@@ -85,7 +86,7 @@ def rmse_over_recordings(truth: Windows, answer: Windows, recording: np.ndarray)
     Source: Bousefsaf et al. 2019, whose results are one rate per video.
     """
     difference, count = _recording_sums(truth, answer, recording, answer - truth)
-    return float(np.sqrt(_mean((difference / count) ** 2)))
+    return float(np.sqrt(mean_finite((difference / count) ** 2)))
 
 
 class BlandAltman(NamedTuple):
@@ -106,7 +107,7 @@ def bland_altman(truth: Windows, answer: Windows) -> BlandAltman:
     """
     g, p = _pairs(truth, answer)
     difference = p - g
-    bias = _mean(difference)
+    bias = mean_finite(difference)
     spread = 1.96 * float(difference.std(ddof=1)) if len(difference) > 1 else np.nan
     return BlandAltman((p + g) / 2, difference, bias, bias - spread, bias + spread)
 
@@ -165,8 +166,7 @@ def roc_area(positive: Float[np.ndarray, "positive"], negative: Float[np.ndarray
 
 def threshold(negative: Float[np.ndarray, "negative"], share: float) -> float:
     """The lowest score of the negatives that at most a `share` of them, 0...1, exceeds; nan for none."""
-    number = len(negative)
-    return float(np.sort(negative)[number - 1 - int(share * number)]) if number else np.nan
+    return float(np.quantile(negative, 1 - share, method="inverted_cdf")) if len(negative) else np.nan
 
 
 def _recording_mae(truth: Windows, answer: Windows, recording: np.ndarray) -> np.ndarray:
@@ -187,10 +187,6 @@ def _recording_sums(
 def _pairs(truth: Windows, answer: Windows) -> tuple[np.ndarray, np.ndarray]:
     held = np.isfinite(truth) & np.isfinite(answer)
     return truth[held], answer[held]
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else np.nan
 
 
 def mean_finite(values: np.ndarray) -> float:

@@ -89,7 +89,7 @@ def rgb_from_yuv(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray
     """
     matrix = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np.float32)
     yuv = image.astype(np.float32) - np.array([0, 128, 128], np.float32)
-    return np.clip(yuv @ matrix.T / 255, 0, 1).astype(np.float32)
+    return np.clip(yuv @ matrix.T / 255, 0, 1)
 
 
 def _clip(root: Path, manifest: Path, number: int, entry: Any) -> Recording:

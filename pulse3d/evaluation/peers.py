@@ -29,13 +29,12 @@ import numpy as np
 from jaxtyping import Float
 
 from pulse3d.errors import InputError
-from pulse3d.video import Video
+from pulse3d.evaluation.metrics import Windows
+from pulse3d.video import Video, to_bytes
 
 OPEN_RPPG = "open-rppg"
 READY = b"ready\n"
 CLOCK = struct.Struct("<d")
-
-Windows = Float[np.ndarray, "window"]
 
 
 class Peer(NamedTuple):
@@ -114,9 +113,8 @@ def _send(pipe: IO[bytes], video: Video, windows: Callable[[float], list[tuple[f
     last_s = 0.0
     pipe.write(json.dumps([video.height, video.width]).encode() + b"\n")
     for frame in video.frames():
-        last_s, image = frame.time_s, frame.image
-        pixels = image if image.dtype == np.uint8 else np.round(255 * image).astype(np.uint8)
-        pipe.write(CLOCK.pack(last_s) + pixels.tobytes())
+        last_s = frame.time_s
+        pipe.write(CLOCK.pack(last_s) + to_bytes(frame.image).tobytes())
     pipe.write(CLOCK.pack(np.nan) + json.dumps(windows(last_s)).encode() + b"\n")
     pipe.flush()
     return last_s

@@ -11,8 +11,7 @@ from pulse3d.evaluation import map_truth, metrics
 from pulse3d.evaluation.answers import Answers, Truth
 from pulse3d.evaluation.evidence import Evidence
 from pulse3d.evaluation.map_truth import Mask, ScoredMap
-from pulse3d.evaluation.methods import TOLERANCE_BPM
-from pulse3d.evaluation.metrics import mean_finite
+from pulse3d.evaluation.metrics import TOLERANCE_BPM, mean_finite
 from pulse3d.evaluation.recordings import NO_PULSE, PULSELESS, SCENE
 
 
@@ -127,10 +126,7 @@ def detect(scored: list[Scored]) -> Detection:
     Recordings without a measurable pulse and scenes are left out.
     """
     present, absent = detection_scores(scored)
-    answered, made_up = (
-        np.concatenate([np.zeros(0), *(np.isfinite(s.answers.rate_bpm) for s in group)])
-        for group in _by_pulse(scored)
-    )
+    answered, made_up = (mean_finite(np.isfinite(rates)) for rates in _by_pulse(scored, "rate_bpm"))
     at_1_percent, at_5_percent = (
         mean_finite(present > metrics.threshold(absent, share)) for share in (0.01, 0.05)
     )
@@ -138,8 +134,8 @@ def detect(scored: list[Scored]) -> Detection:
         roc_area=metrics.roc_area(present, absent),
         answered_at_1_percent=at_1_percent,
         answered_at_5_percent=at_5_percent,
-        answered=mean_finite(answered),
-        made_up=mean_finite(made_up),
+        answered=answered,
+        made_up=made_up,
     )
 
 
@@ -147,17 +143,14 @@ def detection_scores(
     scored: list[Scored],
 ) -> tuple[Float[np.ndarray, "present"], Float[np.ndarray, "absent"]]:
     """The log odds of all windows with a pulse, and of all without."""
-    present, absent = (
-        np.concatenate([np.zeros(0), *(s.answers.log_odds for s in group)]) for group in _by_pulse(scored)
-    )
-    return present, absent
+    return _by_pulse(scored, "log_odds")
 
 
-def _by_pulse(scored: list[Scored]) -> tuple[list[Scored], list[Scored]]:
-    return (
-        [s for s in scored if s.kind not in (NO_PULSE, PULSELESS, SCENE)],
-        [s for s in scored if s.kind == PULSELESS],
-    )
+def _by_pulse(scored: list[Scored], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """One of the columns of `Answers`, of all windows with a pulse and of all without."""
+    present = [getattr(s.answers, name) for s in scored if s.kind not in (NO_PULSE, PULSELESS, SCENE)]
+    absent = [getattr(s.answers, name) for s in scored if s.kind == PULSELESS]
+    return np.concatenate([np.zeros(0), *present]), np.concatenate([np.zeros(0), *absent])
 
 
 def mean_map_scores(scored: list[Scored]) -> map_truth.MapScores:

@@ -14,10 +14,9 @@ from jaxtyping import Float
 
 from pulse3d.errors import InputError
 from pulse3d.evaluation import baselines, faces
-from pulse3d.mapping import tiles
+from pulse3d.mapping.layout import Layout
 from pulse3d.video import Frame, Video
 
-Windows = Float[np.ndarray, "window"]
 Centres = tuple[np.ndarray, np.ndarray]
 
 TRACE_FPS = 30.0  # traces of baselines are resampled to this, as is usual
@@ -50,17 +49,15 @@ def region_traces(video: Video, region: str) -> Traces:
     started, track, share = time.perf_counter(), None, np.nan
     if region == "face":
         track, share = faces.find_faces(video)
-    if track is not None:
-        in_box = jax.jit(lambda image, box: baselines.skin_mean(image, box)[0])
-        traces = _read_traces(
-            video, lambda frame: in_box(frame.image, faces.inner(faces.box_at(track, frame.time_s)))
-        )
-    elif region == "frame":
+    if region == "frame":
         whole = jax.jit(lambda image: jnp.asarray(image).mean((0, 1), dtype=jnp.float32))
         traces = _read_traces(video, lambda frame: whole(frame.image))
     else:
-        skin = jax.jit(lambda image: baselines.skin_mean(image)[0])
-        traces = _read_traces(video, lambda frame: skin(frame.image))
+        skin = jax.jit(lambda image, box: baselines.skin_mean(image, box)[0])
+        traces = _read_traces(
+            video,
+            lambda frame: skin(frame.image, track and faces.inner(faces.box_at(track, frame.time_s))),
+        )
     face_share = 0.0 if region == "face" and track is None else share
     return traces._replace(seconds=time.perf_counter() - started, face_share=face_share)
 
@@ -73,9 +70,9 @@ def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
     """
     means = jax.jit(partial(baselines.patch_means, patch_px=patch_px, stride_px=stride_px))
     frame_px = video.height, video.width
-    centres_px = tiles.patch_centres(frame_px, patch_px, stride_px)
+    layout = Layout(frame_px, frame_px, cell_px=1, top=0, left=0, patch=patch_px, stride=stride_px)
     return _read_traces(video, lambda frame: means(frame.image))._replace(
-        frame_px=frame_px, centres_px=centres_px
+        frame_px=frame_px, centres_px=layout.centres_px()
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -57,5 +56,5 @@ def export_network(
         "notice": "Not a medical device.",
     }
     files.write_atomically(path, bytes(exported.serialize()))
-    files.write_json(path.with_name(path.name + ".json"), json.loads(json.dumps(about)))
+    files.write_json(path.with_name(path.name + ".json"), about)
     return about

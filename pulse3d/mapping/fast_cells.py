@@ -18,14 +18,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pulse3d.config import Config
+from pulse3d.mapping.cells import Cells
 from pulse3d.mapping.spread import put_everywhere, spread_evenly
 from pulse3d.mapping.tiles import Map
 from pulse3d.network import cell_input, model
 from pulse3d.network.cell_net import Signals
 
 RUN = 60  # frames whose signals are computed at a time
-
-Cells = Float[np.ndarray, "row col channel"]
 
 
 class Window(NamedTuple):
@@ -70,25 +69,24 @@ def signal_frames(
     waiting = 0  # frames held whose signals are still to come
 
     def signals() -> Signals:
+        nonlocal waiting
         slab = [*held, *[None] * (size - len(held))]
         nothing = np.zeros_like(next(frame for frame in slab if frame is not None))
         filled = np.stack([nothing if frame is None else frame for frame in slab])
         found = jax.device_get(program(filled, np.array([f is not None for f in slab], np.float32)))
-        return jax.tree.map(lambda x: x[: min(run, waiting)], found)
+        count = min(run, waiting)
+        waiting -= run
+        for _ in range(min(run, len(held))):
+            held.popleft()
+        return jax.tree.map(lambda x: x[:count], found)
 
     for frame in frames:
         held.append(frame)
         waiting += 1
         if len(held) == size:
             yield signals()
-            waiting -= run
-            for _ in range(run):
-                held.popleft()
     while waiting > 0:
         yield signals()
-        waiting -= run
-        for _ in range(min(run, len(held))):
-            held.popleft()
 
 
 def cut_windows(

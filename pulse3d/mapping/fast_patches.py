@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,8 +94,8 @@ def map_tile(
         axis=3,
     )
     if not pixel:
-        means = _box_means(tile.mean((0, 3)), patch_px)[::stride_px, ::stride_px]
-        gathered -= means[None, :, :, None, None] * dense.kernel_sum
+        means = nn.avg_pool(tile.mean((0, 3))[..., None], (patch_px, patch_px), (stride_px, stride_px))
+        gathered -= means[:, :, None] * dense.kernel_sum
     patches = jnp.moveaxis(gathered, 0, 2).reshape(rows * cols, -1)
     hidden = jax.nn.relu(jax.nn.relu(patches) @ dense.hidden["kernel"] + dense.hidden["bias"])
     logits = hidden @ dense.classes["kernel"] + dense.classes["bias"]
@@ -137,12 +138,6 @@ def _pool_everywhere(features: Array, pool: int) -> Array:
         shifted = [lax.slice_in_dim(features, i, i + length, axis=axis) for i in range(pool)]
         features = jnp.max(jnp.stack(shifted), 0)
     return features
-
-
-def _box_means(image: Array, size: int) -> Array:
-    """Mean of every size x size square of an image."""
-    sums = lax.reduce_window(image, 0.0, lax.add, (size, size), (1, 1), "VALID")
-    return sums / size**2
 
 
 def choose_tile(frame_shape: tuple[int, int], tile_px: int) -> tuple[int, int]:

@@ -26,15 +26,6 @@ def grid_shape(frame_shape: tuple[int, ...], patch_px: int, stride_px: int) -> t
     return (height - patch_px) // stride_px + 1, (width - patch_px) // stride_px + 1
 
 
-def patch_centres(
-    frame_shape: tuple[int, ...], patch_px: int, stride_px: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel coordinates (row_px, col_px) of the patch centres along each axis."""
-    rows, cols = grid_shape(frame_shape, patch_px, stride_px)
-    half = (patch_px - 1) / 2
-    return np.arange(rows) * stride_px + half, np.arange(cols) * stride_px + half
-
-
 def centre_patch(patch: Float[Array, "time height width channel"], centre: str) -> Array:
     """The patch minus its mean ("window"), minus each pixel's mean over time ("pixel"), or "relative".
 

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,23 +29,11 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+# Decorator: the matrix products of a function, and their gradients, run in full precision. By default,
+# accelerators round float32 operands (to TF32 on GPUs, to bfloat16 on TPUs). Operands that are already
+# bfloat16 are multiplied as they are.
+exact = jax.default_matmul_precision("highest")
 MANY_ROWS, PARTS = 2**16, 1024  # number of rows from which a gradient is summed in parts, and the most parts
-
-
-def exact(function: Function) -> Function:
-    """Decorator: the matrix products of a function, and their gradients, run in full precision.
-
-    By default, accelerators round float32 operands (to TF32 on GPUs, to bfloat16 on TPUs). Operands that
-    are already bfloat16 are multiplied as they are.
-    """
-
-    @functools.wraps(function)
-    def run(*arguments, **options):
-        with jax.default_matmul_precision("highest"):
-            return function(*arguments, **options)
-
-    return cast(Function, run)
 
 
 def convolve(lhs, rhs, window_strides, padding, *, compute=jnp.float32, **options):

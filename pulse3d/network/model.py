@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -57,7 +56,7 @@ def param_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
 def count_params(params: Params) -> int:
     """Number of parameters."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def check_shapes(found: dict[str, tuple[int, ...]], config: Config, name: str | Path) -> None:

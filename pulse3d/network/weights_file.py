@@ -7,7 +7,6 @@ config and the provenance. Files are data: nothing in them is ever executed.
 from __future__ import annotations
 
 import importlib.resources
-import io
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from pulse3d.archive import Arrays
+from pulse3d.archive import Arrays, write_arrays
 from pulse3d.config import DEFAULT_PRESET, PRESETS, Config
 from pulse3d.errors import InputError
-from pulse3d.files import UnreadableError, parse_json, write_atomically
+from pulse3d.files import UnreadableError, parse_json
 from pulse3d.network import model
 from pulse3d.network.keras_import import KERAS_MODEL, read_network
 from pulse3d.settings import from_dict, to_dict
@@ -45,10 +44,7 @@ def save_weights(path: Path, params: model.Params, config: Config, provenance: d
     flat = traverse_util.flatten_dict(params, sep="/")
     trained_as = {name: group for name, group in to_dict(config).items() if name not in ("map", "readout")}
     metadata = {"format": _FORMAT, "config": trained_as, "provenance": provenance}
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in flat.items()}
-    np.savez_compressed(buffer, metadata=np.array(json.dumps(metadata)), **arrays)
-    write_atomically(Path(path), buffer.getvalue())
+    write_arrays(path, metadata=np.array(json.dumps(metadata)), **flat)
 
 
 def load_weights(name: str, *, like: Config | None = None) -> Weights:

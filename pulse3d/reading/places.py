@@ -16,8 +16,9 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from pulse3d.config import Config, ReadoutConfig
+from pulse3d.mapping.tiles import Map
 from pulse3d.reading import readout, tracking
-from pulse3d.reading.readout import LEAST, Axis, Map, Reading
+from pulse3d.reading.readout import LEAST, Axis, Reading
 
 NEAR = np.array([0.25, 0.5, 0.25])  # weights of neighbouring places along each axis
 
@@ -98,21 +99,11 @@ def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s:
     A pulse comes to a place or leaves it once in `place_switch_s` seconds.
     Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
-    weights = tracking.window_weights(len(evidence), step_s=step_s, window_s=window_s)
-    change, ahead = _change(config, step_s), _prior(config, evidence.shape[1:])
+    weights = tracking.window_weights(len(evidence), tracking.window_steps(step_s, window_s))
     above = evidence - bar(evidence.mean(0), config)
-    observed = [_observed(e, w, config) for e, w in zip(above, weights, strict=True)]
-    states = np.empty((len(evidence), 2, *evidence.shape[1:]))
-    for window, seen in enumerate(observed):
-        states[window] = seen * ahead
-        states[window] /= states[window].sum(0)
-        ahead = np.tensordot(change, states[window], 1)
-    behind = np.ones_like(states[0])
-    for window in range(len(evidence) - 1, 0, -1):
-        behind = np.tensordot(change.T, observed[window] * behind, 1)
-        behind /= behind.sum(0)
-        states[window - 1] *= behind
-    return states[:, 0] / states.sum(1)
+    observed = _observed(above, weights[:, None, None], config).reshape(len(evidence), 2, -1)
+    ahead = _prior(config, observed.shape[2:])
+    return tracking.forward_backward(observed, ahead, _change(config, step_s))[:, 0].reshape(evidence.shape)
 
 
 def find_pulses(
@@ -215,9 +206,11 @@ def _without(
     return other
 
 
-def _observed(above: np.ndarray, weight: float, config: ReadoutConfig) -> np.ndarray:
+def _observed(
+    above: Float[np.ndarray, "*window row col"], weight: float | np.ndarray, config: ReadoutConfig
+) -> Float[np.ndarray, "*window state row col"]:
     ratio = weight * config.place_gain * above
-    return np.stack([np.exp(np.clip(ratio, -30, 30)), np.ones_like(ratio)])
+    return np.stack([np.exp(np.clip(ratio, -30, 30)), np.ones_like(ratio)], -3)
 
 
 def _prior(config: ReadoutConfig, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pulse3d.config import ReadoutConfig
+from pulse3d.mapping.tiles import Map
 
-Map = Float[np.ndarray, "row col class"]
 Axis = Float[np.ndarray, "rate"]
-
 
 LEAST = 6e-8  # the least probability of "no pulse" that 16-bit floats hold
 
@@ -60,6 +59,14 @@ def equation_8(probability: Map, rate_axis_bpm: Axis) -> float:
     """
     votes = np.bincount(probability.argmax(-1).ravel(), minlength=probability.shape[-1])[:-1]
     return float(votes @ rate_axis_bpm / votes.sum()) if votes.sum() else np.nan
+
+
+def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray, "row col"]:
+    """The median over time of every place that has a value in most windows; nan elsewhere."""
+    seen = np.isfinite(values).mean(0) > 0.5
+    median = np.full(seen.shape, np.nan)
+    median[seen] = np.nanmedian(values[:, seen], axis=0)
+    return median
 
 
 def combine(probability: Map) -> Float[np.ndarray, "rate"]:

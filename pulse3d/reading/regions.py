@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
+from pulse3d import files
 from pulse3d.config import ReadoutConfig
+from pulse3d.mapping.tiles import Map
 from pulse3d.reading import readout, tracking
-from pulse3d.reading.readout import Axis, Map
+from pulse3d.reading.readout import Axis
 
 HEADER = (
     "region,row_px,col_px,top_px,bottom_px,left_px,right_px,share_of_frame,windows,windows_with_pulse,"
@@ -64,10 +66,8 @@ def find_regions(
     A place counts if most windows show a rate there (rate_bpm, nan for none), with a mean confidence of at
     least `region_confidence`; its rate is the median over time. odds: as in `readout.evidence`.
     """
-    seen = np.isfinite(rate_bpm).mean(0) > 0.5
-    seen &= confidence.mean(0) >= config.region_confidence
-    median = np.full(seen.shape, np.nan)
-    median[seen] = np.nanmedian(rate_bpm[:, seen], axis=0)
+    sure = confidence.mean(0) >= config.region_confidence
+    median = np.where(sure, readout.median_map(rate_bpm), np.nan)
     parts = label(median, tolerance_bpm=config.region_tolerance_bpm, least=config.region_places)
     evidence: list[list[np.ndarray]] = [[] for _ in parts]
     for probability in maps:
@@ -111,8 +111,8 @@ def table(
                 f"{region.places.mean():.4f}",
                 str(len(region.readings)),
                 str(len(known)),
-                *("" if np.isnan(v) else f"{v:.1f}" for v in medians[:3]),
-                "" if np.isnan(medians[3]) else f"{medians[3]:.3f}",
+                *(files.number(v, 1) for v in medians[:3]),
+                files.number(medians[3], 3),
             ]
         )
     return rows

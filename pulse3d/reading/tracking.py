@@ -33,7 +33,7 @@ class Follower:
     def __init__(self, rate_axis_bpm: Axis, config: ReadoutConfig, *, step_s: float, window_s: float):
         self._axis, self._config = rate_axis_bpm, config
         self._change = _transition(rate_axis_bpm, config, step_s)
-        self._steps = _steps(step_s, window_s)
+        self._steps = window_steps(step_s, window_s)
         self._count = 0
         # the windows that share video with later ones, so their weights change, and the state before them
         self._recent: deque[Float[np.ndarray, "class"]] = deque()
@@ -47,7 +47,7 @@ class Follower:
         self._recent.append(_observed(evidence, self._config))
         # weights are the same for any number of windows beyond this
         weights = _weights(min(self._count, 2 * self._steps), self._steps, self._config)[-len(self._recent) :]
-        states = _forward(np.stack(self._recent) ** weights[:, None], self._ahead, self._change)
+        states = forward(np.stack(self._recent) ** weights[:, None], self._ahead, self._change)
         if len(self._recent) == self._steps:
             self._recent.popleft()
             self._ahead = self._change @ states[0]
@@ -87,29 +87,44 @@ def track(
     Sources: Rabiner, Proc. IEEE 77(2), 1989; for the temperature, Guo et al., ICML 2017, section 4.2.
     """
     change = _transition(rate_axis_bpm, config, step_s)
-    weights = _weights(len(evidence), _steps(step_s, window_s), config)
+    weights = _weights(len(evidence), window_steps(step_s, window_s), config)
     observed = _observed(evidence, config) ** weights[:, None]
-    tracked = _forward(observed, _prior(len(rate_axis_bpm), config), change)
-    behind = np.ones(observed.shape[1])
-    for window in range(len(observed) - 1, 0, -1):
-        behind = change.T @ (observed[window] * behind)
-        behind /= behind.sum()
-        tracked[window - 1] *= behind
-    tracked = _sharpen(tracked / tracked.sum(-1, keepdims=True), config.temperature)
+    tracked = forward_backward(observed, _prior(len(rate_axis_bpm), config), change)
+    tracked = _sharpen(tracked, config.temperature)
     return np.where(evidence.any(-1, keepdims=True), tracked, alone(evidence))
 
 
-def _forward(
-    observed: Float[np.ndarray, "window class"],
-    ahead: Float[np.ndarray, "class"],
-    change: Float[np.ndarray, "class class"],
-) -> Float[np.ndarray, "window class"]:
-    """The probability of every class in every window, given the windows so far; ahead: before the first."""
-    states = np.zeros(observed.shape)
+def forward(
+    observed: Float[np.ndarray, "window state *place"],
+    ahead: Float[np.ndarray, "state *place"],
+    change: Float[np.ndarray, "state state"],
+) -> Float[np.ndarray, "window state *place"]:
+    """The probability of every state in every window, given the windows so far.
+
+    ahead: before the first window. change: of every state (row) one step after every state (column). Of many
+    places, each is a chain by itself, along the last axis.
+    """
+    states = np.empty(observed.shape)
     for window, seen in enumerate(observed):
         state = seen * ahead
-        states[window] = state / state.sum()
+        states[window] = state / state.sum(0)
         ahead = change @ states[window]
+    return states
+
+
+def forward_backward(
+    observed: Float[np.ndarray, "window state *place"],
+    ahead: Float[np.ndarray, "state *place"],
+    change: Float[np.ndarray, "state state"],
+) -> Float[np.ndarray, "window state *place"]:
+    """The probability of every state in every window, given all windows; arguments are as in `forward`."""
+    states = forward(observed, ahead, change)
+    behind = np.ones_like(states[0])
+    for window in range(len(observed) - 1, 0, -1):
+        behind = change.T @ (observed[window] * behind)
+        behind /= behind.sum(0)
+        states[window - 1] *= behind
+    states /= states.sum(1, keepdims=True)
     return states
 
 
@@ -140,25 +155,21 @@ def _transition(axis: Axis, config: ReadoutConfig, step_s: float) -> Float[np.nd
     return change
 
 
-def _steps(step_s: float, window_s: float) -> int:
+def window_steps(step_s: float, window_s: float) -> int:
     """The length of a window as a number of steps."""
     return max(1, round(window_s / step_s))
 
 
-def window_weights(windows: int, *, step_s: float, window_s: float) -> Float[np.ndarray, "window"]:
-    """The weight of every window, so that every second of video counts once."""
-    return _shares(windows, _steps(step_s, window_s))
-
-
-def _shares(windows: int, steps: int) -> Float[np.ndarray, "window"]:
+def window_weights(windows: int, steps: int) -> Float[np.ndarray, "window"]:
+    """The weight of every window of so many steps, so that every second of video counts once."""
     # how many windows see each step, then the mean over every window's steps
     seen = np.convolve(np.ones(windows), np.ones(steps))
     return np.convolve(1 / seen, np.ones(steps) / steps, mode="valid")
 
 
 def _weights(windows: int, steps: int, config: ReadoutConfig) -> Float[np.ndarray, "window"]:
-    """The weight of every window in tracking; steps: the length of a window."""
-    return np.minimum(config.track_weight * _shares(windows, steps), 1.0)
+    """The weight of every window in tracking."""
+    return np.minimum(config.track_weight * window_weights(windows, steps), 1.0)
 
 
 def _observed(

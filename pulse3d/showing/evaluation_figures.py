@@ -12,8 +12,9 @@ from matplotlib.patches import Patch
 
 from pulse3d.evaluation import calibration, metrics
 from pulse3d.evaluation.map_truth import OUTCOMES, SKIN
-from pulse3d.evaluation.methods import TOLERANCE_BPM
 from pulse3d.evaluation.scores import Scored, detect, detection_scores
+from pulse3d.reading import readout
+from pulse3d.result import map_extent
 from pulse3d.showing import figures
 from pulse3d.showing.figures import METHOD_COLOURS
 
@@ -51,7 +52,7 @@ def scatter_figure(scored: list[Scored], methods: list[str]) -> Figure:
         [v[np.isfinite(v)] for s in scored for v in (s.truth.rate_bpm, s.answers.rate_bpm)]
     )
     limits = (known.min() - 5, known.max() + 5) if len(known) else (40, 240)
-    for axes, (method, truth, answer, _) in panels:
+    for axes, (method, truth, answer) in panels:
         axes.plot(limits, limits, color="black", lw=1)
         axes.plot(truth, answer, ls="", ms=3, alpha=0.5, **_style(methods.index(method)))
         axes.set(title=method, xlim=limits, ylim=limits, aspect="equal")
@@ -64,7 +65,7 @@ def scatter_figure(scored: list[Scored], methods: list[str]) -> Figure:
 def bland_altman_figure(scored: list[Scored], methods: list[str]) -> Figure:
     """Difference against mean of answer and truth (`metrics.bland_altman`); a panel per method."""
     figure, panels = _panels(scored)
-    for axes, (method, truth, answer, _) in panels:
+    for axes, (method, truth, answer) in panels:
         points = metrics.bland_altman(truth, answer)
         axes.plot(
             points.mean_bpm, points.difference_bpm, ls="", ms=3, alpha=0.5, **_style(methods.index(method))
@@ -147,9 +148,9 @@ def _curves(scored: list[Scored]) -> tuple[calibration.Curve, calibration.Curve]
             *((s.truth.rate_bpm, s.answers.rate_bpm, s.answers.confidence) for s in scored), strict=True
         )
     )
-    known = np.isfinite(truth)
+    known, near = np.isfinite(truth), abs(answer - truth) <= metrics.TOLERANCE_BPM
     return (
-        calibration.confidence_curve(confidence[known], _near(truth, answer), names[known]),
+        calibration.confidence_curve(confidence[known], near[known], names[known]),
         calibration.interval_curve(np.concatenate([nothing, *held]), with_intervals),
     )
 
@@ -183,14 +184,9 @@ def map_figure(scored: list[Scored]) -> Figure:
         mapped = one.map
         assert mapped is not None
         places, scores = mapped.places, mapped.scores
-        half = [(axis[1] - axis[0]) / 2 if len(axis) > 1 else 0.5 for axis in (places.row_px, places.col_px)]
-        extent = (
-            places.col_px[0] - half[1],
-            places.col_px[-1] + half[1],
-            places.row_px[-1] + half[0],
-            places.row_px[0] - half[0],
-        )
-        median = figures.median_map(places.rate_bpm)
+        stride_px = [*np.diff(places.row_px), *np.diff(places.col_px), 1.0][0]  # of a lone place, a pixel
+        extent = map_extent(places.row_px, places.col_px, stride_px)
+        median = readout.median_map(places.rate_bpm)
         low, high = figures.rate_range(median)
         image = rates.imshow(median, extent=extent, cmap=figures.RATE_COLOURS, vmin=low, vmax=high)
         figure.colorbar(image, ax=rates, label="pulse rate (bpm)", shrink=0.8)
@@ -243,30 +239,13 @@ def detection_figure(scored: list[Scored], methods: list[str]) -> Figure:
     return figure
 
 
-def _near(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """Which of the windows with a truth are answered within 5 bpm."""
-    return abs(answer - truth)[np.isfinite(truth)] <= TOLERANCE_BPM
-
-
-def _by_method(scored: list[Scored]) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """(method, truth, answer, confidence) for every method, over the windows of all its recordings."""
-    grouped: dict[str, list[Scored]] = {}
-    for one in scored:
-        grouped.setdefault(one.method, []).append(one)
-    return [
-        (
-            method,
-            np.concatenate([s.truth.rate_bpm for s in group]),
-            np.concatenate([s.answers.rate_bpm for s in group]),
-            np.concatenate([s.answers.confidence for s in group]),
-        )
-        for method, group in grouped.items()
-    ]
-
-
 def _panels(scored: list[Scored]) -> tuple[Figure, zip]:
-    """A figure with axes for every method."""
-    methods = _by_method(scored)
+    """A figure, and (axes, (method, truth, answer)) for every method, over all windows of its recordings."""
+    methods = []
+    for method in dict.fromkeys(s.method for s in scored):
+        group = [s for s in scored if s.method == method]
+        rates = ([s.truth.rate_bpm for s in group], [s.answers.rate_bpm for s in group])
+        methods.append((method, *map(np.concatenate, rates)))
     columns = min(4, len(methods))
     rows = -(-len(methods) // columns)
     figure = Figure(figsize=(max(3.1 * columns, 4), 3.1 * rows + 0.4), layout="constrained")

@@ -19,9 +19,10 @@ from matplotlib.patches import Rectangle
 
 from pulse3d.errors import InputError, nearest
 from pulse3d.files import whole_file
-from pulse3d.reading.readout import Reading
+from pulse3d.reading.readout import Reading, median_map
 from pulse3d.result import Result
 from pulse3d.training.log import read_rows
+from pulse3d.video import to_bytes
 
 RATE_COLOURS = "viridis"
 CONFIDENCE_COLOURS = "cividis"
@@ -191,14 +192,6 @@ def companion_figure(result: Result, *, title: str = "") -> Figure:
     return _panels_figure(result, panels, None, title=f"{title}\n{note}" if title else note)
 
 
-def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray, "row col"]:
-    """The median over time of every place that has a value in most windows; nan elsewhere."""
-    seen = np.isfinite(values).mean(0) > 0.5
-    median = np.full(seen.shape, np.nan)
-    median[seen] = np.nanmedian(values[:, seen], axis=0)
-    return median
-
-
 class Panel(NamedTuple):
     """A map over the frame: its name, values (None: the frame alone), and its colour scale."""
 
@@ -252,7 +245,7 @@ def _panels_figure(
 
 def _draw_panel(axes: Axes, result: Result, panel: Panel, opacity: np.ndarray | None) -> None:
     """A map over the frame in grey, with its colour bar; or the frame alone."""
-    image = result.frame if result.frame.dtype == np.uint8 else (255 * result.frame).astype(np.uint8)
+    image = to_bytes(result.frame)
     height, width = image.shape[:2]
     grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.6 + 0.25
     axes.imshow(image if panel.values is None else grey, extent=(0, width, height, 0))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from pulse3d.reading.readout import Reading
 from pulse3d.result import Result
@@ -97,10 +98,10 @@ class _Strip:
         """The rate over time with its interval."""
         result, size = self._result, self._size
         draw.rounded_rectangle(self._box, size // 3, fill=DARK)
-        for first, last in _runs(self._answered):
-            if last - first > 1:
+        for (run,) in ndimage.find_objects(ndimage.label(self._answered)[0]):
+            if run.stop - run.start > 1:
                 low, line, high = (
-                    [self._at(result.time_s[i], rates[i]) for i in range(first, last)]
+                    [self._at(*point) for point in zip(result.time_s[run], rates[run], strict=True)]
                     for rates in (result.low_bpm, result.pulse_rate_bpm, result.high_bpm)
                 )
                 draw.polygon([*low, *reversed(high)], fill=(255, 255, 255, 70))
@@ -122,9 +123,3 @@ class _Strip:
             colour = tuple(round(255 * value) for value in (red, green, blue))
             draw.line([(start + step, middle - size / 4), (start + step, middle + size / 4)], fill=colour)
         draw.text((start + length + margin, middle), ends[1], font=font, fill=LIGHT, anchor="lm")
-
-
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First and end (exclusive) of every run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -23,8 +23,9 @@ from PIL import Image
 
 from pulse3d import files
 from pulse3d.errors import InputError
-from pulse3d.result import Result
+from pulse3d.result import Result, map_extent
 from pulse3d.showing import figures
+from pulse3d.video import to_bytes
 
 MAX_BYTES = 5_000_000  # of the maps as encoded in the page, which stays below 8 MB
 MAX_VALUES = 20_000_000  # of probabilities, before compression
@@ -114,6 +115,7 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
         "snr": _quantise(snr, *SNR_DB),
         "probability": probability,
     }
+    row_px, col_px = result.row_px[::every], result.col_px[::every]
     scales = _scales(figures.rate_range(rate_bpm, confidence), most)
     header = {
         "arrays": {name: (array.dtype.itemsize, array.shape) for name, array in arrays.items()},
@@ -124,9 +126,10 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
         "frame": _jpeg(result.frame),
         "frame_height_px": result.frame.shape[0],
         "frame_width_px": result.frame.shape[1],
-        "extent_px": _extent_px(result, every),
-        "row_px": result.row_px[::every].tolist(),
-        "col_px": result.col_px[::every].tolist(),
+        # places that are left out are covered by those that are kept
+        "extent_px": map_extent(row_px, col_px, every * result.summary["stride_px"]),
+        "row_px": row_px.tolist(),
+        "col_px": col_px.tolist(),
         "rate_axis_bpm": result.rate_axis_bpm.tolist(),
         "windows": windows.tolist(),
         "start_window": int(np.nan_to_num(result.pulse_confidence[windows]).argmax()),
@@ -175,13 +178,6 @@ def _note(result: Result, windows: np.ndarray, every: int) -> str:
     return f"To keep it small, this page has {' and '.join(parts)}; map.npz has all." if parts else ""
 
 
-def _extent_px(result: Result, every: int) -> tuple[float, ...]:
-    """As `Result.extent_px`, for every second, third ... place, each widened to cover those left out."""
-    half = every * result.summary["stride_px"] / 2
-    rows, cols = result.row_px[::every], result.col_px[::every]
-    return tuple(map(float, (cols[0] - half, cols[-1] + half, rows[-1] + half, rows[0] - half)))
-
-
 def _quantise(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "..."]:
     """Values from low to high as 0...254; `NONE` for nan."""
     shares = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12), 0, 1)
@@ -195,8 +191,7 @@ def _list(values: np.ndarray, digits: int) -> list[float | None]:
 
 def _jpeg(image: np.ndarray) -> str:
     """An image as a data URL of a JPEG."""
-    whole = image if image.dtype == np.uint8 else (255 * image).astype(np.uint8)
-    picture = Image.fromarray(whole)
+    picture = Image.fromarray(to_bytes(image))
     if picture.width > FRAME_WIDTH_PX:
         picture = picture.resize(
             (FRAME_WIDTH_PX, max(1, round(picture.height * FRAME_WIDTH_PX / picture.width)))

@@ -90,16 +90,11 @@ def one_of(draw: Draws, *kinds: Series) -> Series:
     return jnp.select([chosen == i for i in range(len(kinds))], kinds)
 
 
-def grid(cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of cells as coordinates from -1 to 1."""
-    rows, cols = np.meshgrid(np.linspace(-1, 1, cells), np.linspace(-1, 1, cells), indexing="ij")
-    return rows, cols
-
-
 @at_once
 def fields(draw: Draws, count: int, *, cells: int) -> Fields:
     """Random weights of cells: a different mix of a constant, a gradient and roughness for each field."""
-    rows, cols = grid(cells)
+    cols = np.linspace(-1, 1, cells)
+    rows = cols[:, None]
     constant, down, across = draw.normal(3, count, 1, 1)
     share = draw.uniform(0.0, 1.0, 3, count, 1, 1)
     rough = 0.8 * draw.normal(count, cells, cells)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import logging
 import os
 import re
@@ -23,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from pulse3d.config import Config
 from pulse3d.errors import InputError, first_line
-from pulse3d.files import UnreadableError, cannot_write, read_json, write_atomically
+from pulse3d.files import UnreadableError, cannot_write, read_json, write_json
 from pulse3d.settings import differences, from_dict, to_dict
 
 try:
@@ -250,4 +249,4 @@ def prepare_workdir(workdir: Path, config: Config, *, write: bool = True) -> Non
             )
     if write:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
+        write_json(path, to_dict(config))

@@ -12,7 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
-from pulse3d.files import write_atomically
+from pulse3d.files import write_csv
 from pulse3d.training.train import Record
 
 _HEADER = (
@@ -36,8 +36,7 @@ class Logbook:
     def __init__(self, workdir: Path, first_step: int):
         self._path = workdir / "metrics.csv"
         kept = [row for row in read_rows(self._path) if int(row["step"]) <= first_step]
-        lines = [",".join(_HEADER), *(",".join(row[name] for name in _HEADER) for row in kept)]
-        write_atomically(self._path, ("\n".join(lines) + "\n").encode())
+        write_csv(self._path, ",".join(_HEADER), ([row[name] for name in _HEADER] for row in kept))
         board = workdir / "tensorboard"
         board.mkdir(exist_ok=True)
         # not a SummaryWriter: its thread dies on a full disk, and training would then wait for it

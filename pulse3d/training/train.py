@@ -109,13 +109,6 @@ def step_key(config: TrainConfig, step: Int[Array, ""]) -> jax.Array:
     return jax.random.fold_in(jax.random.key(config.seed, impl=config.prng), step)
 
 
-def cross_entropy(
-    logits: Float[Array, "*place class"], targets: Float[Array, "*place class"]
-) -> Float[Array, "*place"]:
-    """The cross-entropy with the targets, in nats; 0 where all targets are 0."""
-    return optax.softmax_cross_entropy(logits, targets)
-
-
 def loss_fn(
     params: Any, dropout_key: jax.Array, inputs: tuple, targets: Float[Array, "*place class"], config: Config
 ) -> tuple[Float[Array, ""], Float[Array, "*place class"]]:
@@ -124,7 +117,8 @@ def loss_fn(
         {"params": params}, *inputs, train=True, rngs={"dropout": dropout_key}
     )
     logits = jnp.asarray(logits)
-    return cross_entropy(logits, targets).sum() / jnp.maximum(_asked(targets).sum(), 1), logits
+    loss = optax.softmax_cross_entropy(logits, targets)  # 0 where all targets are 0
+    return loss.sum() / jnp.maximum(_asked(targets).sum(), 1), logits
 
 
 def _asked(targets: Float[Array, "*place class"]) -> Float[Array, "*place"]:
@@ -166,9 +160,7 @@ def make_train_step(config: Config, mesh: Mesh) -> Callable[[TrainState], tuple[
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         keep = config.train.average
-        average = (
-            jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, state.average, params) if keep else None
-        )
+        average = optax.incremental_update(params, state.average, 1 - keep) if keep else None
         metrics = found | {"gradient_norm": optax.tree.norm(gradients)}
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
@@ -228,7 +220,7 @@ def make_evaluate(config: Config, mesh: Mesh | None = None) -> Callable[..., Met
         logits = model.apply_logits(params, inputs, config)
         predicted, labels, asked = logits.argmax(-1), targets.argmax(-1), _asked(targets)
         found = {
-            "loss": cross_entropy(logits, targets),
+            "loss": optax.softmax_cross_entropy(logits, targets),
             "accuracy": predicted == labels,
             "within_one_class": within_one_class(predicted, labels, logits.shape[-1] - 1),
         }

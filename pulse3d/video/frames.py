@@ -114,6 +114,11 @@ def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(colours, (*image.shape[:2], 3)))
 
 
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Converts an image of the format above to uint8; floats are rounded."""
+    return image if image.dtype == np.uint8 else np.round(255 * image).astype(np.uint8)
+
+
 def to_unit(image: np.ndarray, channels: int) -> np.ndarray:
     """Converts an image to what the network reads, float32 of 0...1: only green for one channel, else RGB."""
     picked = image[..., 1:2] if channels == 1 else image

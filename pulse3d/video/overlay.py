@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import UInt8
 
 from pulse3d.video.encoding import new_mp4
-from pulse3d.video.frames import Frame, Picture, Video
+from pulse3d.video.frames import Frame, Picture, Video, to_bytes
 from pulse3d.video.reading_ahead import frames_ahead, read_ahead, what_is_there
 
 _BT709, _UNNAMED = 1, 2  # codes of matrix coefficients (ITU-T H.273, Table 4)
@@ -53,8 +53,8 @@ def write_overlay(
 
 
 def _picture(frame: Frame) -> Picture:
-    image = frame.image if frame.image.dtype == np.uint8 else (frame.image * 255).astype(np.uint8)
-    return Picture(frame.time_s, av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"))
+    image = np.ascontiguousarray(to_bytes(frame.image))
+    return Picture(frame.time_s, av.VideoFrame.from_ndarray(image, format="rgb24"))
 
 
 def _as_layer(image: np.ndarray, beneath: av.VideoFrame) -> av.VideoFrame:

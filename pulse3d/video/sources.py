@@ -14,6 +14,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 
+from pulse3d.archive import read_header
 from pulse3d.errors import DamagedError, InputError
 from pulse3d.video.decoding import open_camera, open_file, open_pipe
 from pulse3d.video.frames import Frame, Video, as_rgb, check_fps, check_size, from_array, from_images
@@ -87,11 +88,7 @@ def _open_npz(path: Path, fps: float | None) -> Video:
             if len(names) != 1:
                 raise InputError(f"{path}: holds {len(names)} arrays; expected one, the video")
             with archive.open(names[0]) as member:
-                version = np.lib.format.read_magic(member)
-                read = np.lib.format.read_array_header_1_0
-                shape, fortran, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(
-                    member
-                )
+                shape, fortran, dtype = read_header(member)
                 if fortran:
                     raise InputError(f"{path}: holds its array by columns; save np.ascontiguousarray of it")
                 yield member, shape, dtype

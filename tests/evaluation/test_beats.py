@@ -153,7 +153,8 @@ def test_rates_in_windows_of_an_uneven_clock():
     time_s = np.sort(rng.uniform(0, 30, 3000))
     time_s = time_s[(time_s < 20) | (time_s > 20.5)]
     pulse = wave(np.arange(-2, 45) * 60 / 84, time_s)
-    rates = beats.beat_rates(pulse, time_s, np.array([5.0, 10.0, 18.0]), length_s=10.0)
+    centres = np.array([5.0, 10.0, 18.0])
+    rates = contact.window_rates(beats.counted_rate, pulse, time_s, centres, length_s=10.0)
     np.testing.assert_allclose(rates[:2], 84, atol=0.5)
     assert np.isnan(rates[2]), "half a second is missing"
 
@@ -166,8 +167,8 @@ def test_the_two_truths_of_the_real_clips(shared):
             reference = recording.reference()
             at = contact.window_centres(0.0, reference.time_s[-1], length_s=10.0, step_s=5.0)
             spectral, counted = (
-                rates(reference.pulse, reference.time_s, at, length_s=10.0)
-                for rates in (contact.reference_rates, beats.beat_rates)
+                contact.window_rates(rate, reference.pulse, reference.time_s, at, length_s=10.0)
+                for rate in (contact.reference_rate, beats.counted_rate)
             )
             gap[recording.name] = abs(spectral - counted).mean()
     assert len(gap) >= 9

@@ -452,7 +452,8 @@ def test_the_real_clips_hold_the_rates_beside_them(shared):
             assert reference.time_s[-1] == pytest.approx(source.duration_s, abs=0.5)
             path = shared / "clips" / f"{recording.name}_hr10s.csv"
             centre_s, rate_bpm = np.loadtxt(path, delimiter=",", skiprows=1).T
-            found = contact.reference_rates(reference.pulse, reference.time_s, centre_s, length_s=10.0)
+            pulse, time_s = reference.pulse, reference.time_s
+            found = contact.window_rates(contact.reference_rate, pulse, time_s, centre_s, length_s=10.0)
             assert metrics.within(rate_bpm, found, tolerance_bpm=1.0) > 0.9
 
 

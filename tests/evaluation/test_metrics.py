@@ -172,16 +172,15 @@ def test_reference_rates_follow_the_pulses_own_uneven_clock(fps):
     time = np.arange(0, 60, 1 / fps) + RNG.uniform(0, 0.5 / fps, round(60 * fps))
     pulse = np.sin(2 * np.pi * (time + time**2 / 240))
     centres = contact.window_centres(0.0, 60.0, length_s=10.0, step_s=5.0)
-    rates = contact.reference_rates(pulse, time, centres, length_s=10.0)
+    rates = contact.window_rates(contact.reference_rate, pulse, time, centres, length_s=10.0)
     np.testing.assert_allclose(rates, 60 + centres / 2, atol=1.5)
 
 
 def test_windows_outside_the_clock_or_with_a_hole_have_no_truth():
     time = np.arange(0, 40, 1 / 60)
     kept = (time < 12) | (time > 12.5)
-    rates = contact.reference_rates(
-        np.sin(2 * np.pi * 1.2 * time[kept]), time[kept], np.array([5.0, 10.0, 25.0, 38.0]), length_s=10.0
-    )
+    pulse, centres = np.sin(2 * np.pi * 1.2 * time[kept]), np.array([5.0, 10.0, 25.0, 38.0])
+    rates = contact.window_rates(contact.reference_rate, pulse, time[kept], centres, length_s=10.0)
     np.testing.assert_allclose(rates, [72, nan, 72, nan], atol=0.5)
 
 
@@ -225,7 +224,7 @@ def test_reference_rates_of_the_real_clips(shared):
         np.testing.assert_allclose(
             contact.window_centres(0.0, time[-1], length_s=10.0, step_s=1.0), centres, err_msg=file.name
         )
-        rates = contact.reference_rates(pulse, time, centres, length_s=10.0)
+        rates = contact.window_rates(contact.reference_rate, pulse, time, centres, length_s=10.0)
         np.testing.assert_allclose(rates, expected, atol=0.11, err_msg=file.name)
 
 

@@ -118,12 +118,6 @@ def test_centring_by_pixel_ignores_static_texture(toy, params, toy_window):
     np.testing.assert_allclose(mapper(toy_window), mapper(brighter), atol=1e-4)
 
 
-def test_patch_centres(toy):
-    rows, cols = tiles.patch_centres((30, 40), 25, 5)
-    np.testing.assert_array_equal(rows, [12, 17])
-    np.testing.assert_array_equal(cols, [12, 17, 22, 27])
-
-
 @pytest.mark.parametrize(("kind", "stride_px"), [("toy", 3), ("toy", 4), ("toy_cells", 8), ("toy_cells", 20)])
 def test_centres_are_the_mean_coordinates_of_what_a_patch_reads(kind, stride_px, request):
     """Read from images whose brightness is the coordinate."""

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pulse3d.reading import readout
 from pulse3d.reading.readout import Reading
 from pulse3d.result import Result
 from pulse3d.showing import figures, overlay
@@ -70,7 +71,7 @@ def test_the_colour_bar_is_about_the_sure_places():
 
 def test_median_map_needs_most_windows():
     values = np.array([[[1.0, np.nan]], [[3.0, np.nan]], [[np.nan, 5.0]]])
-    np.testing.assert_array_equal(figures.median_map(values), [[2.0, np.nan]])
+    np.testing.assert_array_equal(readout.median_map(values), [[2.0, np.nan]])
 
 
 @pytest.mark.slow

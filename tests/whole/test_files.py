@@ -46,7 +46,7 @@ def test_npz_stream_refuses_entries_of_another_shape(tmp_path):
 
 def test_rates_rows(tmp_path):
     rows = [pipeline.rates_row(1.0, Reading(72.04, 70.0, 75.5, 0.91234)), pipeline.rates_row(2.5, NO_PULSE)]
-    pipeline.write_rates(tmp_path / "rates.csv", rows)
+    files.write_csv(tmp_path / "rates.csv", pipeline.RATES_HEADER, rows)
     assert (tmp_path / "rates.csv").read_text().splitlines() == [
         "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence",
         "1.000,72.0,70.0,75.5,0.912",

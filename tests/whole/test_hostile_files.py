@@ -353,7 +353,7 @@ def test_writing_replaces_a_link_and_not_what_it_links_to(tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("rates.csv", "a.npz", "a.mp4"):
         (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
-    pipeline.write_rates(tmp_path / "out" / "rates.csv", [])
+    files.write_csv(tmp_path / "out" / "rates.csv", pipeline.RATES_HEADER, [])
     with NpzStream(tmp_path / "out" / "a.npz") as store:
         store.append(a=1.0)
     video.write_mp4(tmp_path / "out" / "a.mp4", iter(np.zeros((5, 16, 16, 3), np.uint8)), 30.0)
