@@ -24,6 +24,10 @@ CONTAINERS = (
 )
 
 
+# bare streams of pictures: FFmpeg makes time stamps up for them, of 25 frames a second
+WITHOUT_CLOCK = {"h261", "h263", "h264", "hevc", "m4v", "mjpeg", "obu", "rawvideo", "vc1", "vvc"}
+
+
 def open_file(path: Path, fps: float | None) -> Video:
     """Opens a video file; fps replaces its time stamps."""
     limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
@@ -118,13 +122,21 @@ def _declared_s(container: av.container.InputContainer) -> float:
 
 
 def _frame_rate(container: av.container.InputContainer, name: str, fps: float | None) -> float:
-    """The nominal frame rate of the first video stream; raises InputError if it or the rate is missing."""
+    """The nominal frame rate of the first video stream.
+
+    Raises InputError if it or the rate is missing, or if nobody set a clock.
+    """
     if not container.streams.video:
         raise InputError(f"{name}: has no video stream")
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise InputError(f"{name}: not a readable video (of a codec that is not known); encode it anew")
     check_size(stream.codec_context.height, stream.codec_context.width, name)
+    if not fps and container.format.name in WITHOUT_CLOCK:
+        raise InputError(
+            f"{name}: a bare {container.format.name} stream, without a clock; give the frame rate that it was"
+            " recorded at, as in --fps=30"
+        )
     if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)) > 0:
         raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
     return rate
@@ -178,18 +190,24 @@ def _decode_all(container: av.container.InputContainer, lost: list[str]) -> Iter
             if (packet := next(packets, None)) is None:
                 break
         except av.FFmpegError as error:
-            lost.append(f"it breaks off ({error})")
+            lost.append(f"it breaks off ({_reason(error)})")
             break
         try:
             yield from packet.decode()
         except av.FFmpegError as error:
-            undecoded, reason = undecoded + 1, str(error)
+            undecoded, reason = undecoded + 1, _reason(error)
     if undecoded:
         lost.append(f"{undecoded} packets cannot be decoded ({reason})")
 
 
 def _refuse(name: str, error: Exception) -> InputError:
-    return InputError(f"{name}: not a readable video ({error})")
+    return InputError(f"{name}: not a readable video ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    """What FFmpeg says, without its number and its name of the file."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return reason.rstrip(".") or type(error).__name__
 
 
 def _upright(picture: Picture) -> Frame:

@@ -41,8 +41,8 @@ def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
     """Opens a video file, a folder of images (natural order), a `.npy`/`.npz` array, or a live source.
 
     Live sources are "0", "1" ... or "<video0>" ... (cameras), "-" (standard input) and named pipes; pipes
-    need a format that can be read sequentially (Matroska, MPEG-TS, MJPEG ...). fps: frames per second,
-    needed if there are no time stamps (folders, arrays); for a file or a live source, it
+    need a format that can be read sequentially (Matroska, MPEG-TS ...). fps: frames per second,
+    needed if there are no time stamps (folders, arrays, bare streams); for a file or a live source, it
     replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
     range, or floats of 0...1. Raises InputError for anything that cannot be read; a pass over
     damaged frames raises DamagedError at its end.

@@ -6,6 +6,7 @@ import os
 import tracemalloc
 import wave
 
+import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -74,6 +75,16 @@ def no_codec(path):
     path.write_bytes(path.read_bytes().replace(b"MJPG", b"zzzz"))
 
 
+def bare_stream(path):
+    """H.264 without a container, as a small computer's camera records it."""
+    with av.open(str(path), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=round(FPS))
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        for image in noise():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def save(values):
     return lambda path: np.save(path, values)
 
@@ -87,7 +98,11 @@ def floats(bad):
 REFUSED = {
     "missing.mp4": (lambda path: None, "no such file"),
     "empty.mp4": (lambda path: path.write_bytes(b""), "not a readable video"),
-    "text.mp4": (lambda path: path.write_text("hello\n" * 1000), "not a readable video"),
+    "text.mp4": (
+        lambda path: path.write_text("hello\n" * 1000),
+        r"text.mp4: not a readable video \(Invalid data found when processing input\)$",
+    ),
+    "bare.h264": (bare_stream, r"bare.h264: a bare h264 stream, without a clock; .* as in --fps=30$"),
     "zeros.mp4": (lambda path: path.write_bytes(bytes(100_000)), "not a readable video"),
     "codec.avi": (no_codec, "a codec that is not known"),
     "audio.wav": (audio, "not a readable video"),
@@ -140,6 +155,13 @@ def test_bad_input_is_refused_in_one_line_that_names_it(tmp_path, map_into, name
         map_into(tmp_path / name, fps=fps)
     assert str(error.value).isprintable()
     assert name.encode("unicode_escape").decode() in str(error.value) or "px" in str(error.value)
+
+
+def test_a_bare_stream_has_the_clock_that_it_is_given(tmp_path):
+    bare_stream(tmp_path / "bare.h264")
+    source = video.open_video(tmp_path / "bare.h264", fps=30.0)
+    np.testing.assert_allclose([frame.time_s for frame in source.frames()], np.arange(COUNT) / 30)
+    assert source.fps == 30
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, np.nan, np.inf, 1e-9, 1e9])
