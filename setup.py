@@ -31,7 +31,6 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.30,<1",
         "pillow>=10.1",
-        "plotly>=6",
         "scipy>=1.14",
         "tensorboardX>=2.6.2.2",
         "tqdm>=4.66",

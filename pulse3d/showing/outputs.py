@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pulse3d.result import Result
 from pulse3d.showing import figures, matlab, overlay, report
 
 OVERLAY_WIDTH_PX = 960  # at most
+FILM_WIDTH_PX, FILM_BYTES, FILM_KBIT_S = 480, 2_500_000, (40.0, 150.0)  # at most; of the film in the page
 FIGURES = {"map": figures.map_figure, "companion": figures.companion_figure}
 NAMES = (
     *result.FILES,
@@ -56,16 +58,24 @@ def write_waves(found: Result, parts: list[regions.Region]) -> None:
     files.write_csv(found.folder / "bvp.csv", ",".join(["time_s", *names]), rows)
 
 
+def plan_film(path: Path, duration_s: float) -> video.Film | None:
+    """The film for the page; None for a video that would be unrecognisable at a size that fits."""
+    kbit_s = min(FILM_KBIT_S[1], 8e-3 * FILM_BYTES / max(duration_s, 1.0))
+    return video.Film(path, FILM_WIDTH_PX, kbit_s) if kbit_s >= FILM_KBIT_S[0] else None
+
+
 def write_pictures(
     found: Result,
     source: video.Video,
     *,
     figure: str | None = None,
+    film: video.Film | None = None,
     watch: Callable[[Iterable], Iterable] = iter,
 ) -> list[str]:
     """Writes the figures and, unless the source is live, overlay.mp4; returns the names.
 
-    figure: pdf or svg, written in addition to png. watch: wraps the iterator over the overlay's pictures.
+    figure: pdf or svg, written in addition to png. film: as in `video.write_overlay`. watch: wraps the
+    iterator over the overlay's pictures.
     """
     title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
     names = []
@@ -78,7 +88,7 @@ def write_pictures(
         return names
     shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX)
     layers = overlay.overlay_layers(found, shape)
-    video.write_overlay(found.folder / "overlay.mp4", source, layers, watch=watch)
+    video.write_overlay(found.folder / "overlay.mp4", source, layers, film=film, watch=watch)
     return [*names, "overlay.mp4"]
 
 
@@ -102,10 +112,13 @@ def write_all(
     write_waves(found, parts)
     if mat:
         matlab.write_mat(found, found.folder / "map.mat")
-    pictures = write_pictures(found, source, figure=figure, watch=watch)
+    with tempfile.TemporaryDirectory(prefix="pulse3d_") as hidden:
+        film = plan_film(Path(hidden) / "film.mp4", found.summary["video_seconds_read"])
+        pictures = write_pictures(found, source, figure=figure, film=film, watch=watch)
+        playable = film.path.read_bytes() if film and film.path.exists() else b""
     others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
     tables = ["rates.csv", "regions.csv", "bvp.csv", "map.npz"]
     said = {"regions": len(parts), "files": [*tables, *pictures, *others]}
     page = replace(found, summary=found.summary | said)
-    report.write_report(page, found.folder / "report.html", truth=truth)
+    report.write_report(page, found.folder / "report.html", truth=truth, film=playable)
     return said

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page to explore a result; the only importer of plotly.
+"""report.html: one self-contained page to explore a result.
 
 The page and its script are in `page/`. It holds the maps as compressed bytes, and of a long video only
 as many windows as fit into its size; the rate over time is always complete.
@@ -27,7 +27,7 @@ from pulse3d.result import Result, map_extent
 from pulse3d.showing import figures
 from pulse3d.video import to_bytes
 
-MAX_BYTES = 5_000_000  # of the maps as encoded in the page, which stays below 8 MB
+MAX_BYTES = 4_000_000  # of the maps as encoded in the page, which stays below 8 MB
 MAX_VALUES = 20_000_000  # of probabilities, before compression
 FRAME_WIDTH_PX = 960
 NONE, NO_RATE = 255, 65535  # codes for missing values
@@ -60,21 +60,21 @@ def read_truth(path: Path) -> Truth:
     return Truth(table[:, 0], table[:, 1])
 
 
-def write_report(result: Result, path: Path, *, truth: Truth | None = None) -> None:
-    """Writes the page, at most 8 MB, for a video of any length."""
+def write_report(result: Result, path: Path, *, truth: Truth | None = None, film: bytes = b"") -> None:
+    """Writes the page, at most 8 MB, for a video of any length; film: the video in small, as MP4, if any."""
     # a file name may hold bytes that are not text
-    files.write_atomically(path, make_page(result, truth=truth).encode(errors="replace"))
+    files.write_atomically(path, make_page(result, truth=truth, film=film).encode(errors="replace"))
 
 
-def make_page(result: Result, *, truth: Truth | None = None) -> str:
+def make_page(result: Result, *, truth: Truth | None = None, film: bytes = b"") -> str:
     """The page as HTML."""
     page = resources("pulse3d.showing") / "page"
-    library = (resources("plotly") / "package_data" / "plotly.min.js").read_bytes()
     return Template((page / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(Path(result.summary["video"]).name),
         style=(page / "page.css").read_text(encoding="utf-8"),
         script=(page / "page.js").read_text(encoding="utf-8"),
-        library=_deflate(library),
+        charts=(page / "charts.js").read_text(encoding="utf-8"),
+        film=base64.b64encode(film).decode(),
         data=_fit(result, truth),
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -17,7 +19,16 @@ from pulse3d.video.encoding import new_mp4
 from pulse3d.video.frames import Frame, Picture, Video, to_bytes
 from pulse3d.video.reading_ahead import frames_ahead, read_ahead, what_is_there
 
+TICKS = Fraction(1, 1000)
 _BT709, _UNNAMED = 1, 2  # codes of matrix coefficients (ITU-T H.273, Table 4)
+
+
+class Film(NamedTuple):
+    """A small copy of a video without sound: its file, its largest width, and its largest bit rate."""
+
+    path: Path
+    width_px: int
+    most_kbit_s: float
 
 
 def overlay_shape(source: Video, *, max_width_px: int) -> tuple[int, int]:
@@ -32,24 +43,64 @@ def write_overlay(
     source: Video,
     layers: Iterable[tuple[float, UInt8[np.ndarray, "height width 4"]]],
     *,
+    film: Film | None = None,
     watch: Callable[[Iterator[Picture]], Iterable[Picture]] = iter,
 ) -> None:
     """Writes the source with layers over it as H.264, yuv420p, without sound, with the source's times.
 
     layers: (time in s from which it is shown, RGBA image) in order, of the size that `overlay_shape` gives;
-    the first is shown from the beginning. watch: wraps the iterator of pictures, as a progress bar does.
+    the first is shown from the beginning. film: the same pictures without layers, in small, are written
+    there, too. watch: wraps the iterator of pictures, as a progress bar does.
     """
     upcoming = iter(layers)
     layer, following = next(upcoming)[1], next(upcoming, None)
     shape, shown, blend = layer.shape[:2], None, None
     pictures = source.pictures() if source.pictures else map(_picture, source.frames())
-    with new_mp4(path, source.fps) as encode:
+    shrink = None
+    with contextlib.ExitStack() as opened:
+        encode = opened.enter_context(new_mp4(path, source.fps))
+        if film:
+            small = new_mp4(film.path, source.fps, crf=30, most_kbit_s=film.most_kbit_s)
+            encode_small = opened.enter_context(small)
         for time_s, frame in watch(read_ahead(what_is_there(pictures, []), ahead=frames_ahead(source, 8))):
             while following is not None and time_s >= following[0]:
                 layer, following, shown = following[1], next(upcoming, None), None
             blend = blend or _make_blend(frame, shape)
             shown = shown or _as_layer(layer, frame)
+            if film:
+                shrink = shrink or _make_scale(frame, overlay_shape(source, max_width_px=film.width_px))
+                encode_small(Picture(time_s, shrink(frame)))
             encode(Picture(time_s, blend(frame, shown)))
+
+
+def _add_chain(
+    graph: av.filter.Graph, like: av.VideoFrame, shape: tuple[int, int]
+) -> list[av.filter.context.FilterContext]:
+    """Adds what turns pictures upright and scales them to (height, width)."""
+    height, width = shape
+    chain = [graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=TICKS)]
+    turns = {1: ["transpose=cclock"], 2: ["hflip", "vflip"], 3: ["transpose=clock"]}
+    steps = [*turns.get(round(like.rotation / 90) % 4, []), f"scale={width}:{height}", "format=yuv420p"]
+    for name, _, options in (step.partition("=") for step in steps):
+        chain.append(graph.add(name, options))
+    return chain
+
+
+def _make_scale(like: av.VideoFrame, shape: tuple[int, int]) -> Callable[[av.VideoFrame], av.VideoFrame]:
+    """A function from a frame to the frame turned upright and scaled to (height, width)."""
+    graph = av.filter.Graph()
+    chain = [*_add_chain(graph, like, shape), graph.add("buffersink")]
+    for first, second in pairwise(chain):
+        first.link_to(second)
+    graph.configure()
+    count = itertools.count()
+
+    def scale(frame: av.VideoFrame) -> av.VideoFrame:
+        frame.pts, frame.time_base = next(count), TICKS
+        chain[0].push(frame)
+        return graph.vpull()
+
+    return scale
 
 
 def _picture(frame: Frame) -> Picture:
@@ -75,13 +126,9 @@ def _make_blend(
 
     FFmpeg blends the colours of a video as they are stored, in a tenth of the time that RGB would take.
     """
-    graph, (height, width), ticks = av.filter.Graph(), shape, Fraction(1, 1000)
-    chain = [graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=ticks)]
-    turns = {1: ["transpose=cclock"], 2: ["hflip", "vflip"], 3: ["transpose=clock"]}
-    steps = [*turns.get(round(like.rotation / 90) % 4, []), f"scale={width}:{height}", "format=yuv420p"]
-    for name, _, options in (step.partition("=") for step in steps):
-        chain.append(graph.add(name, options))
-    layers = graph.add_buffer(width=width, height=height, format=av.VideoFormat("yuva420p"), time_base=ticks)
+    graph, (height, width) = av.filter.Graph(), shape
+    chain = _add_chain(graph, like, shape)
+    layers = graph.add_buffer(width=width, height=height, format=av.VideoFormat("yuva420p"), time_base=TICKS)
     over, sink = graph.add("overlay", "format=yuv420"), graph.add("buffersink")
     for first, second in pairwise([*chain, over, sink]):
         first.link_to(second)
@@ -91,7 +138,7 @@ def _make_blend(
 
     def blend(frame: av.VideoFrame, layer: av.VideoFrame) -> av.VideoFrame:
         frame.pts = layer.pts = next(count)
-        frame.time_base = layer.time_base = ticks
+        frame.time_base = layer.time_base = TICKS
         chain[0].push(frame)
         layers.push(layer)
         return graph.vpull()  # the graph, not only its sink: it must outlive this function

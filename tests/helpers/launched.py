@@ -14,7 +14,7 @@ import sys
 
 IMPORTS = (
     "av", "flax.linen", "imageio.v3", "jax.experimental.multihost_utils", "jax.numpy", "matplotlib.figure",
-    "matplotlib.backends.backend_agg", "optax", "orbax.checkpoint", "plotly.graph_objects", "scipy.signal",
+    "matplotlib.backends.backend_agg", "optax", "orbax.checkpoint", "scipy.signal",
     "scipy.stats", "tqdm", "pulse3d.pipeline", "pulse3d.showing.outputs", "pulse3d.training.checkpoint",
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ import pytest
 from helpers.results import AXIS, make_result
 from PIL import Image
 
+from pulse3d import video
 from pulse3d.errors import InputError
 from pulse3d.showing import report
 
@@ -300,7 +301,7 @@ def test_click_on_the_rate_over_time_goes_there(browser, page):
     assert text(browser, "clock").startswith("5.0 s")
     click(browser, "rate", 0.9, 0.3)
     assert text(browser, "clock").startswith("10.0 s")
-    assert browser.execute_script("return document.getElementById('rate').layout.shapes[0].x0") == 10
+    assert browser.execute_script("return document.getElementById('rate').layout.cursor") == 10
 
 
 def test_rate_over_time_has_gaps_and_a_window_alone_its_interval(browser, tmp_path):
@@ -334,6 +335,65 @@ def test_page_fits_screens_of_every_size(browser, page, width, height):
         "return [...document.querySelectorAll('section')].map(s => s.getBoundingClientRect().width)"
     )
     assert min(narrow) > 300
+
+
+@pytest.fixture(scope="module")
+def page_with_film(tmp_path_factory):
+    """The frame turns from black to red after half of the time."""
+    folder = tmp_path_factory.mktemp("film")
+    images = np.zeros((30 * 15, 120, 160, 3), np.uint8)
+    images[30 * 15 // 2 :, ..., 0] = 200
+    video.write_mp4(folder / "film.mp4", images, 30.0)
+    found = make_result(folder, windows=12)
+    film = (folder / "film.mp4").read_bytes()
+    report.write_report(found, folder / "report.html", film=film)
+    return folder / "report.html"
+
+
+def test_the_video_is_seen_at_the_time_of_the_window(browser, page_with_film):
+    show(browser, page_with_film)
+    for window, red in ((0, 0), (11, 200)):
+        browser.execute_script(
+            "const s = document.getElementById('time'); s.value = arguments[0];"
+            "s.dispatchEvent(new Event('input'))", window,
+        )  # fmt: skip
+        wait(lambda red=red: abs(picture(browser, "map")[4, 4] - [red, 0, 0]).max() < 25)
+
+
+def test_the_video_plays_in_step_with_windows_and_wave(browser, page_with_film):
+    show(browser, page_with_film)
+    press(browser, "HOME")
+    browser.execute_script(
+        "const s = document.getElementById('time'); s.value = 0; s.dispatchEvent(new Event('input'))"
+    )
+    at = "return document.getElementById('wave').layout.cursor"
+    started = wait(lambda: browser.execute_script(at))
+    click(browser, "play", 0.5)
+    wait(lambda: browser.execute_script(at) > started + 1.2)
+    now_s = browser.execute_script(at)
+    clock_s = float(text(browser, "clock").partition(" s")[0])
+    assert abs(clock_s - max(now_s, 5)) <= 1.5
+    click(browser, "play", 0.5)
+    assert text(browser, "play") == "Play"
+    stopped = browser.execute_script(at)
+    time.sleep(0.3)
+    assert browser.execute_script(at) == stopped
+
+
+def test_dark_and_light_have_their_own_colours(browser, page):
+    grounds = []
+    for scheme in ("light", "dark"):
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        show(browser, page)
+        ground = "return getComputedStyle(document.body).backgroundColor"
+        grounds.append([int(v) for v in re.findall(r"\d+", browser.execute_script(ground))])
+        ink = "return getComputedStyle(document.body).color"
+        inks = [int(v) for v in re.findall(r"\d+", browser.execute_script(ink))]
+        assert abs(np.mean(inks) - np.mean(grounds[-1])) > 150, "text is seen"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert np.mean(grounds[0]) > 200 > 60 > np.mean(grounds[1])
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_what_cannot_be_mapped_is_refused(weights, source, fps, message):
 
 
 def test_a_result_needs_no_pictures():
-    program = "import sys, pulse3d.result; assert not {'matplotlib', 'plotly'} & set(sys.modules)"
+    program = "import sys, pulse3d.result; assert not {'matplotlib', 'xarray'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -37,7 +37,6 @@ OWNERS = {
     "orbax": {"training.checkpoint"},
     "imageio": {"video"},
     "av": {"video"},
-    "plotly": {"showing.report"},
     "rppg": {"evaluation.peers"},
     "skimage": {"evaluation.faces"},
     "matplotlib": {"showing"},

@@ -66,7 +66,7 @@ function start(data) {
   const layers = {
     rate: {
       title: "pulse rate", unit: "bpm", digits: 0, value: placeRate,
-      note: "The most likely rate of every place, over the first frame.",
+      note: "The most likely rate of every place.",
     },
     confidence: {
       title: "confidence", unit: "(0 to 1)", digits: 2, value: (p) => at(data.confidence, p) / 255,
@@ -118,6 +118,30 @@ function start(data) {
   const photo = new Image();
   photo.onload = drawMap;
   photo.src = data.frame;
+  const film = openFilm();
+  let moving = false; // whether the film, and not the slider, says what time it is
+
+  // The video itself, in small, if the page has it and the browser can play it.
+  function openFilm() {
+    const coded = byId("film").textContent.trim();
+    if (!coded) return null;
+    const bytes = Uint8Array.from(atob(coded), (c) => c.charCodeAt(0));
+    const opened = document.createElement("video");
+    Object.assign(opened, { muted: true, playsInline: true, preload: "auto" });
+    opened.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
+    for (const event of ["loadeddata", "seeked"]) opened.addEventListener(event, drawMap);
+    opened.addEventListener("ended", () => play(false));
+    return opened;
+  }
+
+  // What the moment of the film changes, while it plays.
+  function follow() {
+    if (!moving) return;
+    const window = nearest(film.currentTime);
+    if (window !== step) goTo(window); else drawMap();
+    moveCursor("wave", film.currentTime);
+    requestAnimationFrame(follow);
+  }
 
   function drawMap() {
     const { value } = layers[layer];
@@ -133,10 +157,8 @@ function start(data) {
       image.data[4 * place + 3] = 255 * (fade ? 0.85 * (at(data.confidence, place) / 255) : 0.8);
     }
     small.getContext("2d").putImageData(image, 0, 0);
-    context.filter = "grayscale(1) brightness(0.9)";
     context.imageSmoothingEnabled = true;
-    context.drawImage(photo, 0, 0, width, height);
-    context.filter = "none";
+    context.drawImage(film && film.readyState >= 2 ? film : photo, 0, 0, width, height);
     context.imageSmoothingEnabled = false;
     context.drawImage(small, left, top, right - left, bottom - top);
     const [x, y, w, h] = rectangle(chosen);
@@ -168,55 +190,40 @@ function start(data) {
     byId("layer-note").textContent = note + (consensus() === null ? warning : "");
   }
 
-  // plots
-  const fonts = { family: "system-ui, DejaVu Sans, sans-serif", size: 12, color: "#1c2430" };
-  const base = (xTitle, yTitle) => ({
-    font: fonts, margin: { l: 52, r: 12, t: 8, b: 38 }, showlegend: false, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-    // a finger that moves over a plot scrolls the page
-    dragmode: false,
-    xaxis: { title: { text: xTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false, fixedrange: true },
-    yaxis: { title: { text: yTitle, standoff: 6 }, gridcolor: "#e8ebef", zeroline: false, fixedrange: true },
-  });
-  const options = { displayModeBar: false, responsive: true };
-  const cursor = (x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: "#d55e00", width: 2 } });
+  // charts
+  const [BLUE, WARM, GREEN, PINK, RED] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#cc3311"];
 
   function drawRate() {
     const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
     const half = time_s.length > 1 ? (time_s[1] - time_s[0]) / 2 : 1;
-    const traces = [{ ...band(half), name: interval, mode: "lines", line: { width: 0 }, hoverinfo: "skip",
-      fill: "toself", fillcolor: "rgba(0,114,178,0.18)" }];
+    const traces = [{ ...band(half), name: interval, mode: "area", color: "rgba(0,114,178,0.22)" }];
     if (data.truth) {
-      traces.push({ x: data.truth.time_s, y: data.truth.rate_bpm, name: "truth", mode: "lines",
-        line: { color: "#111", width: 2, dash: "dot" }, hovertemplate: "truth %{y:.1f} bpm<extra></extra>" });
+      traces.push({ x: data.truth.time_s, y: data.truth.rate_bpm, name: "truth", mode: "lines", color: "#888", dash: [3, 3],
+        text: (i) => `truth ${number(data.truth.rate_bpm[i], 1)} bpm` });
     }
     const few = time_s.length < 3;
     traces.push({ x: time_s, y: rate_bpm, name: "pulse rate", mode: few ? "markers" : "lines+markers",
       // of hours of video the points would be a blot; those without neighbours are in the band
-      marker: { size: few ? 9 : time_s.length < 600 ? 4 : 1 }, line: { color: "#0072b2", width: 2 }, connectgaps: false,
-      customdata: low_bpm.map((low, i) => [low, high_bpm[i]]),
-      hovertemplate: "%{x:.1f} s: %{y:.1f} bpm (%{customdata[0]:.0f} to %{customdata[1]:.0f})<extra></extra>" });
-    const layout = base("time (s), centre of the window", "pulse rate (bpm)");
+      size: few ? 9 : time_s.length < 600 ? 4 : 1, color: BLUE,
+      text: (i) => `${number(time_s[i], 1)} s: ${number(rate_bpm[i], 1)} bpm (${number(low_bpm[i])} to ${number(high_bpm[i])})` });
+    const layout = { x: { title: "time (s), centre of the window" }, y: { title: "pulse rate (bpm)" } };
     const values = low_bpm.concat(high_bpm, data.truth ? data.truth.rate_bpm : []).filter((v) => v !== null);
     if (values.length) {
       const [low, high] = [Math.min, Math.max].map((best) => values.reduce((a, b) => best(a, b)));
       const middle = (low + high) / 2, reach = Math.max((high - low) / 2 + 3, 20);
-      layout.yaxis.range = [middle - reach, middle + reach];
+      layout.y.range = [middle - reach, middle + reach];
     } else {
-      layout.yaxis.range = [40, 120];
-      layout.annotations = [{ text: "no pulse found", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5,
-        font: { ...fonts, size: 16 } }];
+      layout.y.range = [40, 120];
+      layout.message = "no pulse found";
     }
-    layout.xaxis.range = [time_s[0] - half, time_s[time_s.length - 1] + half];
-    layout.shapes = [cursor(time_s[shownWindows[step]])];
-    layout.showlegend = values.length > 0;
-    layout.legend = { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom",
-      itemclick: false, itemdoubleclick: false };
-    layout.margin.t = 28;
-    Plotly.newPlot("rate", traces, layout, options);
+    layout.x.range = [time_s[0] - half, time_s[time_s.length - 1] + half];
+    layout.cursor = time_s[shownWindows[step]];
+    layout.legend = values.length > 0;
+    chart("rate", traces, layout);
     byId("rate").addEventListener("click", (event) => {
-      const axis = byId("rate")._fullLayout.xaxis;
-      const x = axis.p2d(event.clientX - byId("rate").getBoundingClientRect().left - axis._offset);
-      if (x >= axis.range[0] && x <= axis.range[1]) goTo(nearest(x));
+      const { inverse, xRange } = scales(byId("rate"));
+      const x = inverse(event.clientX - byId("rate").getBoundingClientRect().left);
+      if (x >= xRange[0] && x <= xRange[1]) seek(nearest(x));
     });
   }
 
@@ -255,70 +262,71 @@ function start(data) {
     const where = `${number(data.col_px[col])}, ${number(data.row_px[row])} px`;
     byId("place-title").textContent = `Place at ${where}: ` + (rate === null ? "no pulse"
       : `${number(rate)} bpm, confidence ${number(at(data.confidence, chosen) / 255, 2)}`);
-    const spectrum = base("pulse rate (bpm)", "probability");
-    spectrum.yaxis.range = [0, Math.max(0.05, 1.1 * Math.max(...shares))];
-    spectrum.bargap = 0;
-    if (consensus() !== null) spectrum.shapes = [cursor(consensus())];
-    Plotly.react("spectrum", [{ type: "bar", x: data.rate_axis_bpm, y: shares, marker: { color: "#0072b2" },
-      hovertemplate: "%{x:.0f} bpm: %{y:.3f}<extra></extra>" }], spectrum, options);
+    const axis = data.rate_axis_bpm;
+    chart("spectrum", [{ x: axis, y: shares, mode: "bars", color: BLUE, text: (i) => `${number(axis[i])} bpm: ${number(shares[i], 3)}` }], {
+      x: { title: "pulse rate (bpm)", range: [axis[0] - 2, axis[rates - 1] + 2] },
+      y: { title: "probability", range: [0, Math.max(0.05, 1.1 * Math.max(...shares))] }, cursor: consensus(),
+    });
     const times = shownWindows.map((window) => data.rate.time_s[window]);
     const series = times.map((_, i) => placeRate(chosen, i));
-    const over = base("time (s)", "this place (bpm)");
-    over.yaxis.range = [data.rate_axis_bpm[0] - 4, data.rate_axis_bpm[rates - 1] + 4];
-    over.xaxis.range = [times[0] - 1, times[times.length - 1] + 1];
-    over.shapes = [cursor(times[step])];
-    const line = (color, y) => ({ x: times, y, mode: "lines", connectgaps: false, line: { color, width: 1 } });
-    Plotly.react("place-rate", [
-      { ...line("#d55e00", times.map((_, i) => consensus(i))), hoverinfo: "skip" },
-      { ...line("#009e73", series), mode: "markers+lines", marker: { size: 5 },
-        hovertemplate: "%{x:.1f} s: %{y:.0f} bpm<extra></extra>" },
-    ], over, options);
+    chart("place-rate", [
+      { x: times, y: times.map((_, i) => consensus(i)), mode: "lines", color: WARM, width: 1 },
+      { x: times, y: series, mode: "lines+markers", color: GREEN, width: 1,
+        text: (i) => `${number(times[i], 1)} s: ${number(series[i])} bpm` },
+    ], {
+      x: { title: "time (s)", range: [times[0] - 1, times[times.length - 1] + 1] },
+      y: { title: "this place (bpm)", range: [axis[0] - 4, axis[rates - 1] + 4] }, cursor: times[step],
+    });
   }
 
   function drawVotes() {
-    const votes = new Array(rates).fill(0);
+    const [axis, votes] = [data.rate_axis_bpm, new Array(rates).fill(0)];
     for (let place = 0; place < places; place++) {
       const index = at(data.place_rate, place);
       if (index !== NO_RATE) votes[index]++;
     }
-    const layout = base("pulse rate (bpm)", "places");
-    layout.bargap = 0;
-    if (consensus() !== null) layout.shapes = [cursor(consensus())];
-    Plotly.react("votes", [{ type: "bar", x: data.rate_axis_bpm, y: votes, marker: { color: "#cc79a7" },
-      hovertemplate: "%{x:.0f} bpm: %{y} places<extra></extra>" }], layout, options);
+    chart("votes", [{ x: axis, y: votes, mode: "bars", color: PINK, text: (i) => `${number(axis[i])} bpm: ${votes[i]} places` }], {
+      x: { title: "pulse rate (bpm)", range: [axis[0] - 2, axis[rates - 1] + 2] },
+      y: { title: "places", range: [0, Math.max(1, 1.1 * Math.max(...votes))] }, cursor: consensus(),
+    });
   }
 
   function drawWave() {
     const middle = data.rate.time_s[shownWindows[step]];
     const half = summary.window_s / 2;
-    const layout = base("time (s)", "pulse wave (%)");
-    layout.xaxis.range = [middle - half, middle + half];
     const inside = data.wave.time_s.map((time, i) => i).filter((i) => Math.abs(data.wave.time_s[i] - middle) <= half);
-    const percent = inside.map((i) => data.wave.percent[i]);
-    if (percent.every((v) => v === null)) {
-      layout.annotations = [{ text: "no pulse", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
-    }
-    Plotly.react("wave", [{ x: inside.map((i) => data.wave.time_s[i]), y: percent, mode: "lines", connectgaps: false,
-      line: { color: "#cc3311", width: 2 }, hovertemplate: "%{x:.2f} s: %{y:.3f} %<extra></extra>" }], layout, options);
+    const [x, y] = [data.wave.time_s, data.wave.percent].map((values) => inside.map((i) => values[i]));
+    chart("wave", [{ x, y, mode: "lines", color: RED, text: (i) => `${number(x[i], 2)} s: ${number(y[i], 3)} %` }], {
+      x: { title: "time (s)", range: [middle - half, middle + half] }, y: { title: "pulse wave (%)" },
+      cursor: film ? film.currentTime : null, message: y.every((v) => v === null) ? "no pulse" : "",
+    });
   }
 
   // moving about
   const slider = byId("time");
   slider.max = windows - 1;
-  slider.disabled = byId("play").disabled = windows === 1;
+  slider.disabled = windows === 1;
+  byId("play").disabled = windows === 1 && !film;
 
   function goTo(window) {
     step = Math.max(0, Math.min(windows - 1, window));
     slider.value = step;
-    const time = number(data.rate.time_s[shownWindows[step]], 1);
-    byId("clock").textContent = `${time} s: ${rateText(shownWindows[step], data)}`;
+    const now = data.rate.time_s[shownWindows[step]];
+    if (film && !moving) film.currentTime = now;
+    byId("clock").textContent = `${number(now, 1)} s: ${rateText(shownWindows[step], data)}`;
     slider.setAttribute("aria-valuetext", byId("clock").textContent);
     drawBar();
     drawMap();
     drawPlace();
     drawVotes();
     drawWave();
-    Plotly.relayout("rate", { shapes: [cursor(data.rate.time_s[shownWindows[step]])] });
+    moveCursor("rate", now);
+  }
+
+  // By the hand of who looks.
+  function seek(window) {
+    play(false);
+    goTo(window);
   }
 
   function choose(place) {
@@ -330,12 +338,25 @@ function start(data) {
   function play(on) {
     clearInterval(timer);
     timer = null;
-    if (on && windows > 1) {
-      if (step === windows - 1) goTo(0);
+    moving = on && film !== null && film.readyState >= 2;
+    const last = step === windows - 1;
+    if (moving) {
+      if (last || film.ended) film.currentTime = 0;
+      film.play();
+      requestAnimationFrame(follow);
+    } else if (film) {
+      film.pause();
+    }
+    if (on && !moving && windows > 1) {
+      if (last) goTo(0);
       timer = setInterval(() => (step < windows - 1 ? goTo(step + 1) : play(false)), 400);
     }
-    byId("play").textContent = timer ? "Pause" : "Play";
-    byId("play").setAttribute("aria-pressed", String(Boolean(timer)));
+    byId("play").textContent = playing() ? "Pause" : "Play";
+    byId("play").setAttribute("aria-pressed", String(playing()));
+  }
+
+  function playing() {
+    return moving || timer !== null;
   }
 
   function placeUnder(event) {
@@ -349,8 +370,8 @@ function start(data) {
     return col < 0 || row < 0 || col >= cols || row >= rows ? null : row * cols + col;
   }
 
-  slider.addEventListener("input", () => goTo(Number(slider.value)));
-  byId("play").addEventListener("click", () => play(!timer));
+  slider.addEventListener("input", () => seek(Number(slider.value)));
+  byId("play").addEventListener("click", () => play(!playing()));
   byId("fade").addEventListener("change", drawMap);
   canvas.addEventListener("click", (event) => {
     const place = placeUnder(event);
@@ -383,10 +404,10 @@ function start(data) {
       }
     }
     if (event.key === " " && target.tagName !== "BUTTON" && (target.tagName !== "INPUT" || target === slider)) {
-      play(!timer);
+      play(!playing());
       event.preventDefault();
     } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && target.tagName !== "INPUT") {
-      goTo(step + (event.key === "ArrowRight" ? 1 : -1));
+      seek(step + (event.key === "ArrowRight" ? 1 : -1));
       event.preventDefault();
     }
   });
@@ -419,10 +440,6 @@ function start(data) {
 
 (async () => {
   try {
-    const library = new TextDecoder().decode(await inflate("library"));
-    const script = document.createElement("script");
-    script.textContent = library;
-    document.head.append(script);
     start(unpack(await inflate("data")));
   } catch (error) {
     byId("problem").textContent = `This page could not be drawn (${error.message}). It needs a browser of 2023 or later.`;
