@@ -19,7 +19,7 @@ from PIL import Image
 
 from pulse3d import video
 from pulse3d.errors import InputError
-from pulse3d.showing import report
+from pulse3d.showing import outputs, report
 
 
 def header(page):
@@ -348,6 +348,12 @@ def page_with_film(tmp_path_factory):
     film = (folder / "film.mp4").read_bytes()
     report.write_report(found, folder / "report.html", film=film)
     return folder / "report.html"
+
+
+@pytest.mark.parametrize(("duration_s", "kbit_s"), [(10.0, 150.0), (68.0, 150.0), (200.0, 100.0), (600.0, None)])
+def test_a_film_fits_into_the_page_or_is_left_out(duration_s, kbit_s):
+    film = outputs.plan_film(Path("film.mp4"), duration_s)
+    assert film == (kbit_s and video.Film(Path("film.mp4"), 480, kbit_s))
 
 
 def test_the_video_is_seen_at_the_time_of_the_window(browser, page_with_film):

@@ -313,6 +313,29 @@ def test_overlay_keeps_uneven_times_and_turns_frames_upright(tmp_path):
     np.testing.assert_allclose([f.image.mean() for f in out], 40 * np.arange(6), atol=4)
 
 
+def test_a_film_beside_the_overlay_has_its_pictures_and_times_but_no_layers(tmp_path):
+    colours = np.array([[90, 120, 150], [150, 90, 60]], np.uint8)
+    frames = np.repeat(colours, 10, 0)[:, None, None] * np.ones((1, 36, 64, 1), np.uint8)
+    source = video.from_array(frames, fps=10.0)
+    film = video.Film(tmp_path / "film.mp4", 32, 100.0)
+    layers = [(0.0, flat_layer(36, 64, (255, 255, 255), 255))]
+    video.write_overlay(tmp_path / "out.mp4", source, layers, film=film)
+    read = list(video.open_video(film.path).frames())
+    np.testing.assert_allclose([f.time_s for f in read], np.arange(20) / 10, atol=1e-3)
+    assert read[0].image.shape == (18, 32, 3)
+    np.testing.assert_allclose([f.image.mean((0, 1)) for f in read], np.repeat(colours, 10, 0), atol=6)
+
+
+@pytest.mark.parametrize("kbit_s", [60.0, 240.0])
+def test_a_film_keeps_to_its_bit_rate(tmp_path, kbit_s):
+    frames = np.random.default_rng(0).integers(0, 255, (150, 96, 128, 3)).astype(np.uint8)  # the worst case
+    film = video.Film(tmp_path / "film.mp4", 128, kbit_s)
+    layers = [(0.0, flat_layer(96, 128, (0, 0, 0), 0))]
+    video.write_overlay(tmp_path / "out.mp4", video.from_array(frames, fps=30.0), layers, film=film)
+    assert film.path.stat().st_size < 1.6 * kbit_s * 1000 / 8 * 5 + 20_000
+    assert film.path.stat().st_size < (tmp_path / "out.mp4").stat().st_size / 2
+
+
 def test_overlay_is_even_and_not_wider_than_asked():
     for (height, width), expected in (
         ((480, 640), (480, 640)),
