@@ -248,6 +248,8 @@ def say(out: Path, summary: dict) -> None:
     )
     if blind := summary["windows_without_enough_video"]:
         print(f"warning: {blind} windows have no pulse because frames are missing", file=sys.stderr)
+    for note in summary["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     for lost in summary["lost"]:
         print(f"warning: {lost}", file=sys.stderr)
     print(f"written to {out}: {', '.join(summary['files'])}")

@@ -139,6 +139,7 @@ def write_map(
         video_seconds_read=round(passed.read_s, 3),
         windows_without_enough_video=passed.blind,
         lost=passed.lost,
+        notes=list(source.notes),
         seconds=round(time.time() - started, 1),
     )
     files.write_json(folder / "summary.json", made.summary)
@@ -269,7 +270,7 @@ def summarise(
         "pulse_rate_low_median_bpm": median(result.low_bpm),
         "pulse_rate_high_median_bpm": median(result.high_bpm),
         "pulse_rate_equation_8_median_bpm": median(result.equation_8_bpm),
-        "confidence_median": median(result.pulse_confidence),
+        "confidence_median": median(result.pulse_confidence[np.isfinite(result.pulse_rate_bpm)]),
         "share_of_frame_with_pulse": round(float(np.isfinite(result.rate_bpm).mean()), 4),
         "weights": weights,
         "window_s": mapper.config.clip.duration_s,

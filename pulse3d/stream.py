@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,9 @@ from pulse3d.mapping.tiles import Map, Window
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.reading import amplitude, places, readout, tracking
+
+MAX_STILL = 30  # frames in a row whose time does not rise, before the clock is said to be broken
+MAX_APART_S, FIRST_FRAMES = 1.0, 10  # the first frames are not further apart, if their times are in seconds
 
 
 class WindowResult(NamedTuple):
@@ -228,9 +232,14 @@ def _map_each(
 
 
 def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) -> Iterator[video.Frame]:
-    """Yields the frames whose time stamps rise, as RGB; raises InputError if the size or the clock jumps."""
-    last_s = -np.inf
+    """Yields the frames whose time stamps rise, as RGB.
+
+    Raises InputError if the size or the clock jumps, or if the clock stands still or is none.
+    """
+    last_s, still, apart_s = -np.inf, 0, list[float]()
     for time_s, image in frames:
+        if not isinstance(time_s, numbers.Real):
+            raise InputError(f"frames: {time_s!r} is no time stamp; give seconds, as in (0.033, image)")
         rgb = video.as_rgb(np.asarray(image), "frames")
         if rgb.shape[:2] != shape:
             raise InputError(
@@ -238,8 +247,19 @@ def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) 
             )
         if time_s - last_s > video.MAX_JUMP_S and np.isfinite(last_s):
             raise InputError(
-                f"frames: time stamps jump from {last_s:.2f} s to {time_s:.2f} s; mend the clock"
+                f"frames: time stamps jump from {last_s:.2f} s to {time_s:.2f} s; mend the clock, which"
+                " has to be in seconds"
             )
+        still = 0 if time_s > last_s else still + 1
+        if still == MAX_STILL:
+            raise InputError(
+                f"frames: the last {still} time stamps do not rise above {max(last_s, 0):.2f} s; mend the"
+                " clock"
+            )
+        if len(apart_s) < FIRST_FRAMES and np.isfinite(last_s):
+            apart_s.append(time_s - last_s)
+            if len(apart_s) == FIRST_FRAMES and np.median(apart_s) > MAX_APART_S:
+                raise InputError(f"frames: one every {np.median(apart_s):.1f} s; give time stamps in seconds")
         if time_s > last_s:
             last_s = time_s
             yield video.Frame(float(time_s), rgb)

@@ -6,10 +6,12 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from pulse3d.errors import DamagedError, InputError
 from pulse3d.video.frames import Frame, Picture, Video, check_size
@@ -24,6 +26,7 @@ CONTAINERS = (
 )
 
 
+WEIGHED_PACKETS = 500  # of several video streams, before one is chosen
 # bare streams of pictures: FFmpeg makes time stamps up for them, of 25 frames a second
 WITHOUT_CLOCK = {"h261", "h263", "h264", "hevc", "m4v", "mjpeg", "obu", "rawvideo", "vc1", "vvc"}
 
@@ -83,22 +86,26 @@ def _open_container(
     name: str, open_: Callable[[], av.container.InputContainer], fps: float | None, *, live: bool = False
 ) -> Video:
     """A video that FFmpeg reads, opened again for every pass."""
+    number, notes = 0, list[str]()
     try:
+        if not live:
+            with open_() as container:
+                number = _choose_stream(container, name, notes)
         with open_() as container:
-            rate = _frame_rate(container, name, fps)
-            stream = container.streams.video[0]
-            first = next(_decode(container, name, fps, live=live), None)
+            rate = _frame_rate(container, name, fps, number)
+            stream = container.streams.video[number]
+            first = next(_decode(container, name, fps, number=number, live=live), None)
             if first is None:
                 raise InputError(f"{name}: has no frames")
             height, width = _upright(first).image.shape[:2]
-            duration = stream.frames / rate if fps else _declared_s(container)
+            duration = stream.frames / rate if fps else _declared_s(container, number)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise error if isinstance(error, InputError) else _refuse(name, error) from None
 
     def pictures() -> Iterator[Picture]:
         try:
             with open_() as container:
-                yield from _decode(container, name, fps, live=live)
+                yield from _decode(container, name, fps, number=number, live=live)
         except av.FFmpegError as error:
             raise _refuse(name, error) from None
 
@@ -110,25 +117,48 @@ def _open_container(
                 raise _refuse(name, error) from None
             yield frame
 
-    return Video(name, height, width, rate, duration, frames, live, pictures)
+    return Video(name, height, width, rate, duration, frames, live, pictures, tuple(notes))
 
 
-def _declared_s(container: av.container.InputContainer) -> float:
-    """The length of the first video stream by its header, in seconds; 0 if it gives none."""
-    stream = container.streams.video[0]
+def _choose_stream(container: av.container.InputContainer, name: str, notes: list[str]) -> int:
+    """The number of the video stream to read; of several, that with most data, which `notes` then says.
+
+    Raises InputError if there are only pictures, as the cover of a song.
+    """
+    streams = container.streams.video
+    moving = [n for n, one in enumerate(streams) if not one.disposition & Disposition.attached_pic]
+    if len(moving) < 2:
+        if streams and not moving:
+            raise InputError(f"{name}: holds a picture, as of a cover, but no video")
+        return moving[0] if moving else 0
+    weight = dict.fromkeys((streams[n].index for n in moving), 0)
+    for packet in islice(container.demux([streams[n] for n in moving]), WEIGHED_PACKETS):
+        weight[packet.stream.index] += packet.size
+    best = max(moving, key=lambda n: weight[streams[n].index])
+    size = f"{streams[best].codec_context.width}x{streams[best].codec_context.height} px"
+    which = f"number {best + 1} is read, which has most data ({size})"
+    notes.append(f"{name} holds {len(moving)} videos; {which}")
+    return best
+
+
+def _declared_s(container: av.container.InputContainer, number: int) -> float:
+    """The length of a video stream by its header, in seconds; 0 if it gives none."""
+    stream = container.streams.video[number]
     if stream.duration and stream.time_base:
         return max(0.0, float(stream.duration * stream.time_base))
     return max(0.0, (container.duration or 0) / av.time_base)
 
 
-def _frame_rate(container: av.container.InputContainer, name: str, fps: float | None) -> float:
-    """The nominal frame rate of the first video stream.
+def _frame_rate(
+    container: av.container.InputContainer, name: str, fps: float | None, number: int = 0
+) -> float:
+    """The nominal frame rate of a video stream.
 
     Raises InputError if it or the rate is missing, or if nobody set a clock.
     """
     if not container.streams.video:
         raise InputError(f"{name}: has no video stream")
-    stream = container.streams.video[0]
+    stream = container.streams.video[number]
     if stream.codec_context is None:
         raise InputError(f"{name}: not a readable video (of a codec that is not known); encode it anew")
     check_size(stream.codec_context.height, stream.codec_context.width, name)
@@ -143,20 +173,20 @@ def _frame_rate(container: av.container.InputContainer, name: str, fps: float | 
 
 
 def _decode(
-    container: av.container.InputContainer, name: str, fps: float | None, *, live: bool
+    container: av.container.InputContainer, name: str, fps: float | None, *, live: bool, number: int = 0
 ) -> Iterator[Picture]:
-    """Yields the frames of the first video stream whose time rises, from 0 on.
+    """Yields the frames of a video stream whose time rises, from 0 on.
 
     Packets that cannot be decoded are skipped. Raises DamagedError at the end if something is missing,
     InputError if the size of the frames changes.
     """
-    rate = _frame_rate(container, name, fps)
+    rate = _frame_rate(container, name, fps, number)
     first_s, last_s, size, left_out = 0.0, -np.inf, None, 0
     lost: list[str] = []
     # threads per frame are faster than per slice, but delay the output by as many frames
-    container.streams.video[0].thread_type = "SLICE" if live else "AUTO"
+    container.streams.video[number].thread_type = "SLICE" if live else "AUTO"
     index = -1
-    for index, frame in enumerate(_decode_all(container, lost)):
+    for index, frame in enumerate(_decode_all(container, container.streams.video[number], lost)):
         if (frame.width, frame.height) != (size := size or (frame.width, frame.height)):
             raise InputError(
                 f"{name}: {frame.width}x{frame.height} px at {last_s - first_s:.2f} s, before it"
@@ -174,7 +204,7 @@ def _decode(
             yield Picture(time_s - first_s, frame)
     if left_out > MAX_LEFT_OUT * (index + 1):
         lost.append(f"{left_out} of {index + 1} frames are left out, their time stamps do not rise")
-    declared_s = 0.0 if live or fps else _declared_s(container)
+    declared_s = 0.0 if live or fps else _declared_s(container, number)
     read_s = last_s - first_s + 1 / rate if np.isfinite(last_s) else 0.0
     if declared_s - read_s > max(1.0, 0.05 * declared_s):
         lost.append(f"it ends after {read_s:.1f} of {declared_s:.1f} s")
@@ -182,9 +212,11 @@ def _decode(
         raise DamagedError(f"{name}: damaged: {', '.join(lost)}; copy it again, or encode it anew")
 
 
-def _decode_all(container: av.container.InputContainer, lost: list[str]) -> Iterator[av.VideoFrame]:
-    """Yields the frames of the first video stream that can be decoded; reports the others in `lost`."""
-    packets, undecoded, reason = container.demux(container.streams.video[0]), 0, ""
+def _decode_all(
+    container: av.container.InputContainer, stream: av.VideoStream, lost: list[str]
+) -> Iterator[av.VideoFrame]:
+    """Yields the frames of a video stream that can be decoded; reports the others in `lost`."""
+    packets, undecoded, reason = container.demux(stream), 0, ""
     while True:
         try:
             if (packet := next(packets, None)) is None:

@@ -39,7 +39,7 @@ class Video:
     height, width: in pixels, after rotation. fps: the nominal rate; only the time stamps of the
     frames count. frames: starts a new pass. live: a camera or a pipe, whose video passes once and
     whose duration is unknown (0). pictures: starts a pass of the same frames as FFmpeg decodes
-    them; None without FFmpeg.
+    them; None without FFmpeg. notes: what was chosen or assumed, a sentence each.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Video:
     frames: Callable[[], Iterator[Frame]]
     live: bool = False
     pictures: Callable[[], Iterator[Picture]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def from_array(array: np.ndarray, *, fps: float | None, name: str = "array") -> Video:

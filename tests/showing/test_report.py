@@ -350,7 +350,9 @@ def page_with_film(tmp_path_factory):
     return folder / "report.html"
 
 
-@pytest.mark.parametrize(("duration_s", "kbit_s"), [(10.0, 150.0), (68.0, 150.0), (200.0, 100.0), (600.0, None)])
+@pytest.mark.parametrize(
+    ("duration_s", "kbit_s"), [(10.0, 150.0), (68.0, 150.0), (200.0, 100.0), (600.0, None)]
+)
 def test_a_film_fits_into_the_page_or_is_left_out(duration_s, kbit_s):
     film = outputs.plan_film(Path("film.mp4"), duration_s)
     assert film == (kbit_s and video.Film(Path("film.mp4"), 480, kbit_s))

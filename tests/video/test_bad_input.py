@@ -291,6 +291,30 @@ def test_times_that_are_none_end_in_one_line_or_are_left_out(toy, times):
             windows_of(times, toy)
 
 
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (np.zeros(100), "the last 30 time stamps do not rise above 0.00 s; mend the clock$"),
+        (np.r_[np.arange(30), np.arange(80)] / FPS, "do not rise above 1.93 s"),  # two recordings in one
+        (np.full(100, np.nan), "do not rise"),
+        (1000 * np.arange(100) / FPS, "one every 66.7 s; give time stamps in seconds$"),
+        ([0.0, 700.0], "jump from 0.00 s to 700.00 s; mend the clock, which has to be in seconds$"),
+        ([None], "None is no time stamp; give seconds"),
+    ],
+)
+def test_a_clock_that_is_none_is_said_soon(toy, times, message):
+    taken = []
+
+    def frames():
+        for time_s in times:
+            taken.append(time_s)
+            yield time_s, np.full((16, 16), 100, np.uint8)
+
+    with pytest.raises(InputError, match=message):
+        list(stream.map_windows(frames(), uniform_mapper(toy, (16, 16))))
+    assert len(taken) <= 60
+
+
 def test_video_without_time_stamps_takes_a_frame_rate(tmp_path, map_into):
     encode(tmp_path / "a.mjpeg", codec="mjpeg", pix_fmt="yuvj420p")
     found = map_into(tmp_path / "a.mjpeg", fps=FPS)

@@ -7,6 +7,7 @@ import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from pulse3d import video
 from pulse3d.errors import InputError
@@ -70,6 +71,45 @@ def test_a_pipe_gives_the_frames_of_the_file(tmp_path, kind):
 def test_a_pipe_of_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match="pipe: not a readable video"):
         video.open_video(fed(tmp_path / "pipe", b"hello" * 1000))
+
+
+def two_streams(path, first, second, *, cover=False):
+    """A file with two video streams, 30 fps; cover: the first is the picture of a cover."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4" if not cover or i else "mjpeg", rate=30) for i in range(2)]
+        for stream, images in zip(streams, (first, second), strict=True):
+            stream.height, stream.width = images.shape[1:3]
+            stream.pix_fmt = "yuvj420p" if stream.codec_context.name == "mjpeg" else "yuv420p"
+        if cover:
+            streams[0].disposition = Disposition.attached_pic
+        for stream, images in zip(streams, (first, second), strict=True):
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+
+
+def test_of_several_video_streams_that_with_most_data_is_read_and_said(tmp_path):
+    grey, noise = np.full((40, 32, 48, 3), 128, np.uint8), squares(40, height=64, width=80)
+    for name, pair in (("a.mkv", (grey, noise)), ("b.mp4", (noise, grey))):
+        two_streams(tmp_path / name, *pair)
+        found = video.open_video(tmp_path / name)
+        assert (found.height, found.width) == (64, 80)
+        number = 2 if name == "a.mkv" else 1
+        [note] = found.notes
+        assert note.endswith(f"holds 2 videos; number {number} is read, which has most data (80x64 px)")
+        frames = [frame.image for frame in found.frames()]
+        assert len(frames) == 40
+        assert np.mean(np.ptp(frames, axis=(1, 2, 3))) > 100, "not the grey one"
+    encode(tmp_path / "one.mkv", squares(5), np.arange(5) * 40)
+    assert video.open_video(tmp_path / "one.mkv").notes == ()
+
+
+def test_a_cover_is_no_video(tmp_path):
+    two_streams(
+        tmp_path / "a.mp4", squares(1, height=32, width=32), squares(20, height=64, width=80), cover=True
+    )
+    found = video.open_video(tmp_path / "a.mp4")
+    assert (found.width, found.notes, len(list(found.frames()))) == (80, (), 20)
 
 
 def test_a_camera_is_opened_by_number(tmp_path, monkeypatch):
