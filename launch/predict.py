@@ -16,13 +16,10 @@ written.
 import itertools
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 import tqdm
 from absl import flags
 
@@ -32,7 +29,7 @@ from pulse3d.evaluation import map_truth
 from pulse3d.mapping.layout import Layout
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import weights_file
-from pulse3d.showing import figures, outputs, report
+from pulse3d.showing import outputs, report, words
 from pulse3d.synthetic import demo_scene
 
 from . import common
@@ -140,14 +137,14 @@ def map_demo(weights: weights_file.Weights) -> None:
     out = Path(_OUT.value) if _OUT.value else own
     found, layout = map_one(source, weights, out, replace=_OUT.value is None)
     if not (_QUIET.value or _JSON.value):
-        compare(demo, map_truth.patch_regions(demo.masks, layout), found.rate_bpm)
+        regions = map_truth.patch_regions(demo.masks, layout)
+        print(f"\n{words.of_regions(demo.rates_bpm, regions, found.rate_bpm)}")
 
 
 def map_one(
     source: video.Video, weights: weights_file.Weights, out: Path, *, replace: bool = False
 ) -> tuple[result.Result, Layout]:
     """Maps a video into a folder, and says what was found; replace: whether what is there may go."""
-    started = time.time()
     step_s = stream.whole_step(_STEP.value, weights.config)
     truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
     shape = (source.height, source.width)
@@ -156,35 +153,25 @@ def map_one(
     if not (_OVERWRITE.value or replace):
         files.refuse_to_overwrite(out, outputs.NAMES)
 
-    def beside(found: result.Result) -> dict[str, Any]:
-        for stale in set(outputs.NAMES) - set(result.FILES):  # from the results that these replace
-            (out / stale).unlink(missing_ok=True)
-        total = round(source.duration_s * source.fps)
-        said = outputs.write_all(
-            found,
-            source,
-            weights.config,
-            step_s=step_s,
-            truth=truth,
-            figure=_FIGURE.value,
-            mat=_MAT.value,
-            watch=lambda pictures: bar(pictures, total, "frame", "overlay"),
-        )
-        return said | {"seconds": round(time.time() - started, 1)}
-
-    found = pipeline.write_map(
+    total = round(source.duration_s * source.fps)
+    found = outputs.map_into(
         out,
         source,
         mapper,
         weights=weights.name,
         step_s=step_s,
         follow=follow_live if source.live else follow_file,
-        beside=beside,
+        truth=truth,
+        figure=_FIGURE.value,
+        mat=_MAT.value,
+        watch=lambda pictures: bar(pictures, total, "frame", "overlay"),
     )
     if _JSON.value:
         print(json.dumps(found.summary | {"out": str(out)}), flush=True)
     elif not _QUIET.value:
-        say(out, found.summary)
+        for line in words.warnings(found.summary):
+            print(line, file=sys.stderr)
+        print(words.of_summary(found.summary, out))
     return found, mapper.layout
 
 
@@ -209,63 +196,12 @@ def follow_live(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResu
         frames = video.read_ahead(frames, stop, ahead=video.frames_ahead(source, 64))
         try:
             for window in stream.map_windows(frames, mapper, step_s=step_s):
-                say_now(window, mapper.config.clip.duration_s)
+                if not _QUIET.value:
+                    say = words.window_as_json if _JSON.value else words.of_window
+                    print(say(window, window_s=mapper.config.clip.duration_s), flush=True)
                 yield window
         except InputError as error:
             print(f"warning: {error}; what came before it is kept", file=sys.stderr)
-
-
-def say_now(window: stream.WindowResult, window_s: float) -> None:
-    """Prints the reading of a window of a live source, as a line of text or of JSON."""
-    now_s, reading = window.time_s + window_s / 2, window.reading
-    if _JSON.value:
-        values = {
-            "now_s": now_s,
-            "pulse_rate_bpm": reading.rate_bpm,
-            "low_bpm": reading.low_bpm,
-            "high_bpm": reading.high_bpm,
-        }
-        known = {name: round(v, 3) if np.isfinite(v) else None for name, v in values.items()}
-        print(json.dumps(known | {"confidence": round(reading.confidence, 3)}), flush=True)
-    elif not _QUIET.value:
-        print(f"{now_s:8.1f} s   {figures.caption(reading)}, confidence {reading.confidence:.2f}", flush=True)
-
-
-def say(out: Path, summary: dict) -> None:
-    """Prints the result in a few lines."""
-    if summary["windows_with_pulse"]:
-        low, high = summary["pulse_rate_low_median_bpm"], summary["pulse_rate_high_median_bpm"]
-        rate = (
-            f"{summary['pulse_rate_median_bpm']:.1f} bpm (90 % interval {low:.0f} to {high:.0f},"
-            f" confidence {summary['confidence_median']:.2f})"
-        )
-    else:
-        rate = "no pulse found"
-    print(f"pulse rate, median over windows: {rate}")
-    print(
-        f"{summary['windows_with_pulse']} of {summary['windows']} windows with a pulse, in"
-        f" {summary['share_of_frame_with_pulse']:.0%} of the frame; {summary['seconds']} s"
-    )
-    if blind := summary["windows_without_enough_video"]:
-        print(f"warning: {blind} windows have no pulse because frames are missing", file=sys.stderr)
-    for note in summary["notes"]:
-        print(f"note: {note}", file=sys.stderr)
-    for lost in summary["lost"]:
-        print(f"warning: {lost}", file=sys.stderr)
-    print(f"written to {out}: {', '.join(summary['files'])}")
-    if summary["live"]:
-        print("no overlay.mp4: a live source is seen once")
-
-
-def compare(demo: demo_scene.Scene, regions: np.ndarray, rate_bpm: np.ndarray) -> None:
-    """Prints the demo scene's result beside its truth."""
-    print("\nregion       truth (bpm)   median of its patches (bpm)   patches with a pulse")
-    for index, truth in enumerate(demo.rates_bpm):
-        rates = rate_bpm[:, regions == index]
-        median = np.nanmedian(rates) if np.isfinite(rates).any() else np.nan
-        print(f"ellipse {index + 1}    {truth:8.1f} {median:20.1f} {np.isfinite(rates).mean():27.0%}")
-    background = np.isfinite(rate_bpm[:, regions == -1]).mean()
-    print(f"background   no pulse {'':20} {background:27.0%}")
 
 
 if __name__ == "__main__":

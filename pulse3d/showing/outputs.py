@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pulse3d import files, result, video
+from pulse3d import files, pipeline, result, video
 from pulse3d.config import Config
+from pulse3d.errors import InputError
+from pulse3d.mapping.mapper import Mapper
 from pulse3d.reading import pulse_wave, regions
 from pulse3d.result import Result
 from pulse3d.showing import figures, matlab, overlay, report
+from pulse3d.stream import WindowResult
 
 OVERLAY_WIDTH_PX = 960  # at most
 FILM_WIDTH_PX, FILM_BYTES, FILM_KBIT_S = 480, 2_500_000, (40.0, 150.0)  # at most; of the film in the page
@@ -78,18 +85,32 @@ def write_pictures(
     iterator over the overlay's pictures.
     """
     title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
-    names = []
-    for name, make in FIGURES.items():
-        drawn = make(found, title=title)
-        for kind in ("png", *([figure] if figure else [])):
-            figures.save_figure(drawn, found.folder / f"{name}.{kind}")
-            names.append(f"{name}.{kind}")
-    if source.live:
-        return names
     shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX)
-    layers = overlay.overlay_layers(found, shape)
-    video.write_overlay(found.folder / "overlay.mp4", source, layers, film=film, watch=watch)
-    return [*names, "overlay.mp4"]
+    stopped, names = threading.Event(), list[str]()
+
+    def watch_until_stopped(pictures: Iterable) -> Iterator:
+        for picture in watch(pictures):
+            if stopped.is_set():
+                raise InputError(f"{found.folder / 'overlay.mp4'}: stopped")
+            yield picture
+
+    # FFmpeg encodes on a thread of its own while the figures are drawn
+    with ThreadPoolExecutor(1) as thread:
+        path, layers = found.folder / "overlay.mp4", overlay.overlay_layers(found, shape)
+        write = partial(video.write_overlay, film=film, watch=watch_until_stopped)
+        written = None if source.live else thread.submit(write, path, source, layers)
+        try:
+            for name, make in FIGURES.items():
+                drawn = make(found, title=title)
+                for kind in ("png", *([figure] if figure else [])):
+                    figures.save_figure(drawn, found.folder / f"{name}.{kind}")
+                    names.append(f"{name}.{kind}")
+            if written:
+                written.result()
+        except BaseException:
+            stopped.set()
+            raise
+    return [*names, *(["overlay.mp4"] if written else [])]
 
 
 def write_all(
@@ -122,3 +143,35 @@ def write_all(
     page = replace(found, summary=found.summary | said)
     report.write_report(page, found.folder / "report.html", truth=truth, film=playable)
     return said
+
+
+def map_into(
+    folder: Path,
+    source: video.Video,
+    mapper: Mapper,
+    *,
+    weights: str,
+    step_s: float,
+    follow: Callable[..., Iterator[WindowResult]],
+    truth: report.Truth | None = None,
+    figure: str | None = None,
+    mat: bool = False,
+    watch: Callable[[Iterable], Iterable] = iter,
+) -> Result:
+    """Maps a source into a folder, with everything beside the result; of what was there, nothing stays.
+
+    weights, step_s, follow: as in `pipeline.write_map`; the others as in `write_all`.
+    """
+    started = time.time()
+
+    def beside(found: Result) -> dict[str, Any]:
+        for stale in set(NAMES) - set(result.FILES):
+            (folder / stale).unlink(missing_ok=True)
+        said = write_all(
+            found, source, mapper.config, step_s=step_s, truth=truth, figure=figure, mat=mat, watch=watch
+        )
+        return said | {"seconds": round(time.time() - started, 1)}
+
+    return pipeline.write_map(
+        folder, source, mapper, weights=weights, step_s=step_s, follow=follow, beside=beside
+    )

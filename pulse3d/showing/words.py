@@ -1,0 +1,79 @@
+"""Results in words, as the programs print them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pulse3d.reading.readout import Reading
+from pulse3d.showing import figures
+from pulse3d.stream import WindowResult
+
+
+def of_summary(summary: dict[str, Any], folder: Path) -> str:
+    """The result of a video in a few lines, from its summary.json."""
+    rate = "no pulse found"
+    if summary["windows_with_pulse"]:
+        low, high = summary["pulse_rate_low_median_bpm"], summary["pulse_rate_high_median_bpm"]
+        interval = f"{100 * summary['interval']:.0f} % interval {low:.0f} to {high:.0f}"
+        rate = f"{summary['pulse_rate_median_bpm']:.1f} bpm ({interval}"
+        rate += f", confidence {summary['confidence_median']:.2f})"
+    with_pulse = f"{summary['windows_with_pulse']} of {summary['windows']} windows with a pulse"
+    lines = [
+        f"pulse rate, median over windows: {rate}",
+        f"{with_pulse}, in {summary['share_of_frame_with_pulse']:.0%} of the frame; {summary['seconds']} s",
+        f"written to {folder}: {', '.join(summary['files'])}",
+    ]
+    if summary["live"]:
+        lines.append("no overlay.mp4: a live source is seen once")
+    return "\n".join(lines)
+
+
+def warnings(summary: dict[str, Any]) -> list[str]:
+    """What to know about a result, a line each: what was assumed, and what is missing."""
+    blind = summary["windows_without_enough_video"]
+    return [
+        *(f"note: {note}" for note in summary["notes"]),
+        *([f"warning: {blind} windows have no pulse because frames are missing"] if blind else []),
+        *(f"warning: {lost}" for lost in summary["lost"]),
+    ]
+
+
+def of_window(window: WindowResult, *, window_s: float) -> str:
+    """The reading of a window of a live source, of `window_s`, in a line."""
+    reading = window.reading
+    now_s = window.time_s + window_s / 2
+    return f"{now_s:8.1f} s   {figures.caption(reading)}, confidence {reading.confidence:.2f}"
+
+
+def window_as_json(window: WindowResult, *, window_s: float) -> str:
+    """The same as a line of JSON, null for no pulse."""
+    reading: Reading = window.reading
+    values = {
+        "now_s": window.time_s + window_s / 2,
+        "pulse_rate_bpm": reading.rate_bpm,
+        "low_bpm": reading.low_bpm,
+        "high_bpm": reading.high_bpm,
+    }
+    known = {name: round(v, 3) if np.isfinite(v) else None for name, v in values.items()}
+    return json.dumps(known | {"confidence": round(reading.confidence, 3)})
+
+
+def of_regions(
+    truths_bpm: Sequence[float],
+    regions: Int[np.ndarray, "row col"],
+    rate_bpm: Float[np.ndarray, "window row col"],
+) -> str:
+    """The rates of places beside the truth of the region they are in, a line per region; -1: background."""
+    lines = ["region       truth (bpm)   median of its patches (bpm)   patches with a pulse"]
+    for index, truth in enumerate(truths_bpm):
+        rates = rate_bpm[:, regions == index]
+        median = np.nanmedian(rates) if np.isfinite(rates).any() else np.nan
+        lines.append(f"ellipse {index + 1}    {truth:8.1f} {median:20.1f} {np.isfinite(rates).mean():27.0%}")
+    background = np.isfinite(rate_bpm[:, regions == -1]).mean()
+    return "\n".join([*lines, f"background   no pulse {'':20} {background:27.0%}"])
