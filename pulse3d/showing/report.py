@@ -23,6 +23,7 @@ from PIL import Image
 
 from pulse3d import files
 from pulse3d.errors import InputError
+from pulse3d.reading.pulse_wave import PulseWave
 from pulse3d.result import Result, map_extent
 from pulse3d.showing import figures
 from pulse3d.video import to_bytes
@@ -86,15 +87,16 @@ def _fit(result: Result, truth: Truth | None) -> str:
     values = rows * cols * len(result.rate_axis_bpm)
     every = int(np.ceil(np.sqrt(max(1.0, 10 * values / MAX_VALUES))))
     wanted = min(count, max(1, MAX_VALUES * every**2 // values))
+    wave = result.bvp
     while True:
         windows = np.unique(np.linspace(0, count - 1, wanted).round().astype(int))
-        data = _deflate(_pack(result, truth, windows, every))
+        data = _deflate(_pack(result, wave, truth, windows, every))
         if len(data) <= MAX_BYTES or wanted == 1:
             return data
         wanted = max(1, int(wanted * 0.9 * MAX_BYTES / len(data)))
 
 
-def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) -> bytes:
+def _pack(result: Result, wave: PulseWave, truth: Truth | None, windows: np.ndarray, every: int) -> bytes:
     """The length of a JSON header, the header, and the arrays it lists, as bytes."""
     chosen = set(windows.tolist())
     shares = (p[::every, ::every] for i, p in enumerate(result.probabilities()) if i in chosen)
@@ -140,7 +142,7 @@ def _pack(result: Result, truth: Truth | None, windows: np.ndarray, every: int) 
             "low_bpm": _list(result.low_bpm, 1),
             "high_bpm": _list(result.high_bpm, 1),
         },
-        "wave": {"time_s": _list(result.frame_s, 3), "percent": _list(result.bvp.percent, 4)},
+        "wave": {"time_s": _list(wave.time_s, 3), "percent": _list(wave.percent, 4)},
         "truth": truth and {"time_s": _list(truth.time_s, 3), "rate_bpm": _list(truth.rate_bpm, 1)},
         "scales": scales,
         "colours": {of["colours"]: figures.colour_table(of["colours"]).tolist() for of in scales.values()},

@@ -47,8 +47,8 @@ def assert_finds_every_region(printed):
 
 
 FILES = {
-    "rates.csv", "regions.csv", "bvp.csv", "map.npz", "map.png", "companion.png", "overlay.mp4", "report.html",
-    "summary.json",
+    "rates.csv", "regions.csv", "bvp.csv", "map.npz", "map.png", "companion.png", "overlay.mp4",
+    "report.html", "summary.json",
 }  # fmt: skip
 
 
