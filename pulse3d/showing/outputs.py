@@ -24,7 +24,8 @@ from pulse3d.showing import figures, matlab, overlay, report
 from pulse3d.stream import WindowResult
 
 OVERLAY_WIDTH_PX = 960  # at most
-FILM_WIDTH_PX, FILM_BYTES, FILM_KBIT_S = 480, 2_500_000, (40.0, 150.0)  # at most; of the film in the page
+# of the film in the page, at most
+FILM_WIDTH_PX, FILM_FPS, FILM_BYTES, FILM_KBIT_S = 400, 15.0, 2_500_000, (40.0, 150.0)
 FIGURES = {"map": figures.map_figure, "companion": figures.companion_figure}
 NAMES = (
     *result.FILES,
@@ -68,7 +69,7 @@ def write_waves(found: Result, parts: list[regions.Region]) -> None:
 def plan_film(path: Path, duration_s: float) -> video.Film | None:
     """The film for the page; None for a video that would be unrecognisable at a size that fits."""
     kbit_s = min(FILM_KBIT_S[1], 8e-3 * FILM_BYTES / max(duration_s, 1.0))
-    return video.Film(path, FILM_WIDTH_PX, kbit_s) if kbit_s >= FILM_KBIT_S[0] else None
+    return video.Film(path, FILM_WIDTH_PX, kbit_s, FILM_FPS) if kbit_s >= FILM_KBIT_S[0] else None
 
 
 def write_pictures(

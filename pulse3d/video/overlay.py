@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -24,11 +25,12 @@ _BT709, _UNNAMED = 1, 2  # codes of matrix coefficients (ITU-T H.273, Table 4)
 
 
 class Film(NamedTuple):
-    """A small copy of a video without sound: its file, its largest width, and its largest bit rate."""
+    """A small copy of a video without sound: its file, and at most so wide, so large and so many frames."""
 
     path: Path
     width_px: int
     most_kbit_s: float
+    most_fps: float
 
 
 def overlay_shape(source: Video, *, max_width_px: int) -> tuple[int, int]:
@@ -56,18 +58,19 @@ def write_overlay(
     layer, following = next(upcoming)[1], next(upcoming, None)
     shape, shown, blend = layer.shape[:2], None, None
     pictures = source.pictures() if source.pictures else map(_picture, source.frames())
-    shrink = None
+    shrink, every = None, max(1, math.ceil(source.fps / film.most_fps)) if film else 1
     with contextlib.ExitStack() as opened:
         encode = opened.enter_context(new_mp4(path, source.fps))
         if film:
             small = new_mp4(film.path, source.fps, crf=30, most_kbit_s=film.most_kbit_s)
             encode_small = opened.enter_context(small)
-        for time_s, frame in watch(read_ahead(what_is_there(pictures, []), ahead=frames_ahead(source, 8))):
+        passing = read_ahead(what_is_there(pictures, []), ahead=frames_ahead(source, 8))
+        for index, (time_s, frame) in enumerate(watch(passing)):
             while following is not None and time_s >= following[0]:
                 layer, following, shown = following[1], next(upcoming, None), None
             blend = blend or _make_blend(frame, shape)
             shown = shown or _as_layer(layer, frame)
-            if film:
+            if film and index % every == 0:
                 shrink = shrink or _make_scale(frame, overlay_shape(source, max_width_px=film.width_px))
                 encode_small(Picture(time_s, shrink(frame)))
             encode(Picture(time_s, blend(frame, shown)))
@@ -80,7 +83,8 @@ def _add_chain(
     height, width = shape
     chain = [graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=TICKS)]
     turns = {1: ["transpose=cclock"], 2: ["hflip", "vflip"], 3: ["transpose=clock"]}
-    steps = [*turns.get(round(like.rotation / 90) % 4, []), f"scale={width}:{height}", "format=yuv420p"]
+    scale = f"scale={width}:{height}:flags=fast_bilinear"
+    steps = [*turns.get(round(like.rotation / 90) % 4, []), scale, "format=yuv420p"]
     for name, _, options in (step.partition("=") for step in steps):
         chain.append(graph.add(name, options))
     return chain

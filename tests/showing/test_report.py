@@ -355,7 +355,7 @@ def page_with_film(tmp_path_factory):
 )
 def test_a_film_fits_into_the_page_or_is_left_out(duration_s, kbit_s):
     film = outputs.plan_film(Path("film.mp4"), duration_s)
-    assert film == (kbit_s and video.Film(Path("film.mp4"), 480, kbit_s))
+    assert film == (kbit_s and video.Film(Path("film.mp4"), 400, kbit_s, 15.0))
 
 
 def test_the_video_is_seen_at_the_time_of_the_window(browser, page_with_film):

@@ -357,7 +357,7 @@ def test_a_film_beside_the_overlay_has_its_pictures_and_times_but_no_layers(tmp_
     colours = np.array([[90, 120, 150], [150, 90, 60]], np.uint8)
     frames = np.repeat(colours, 10, 0)[:, None, None] * np.ones((1, 36, 64, 1), np.uint8)
     source = video.from_array(frames, fps=10.0)
-    film = video.Film(tmp_path / "film.mp4", 32, 100.0)
+    film = video.Film(tmp_path / "film.mp4", 32, 100.0, 20.0)
     layers = [(0.0, flat_layer(36, 64, (255, 255, 255), 255))]
     video.write_overlay(tmp_path / "out.mp4", source, layers, film=film)
     read = list(video.open_video(film.path).frames())
@@ -366,10 +366,19 @@ def test_a_film_beside_the_overlay_has_its_pictures_and_times_but_no_layers(tmp_
     np.testing.assert_allclose([f.image.mean((0, 1)) for f in read], np.repeat(colours, 10, 0), atol=6)
 
 
+@pytest.mark.parametrize(("fps", "expected"), [(60.0, 15.0), (30.0, 15.0), (25.0, 12.5), (12.0, 12.0)])
+def test_a_film_has_so_many_frames_at_most_evenly(tmp_path, fps, expected):
+    source = video.from_array(squares(48), fps=fps)
+    film = video.Film(tmp_path / "film.mp4", 48, 300.0, 15.0)
+    video.write_overlay(tmp_path / "out.mp4", source, [(0.0, flat_layer(32, 48, (0, 0, 0), 0))], film=film)
+    times_s = [frame.time_s for frame in video.open_video(film.path).frames()]
+    np.testing.assert_allclose(np.diff(times_s), 1 / expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("kbit_s", [60.0, 240.0])
 def test_a_film_keeps_to_its_bit_rate(tmp_path, kbit_s):
     frames = np.random.default_rng(0).integers(0, 255, (150, 96, 128, 3)).astype(np.uint8)  # the worst case
-    film = video.Film(tmp_path / "film.mp4", 128, kbit_s)
+    film = video.Film(tmp_path / "film.mp4", 128, kbit_s, 60.0)
     layers = [(0.0, flat_layer(96, 128, (0, 0, 0), 0))]
     video.write_overlay(tmp_path / "out.mp4", video.from_array(frames, fps=30.0), layers, film=film)
     assert film.path.stat().st_size < 1.6 * kbit_s * 1000 / 8 * 5 + 20_000
