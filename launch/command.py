@@ -3,7 +3,7 @@
 pulse3d me.mp4                        maps a video: a page, figures, an overlay, tables
 pulse3d me.mp4 other.mov folder/      several videos, and one summary.csv of them
 pulse3d predict                       the built-in demo scene
-pulse3d live                          the first camera, until Ctrl-C
+pulse3d live                          the first camera, until Ctrl-C; `pulse3d live 1`: the second
 
 pulse3d NAME --help                   the options of one of the programs:
     predict     maps videos; `pulse3d me.mp4` is short for `pulse3d predict me.mp4`
@@ -33,7 +33,8 @@ def main() -> None:
         return common.print_text(__doc__.strip())
     name = asked.pop(0) if asked[0] in (*PROGRAMS, "live") else "predict"
     if name == "live":
-        name, asked = "predict", ["--video=0", *asked]
+        camera = asked.pop(0) if asked and asked[0].isdigit() else "0"
+        name, asked = "predict", [f"--video=<video{camera}>", *asked]
     sys.argv[1:] = asked
     common.run(importlib.import_module(f"{__package__}.{name}").main)
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import inspect
+import io
 import json
 import os
 import re
@@ -58,6 +59,8 @@ def run(main: Callable[..., None]) -> None:
                 raise
             _leave_the_others(error)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold bytes that are not text
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.WARNING)
     cache_compilations()
     app.run(guarded, flags_parser=partial(_parse_flags, sys.modules[main.__module__]))
@@ -199,7 +202,8 @@ def help_text(launcher: ModuleType) -> str:
         lines.append(f"\n{title}:")
         for flag in (flags.FLAGS[holder.name] for holder in holders):
             name = f"  {_usage(flag)}  "
-            given = "" if flag.default in (None, False, []) else (flag.default_as_str or "").strip("'")
+            shown = flag.default is not None and flag.default is not False and flag.default != []
+            given = (flag.default_as_str or "").strip("'") if shown else ""
             default = f" Default: {given}." if given else ""
             said = re.sub(r"^<.*>: |;\s*repeat this option.*", "", flag.help)  # what absl adds
             text = textwrap.fill(f"{said}{default}", 100, initial_indent=26 * " ", subsequent_indent=26 * " ")

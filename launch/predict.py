@@ -4,9 +4,9 @@ r"""Maps the pulse rate of videos: a probability over pulse rates for every plac
     python -m launch.predict me.mp4 other.mov folder_of_videos --out=results
 
 Without a video, it maps the built-in demo scene and prints the result beside the truth. For every video it
-writes report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, map.npz and summary.json into
-pulse3d_out/NAME, or --out. Several videos get a folder each, and summary.csv has a row for each. Not a
-medical device.
+writes report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, bvp.csv, map.npz and
+summary.json into pulse3d_out/NAME, or --out. Several videos, or a folder of them, get a folder each, and
+summary.csv has a row for each. Not a medical device.
 
 For a live source, 0 (the first camera), - (standard input) or a named pipe, it prints the current rate with
 every window until the source ends or Ctrl-C. A live source can be read only once, so overlay.mp4 is not
@@ -16,7 +16,7 @@ written.
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 import jax
@@ -41,12 +41,16 @@ _VIDEO = flags.DEFINE_string(
     " camera), - (standard input) or a pipe; without any, the demo scene.",
 )
 _OUT = flags.DEFINE_string(
-    "out", None, "Output folder; by default pulse3d_out/NAME, or NAME-2 ... if it is taken."
+    "out",
+    None,
+    "Output folder, of several videos the one around theirs; by default pulse3d_out/NAME, or NAME-2 ...",
 )
 _WEIGHTS = flags.DEFINE_string(
     "weights", "default", "default, a preset, a weights file, a training folder or a Keras folder."
 )
-_FPS = flags.DEFINE_float("fps", None, "Frames per second, where the input has no time stamps.")
+_FPS = flags.DEFINE_float(
+    "fps", None, "Frames per second, for what has no time stamps; those of a file with stamps are replaced."
+)
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
 _STEP = flags.DEFINE_float(
     "step_s", None, "Seconds between windows; to whole frames of the network.", lower_bound=1e-3
@@ -61,6 +65,7 @@ _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or reado
 _MAT = flags.DEFINE_bool("mat", False, "Also writes map.mat, as the original program does.")
 _QUIET = flags.DEFINE_bool("quiet", False, "Prints nothing but errors.")
 _JSON = flags.DEFINE_bool("json", False, "Prints the summary as JSON, nothing else; live: a line a window.")
+OUT = Path("pulse3d_out")
 IN_TABLE = (
     "pulse_rate_median_bpm", "pulse_rate_low_median_bpm", "pulse_rate_high_median_bpm", "confidence_median",
     "windows", "windows_with_pulse", "share_of_frame_with_pulse", "regions", "seconds",
@@ -82,37 +87,38 @@ def main(videos: Sequence[str] = ()) -> None:
     weights = weights._replace(config=settings.override_use(weights.config, _SET.value))
     stream.whole_step(_STEP.value, weights.config)  # refused before anything is read
     given = videos or ([_VIDEO.value] if _VIDEO.value is not None else [])
-    names = [name for path in given for name in video.list_videos(path)]
-    if len(names) > 1:
-        map_several(names, weights)
-    elif names:
-        source = video.open_video(names[0], fps=_FPS.value)
-        map_one(source, weights, Path(_OUT.value) if _OUT.value else free_folder(Path("pulse3d_out"), source))
+    if len(given) == 1 and video.list_videos(given[0]) == [str(given[0])]:
+        source = video.open_video(given[0], fps=_FPS.value)
+        map_one(source, weights, Path(_OUT.value) if _OUT.value else free_folder(OUT, source))
+    elif given:
+        map_several(given, weights)
     else:
         map_demo(weights)
 
 
-def map_several(names: Sequence[str], weights: weights_file.Weights) -> None:
+def map_several(given: Sequence[str], weights: weights_file.Weights) -> None:
     """Maps videos one after the other, each into a folder of its own; what fails does not stop the others."""
     if _TRUTH.value:
         raise InputError(f"--truth={_TRUTH.value}: is of one video; give one")
-    folder = files.make_folder(Path(_OUT.value or "pulse3d_out"))
-    table = folder / "summary.csv"
-    if not _OVERWRITE.value and _OUT.value:
-        files.refuse_to_overwrite(folder, [table.name])
-    rows, failed = [], 0
+    folder = files.make_folder(Path(_OUT.value or OUT))
+    table = free_path(folder / "summary.csv")
+    names = [name for path in given for name in video.list_videos(path)]
+    rows, used, failed = [], set[Path](), 0
     for number, name in enumerate(names, 1):
         if not (_QUIET.value or _JSON.value):
-            print(f"{number} of {len(names)}: {name}", flush=True)
+            print(f"{number} of {len(names)}: {InputError(name)}", flush=True)
+        out = None
         try:
             source = video.open_video(name, fps=_FPS.value)
-            out = free_folder(folder, source)
+            out = free_folder(folder, source, used)
+            used.add(out)
             said = map_one(source, weights, out)[0].summary
             known = ("" if said[key] is None else str(said[key]) for key in IN_TABLE)
             rows.append([name, str(out), *known, ""])
-        except InputError as error:
+        except (InputError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
-            rows.append([name, "", *("" for _ in IN_TABLE), str(error)])
+            kept = str(out) if out and (out / "summary.json").exists() else ""
+            rows.append([name, kept, *("" for _ in IN_TABLE), str(error)])
             failed += 1
         files.write_csv(table, ",".join(["video", "out", *IN_TABLE, "error"]), rows)
     if not (_QUIET.value or _JSON.value):
@@ -121,11 +127,25 @@ def map_several(names: Sequence[str], weights: weights_file.Weights) -> None:
         raise InputError(f"{failed} of {len(names)} videos could not be mapped; {table} says why")
 
 
-def free_folder(folder: Path, source: video.Video) -> Path:
-    """The folder of a video's results: its name, with a number if there are results already."""
+def free_path(path: Path) -> Path:
+    """The path, or with --overwrite not given and where it is taken, the first of path-2, path-3 ... ."""
+    paths = (path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 1000)))
+    return path if _OVERWRITE.value else next(p for p in paths if not p.exists())
+
+
+def free_folder(folder: Path, source: video.Video, used: Set[Path] = frozenset()) -> Path:
+    """The folder of a video's results: its name, with a number if there are results already.
+
+    used: what is not to be written again, whatever the flags say.
+    """
     name = Path(source.name).resolve().stem or "video"
     paths = (folder / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return next(p for p in paths if _OVERWRITE.value or not any((p / n).exists() for n in outputs.NAMES))
+    return next(path for path in paths if path not in used and (_OVERWRITE.value or not is_taken(path)))
+
+
+def is_taken(path: Path) -> bool:
+    """Whether a folder holds results."""
+    return any((path / name).exists() for name in outputs.NAMES)
 
 
 def map_demo(weights: weights_file.Weights) -> None:
@@ -133,12 +153,22 @@ def map_demo(weights: weights_file.Weights) -> None:
     made_as = config.SceneConfig()
     demo = demo_scene.make_scene(jax.random.key(0), made_as)
     source = video.from_array(demo.frames, fps=made_as.fps, name="demo")
-    own = Path("pulse3d_out/demo")  # holds no files of the user
+    # a demo of before may go, a user's video of that name may not
+    paths = (OUT / name for name in ("demo", *(f"demo-{number}" for number in range(2, 1000))))
+    own = next(path for path in paths if not is_taken(path) or is_demo(path))
     out = Path(_OUT.value) if _OUT.value else own
     found, layout = map_one(source, weights, out, replace=_OUT.value is None)
     if not (_QUIET.value or _JSON.value):
         regions = map_truth.patch_regions(demo.masks, layout)
         print(f"\n{words.of_regions(demo.rates_bpm, regions, found.rate_bpm)}")
+
+
+def is_demo(path: Path) -> bool:
+    """Whether the results of a folder are those of the demo scene."""
+    try:
+        return files.read_json(path / "summary.json")["video"] == "demo"
+    except (files.UnreadableError, LookupError, TypeError):
+        return False
 
 
 def map_one(

@@ -2,7 +2,9 @@
 
 try:
     from pulse3d.launch.command import main
-except ModuleNotFoundError:  # in a source tree that is not installed
+except ModuleNotFoundError as error:  # in a source tree that is not installed
+    if error.name != "pulse3d.launch":
+        raise
     from launch.command import main
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def write_csv(path: Path, header: str, rows: Iterable[Iterable[str]]) -> None:
     """Writes a table of strings; header: comma-separated column names."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header.split(","), *rows])
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode(errors="replace"))  # names may hold bytes that are no text
 
 
 def number(value: float, digits: int) -> str:

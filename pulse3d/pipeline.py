@@ -133,6 +133,8 @@ def write_map(
     files.write_csv(folder / "rates.csv", RATES_HEADER, rows)
     if source.live:
         source = replace(source, duration_s=passed.times_s[-1] + config.clip.duration_s / 2)
+    elif not source.duration_s:  # its header does not say
+        source = replace(source, duration_s=passed.read_s)
     made = Result(**read_arrays(folder), summary={}, folder=folder)
     made = replace(made, summary=summarise(made, source, mapper, weights=weights, step_s=step_s))
     made.summary.update(

@@ -34,7 +34,7 @@ MAX_BYTES = 2**32  # of the arrays of a map.npz that are read whole; `probabilit
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """The map of a video and its readings, one row per window. Two are equal if all but their folders is.
+    """The map of a video and its readings, one row per window.
 
     frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
     pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and its
@@ -88,16 +88,17 @@ files in {self.folder}; not a medical device"""
     __repr__ = __str__
 
     def __eq__(self, other: object) -> bool:
-        """Whether all arrays, nan included, and the summaries are equal."""
+        """Whether all arrays, nan included, and the summaries are equal, but for the seconds of computing."""
         if not isinstance(other, Result):
             return NotImplemented
         names = [field.name for field in fields(Result) if field.name not in ("summary", "folder")]
         pairs = ((getattr(self, name), getattr(other, name)) for name in names)
-        return self.summary == other.summary and all(
+        said, other_said = ({**summary, "seconds": 0} for summary in (self.summary, other.summary))
+        return said == other_said and all(
             a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True) for a, b in pairs
         )
 
-    __hash__ = object.__hash__
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def median_bpm(self) -> float:
@@ -255,6 +256,8 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:
         raise files.UnreadableError(f"map.npz holds no {missing[0]}")
     if len(shapes["rate_bpm"]) != 3:
         raise files.UnreadableError(f"rate_bpm has shape {shapes['rate_bpm']}, expected (window, row, col)")
+    if len(shapes["frame_s"]) != 1 or shapes["frame_s"][0] < 2:
+        raise files.UnreadableError(f"frame_s has shape {shapes['frame_s']}, expected (time,), two or more")
     windows, rows, cols = shapes["rate_bpm"]
     per_window = ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm")
     per_place = ("confidence", "no_pulse", "network_no_pulse", "amplitude_percent", "snr_db")

@@ -23,7 +23,7 @@ from pulse3d.network.weights_file import Weights
 from pulse3d.reading import amplitude, places, readout, tracking
 
 MAX_STILL = 30  # frames in a row whose time does not rise, before the clock is said to be broken
-MAX_APART_S, FIRST_FRAMES = 1.0, 10  # the first frames are not further apart, if their times are in seconds
+MAX_APART_S, FIRST_FRAMES = 1.0, 10  # the first frames are closer, if their times are in seconds
 
 
 class WindowResult(NamedTuple):
@@ -258,7 +258,7 @@ def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) 
             )
         if len(apart_s) < FIRST_FRAMES and np.isfinite(last_s):
             apart_s.append(time_s - last_s)
-            if len(apart_s) == FIRST_FRAMES and np.median(apart_s) > MAX_APART_S:
+            if len(apart_s) == FIRST_FRAMES and np.median(apart_s) >= MAX_APART_S:
                 raise InputError(f"frames: one every {np.median(apart_s):.1f} s; give time stamps in seconds")
         if time_s > last_s:
             last_s = time_s

@@ -47,7 +47,7 @@ def make_video(path: Path, frame: tuple[int, int], seconds: float) -> Path:
 def predict(bench: Bench, path: Path, name: str, *options: str) -> timing.Usage:
     """Runs `launch.predict` on a video."""
     platform = {"JAX_PLATFORMS": "cpu"} if bench.on_cpu else {}
-    command = [sys.executable, "-m", "launch.predict", f"--video={path}", f"--weights={name}"]
+    command = [sys.executable, "-m", "pulse3d", "predict", f"--video={path}", f"--weights={name}"]
     command += [f"--out={bench.folder / 'out'}", "--overwrite", *options]
     return timing.measure_command(command, environment=os.environ | platform)
 

@@ -239,7 +239,8 @@ def _panels_figure(
         _draw_trace(figure.add_subplot(grid[1, :]), result)
         _draw_wave(figure.add_subplot(grid[2, :]), result)
     if title:
-        figure.suptitle(title, fontsize=11, parse_math=False)
+        # a file name may hold bytes that are not text
+        figure.suptitle(title.encode(errors="replace").decode(), fontsize=11, parse_math=False)
     return figure
 
 
@@ -273,8 +274,8 @@ def _draw_wave(axes: Axes, result: Result) -> None:
     """The pulse wave around the window with the highest confidence."""
     middle = result.time_s[np.nan_to_num(result.pulse_confidence).argmax()]
     time_s, percent = result.bvp
-    shown = (abs(time_s - middle) <= WAVE_S / 2) & np.isfinite(percent)
-    if shown.any():
+    shown = abs(time_s - middle) <= WAVE_S / 2
+    if np.isfinite(percent[shown]).any():
         axes.plot(time_s[shown], percent[shown], color=CHANNEL_COLOURS[0], lw=1.2)
         axes.set_xlim(time_s[shown][0], time_s[shown][-1])
     else:

@@ -28,7 +28,7 @@ CONTAINERS = (
 
 WEIGHED_PACKETS = 500  # of several video streams, before one is chosen
 # bare streams of pictures: FFmpeg makes time stamps up for them, of 25 frames a second
-WITHOUT_CLOCK = {"h261", "h263", "h264", "hevc", "m4v", "mjpeg", "obu", "rawvideo", "vc1", "vvc"}
+WITHOUT_CLOCK = {"h261", "h263", "h264", "hevc", "m4v", "mjpeg", "obu", "rawvideo", "vc1"}
 
 
 def open_file(path: Path, fps: float | None) -> Video:
@@ -48,7 +48,7 @@ def open_camera(number: int, fps: float | None) -> Video:
     if sys.platform not in devices:
         raise InputError(
             f"<video{number}>: cameras are known by number on Linux and macOS only; elsewhere use a pipe,"
-            " as in ffmpeg -f dshow -i video=NAME -f matroska - | python -m launch.predict --video=-"
+            " as in ffmpeg -f dshow -i video=NAME -f matroska - | pulse3d predict -"
         )
     kind, device = devices[sys.platform]
     return _open_container(f"video{number}", lambda: av.open(device, format=kind), fps, live=True)
@@ -126,7 +126,8 @@ def _choose_stream(container: av.container.InputContainer, name: str, notes: lis
     Raises InputError if there are only pictures, as the cover of a song.
     """
     streams = container.streams.video
-    moving = [n for n, one in enumerate(streams) if not one.disposition & Disposition.attached_pic]
+    films = [n for n, one in enumerate(streams) if not one.disposition & Disposition.attached_pic]
+    moving = [n for n in films if streams[n].codec_context is not None] or films
     if len(moving) < 2:
         if streams and not moving:
             raise InputError(f"{name}: holds a picture, as of a cover, but no video")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -33,27 +34,37 @@ def read_ahead(
     """Yields the frames until `stop` is set; a separate thread reads them, since a camera does not wait.
 
     Frames or images; producer and consumer run in parallel. Holds up to `ahead`. Exceptions of the
-    thread are raised here.
+    thread are raised here; it ends when nobody takes the frames any more.
     """
-    stop = stop or threading.Event()
+    stop, done = stop or threading.Event(), threading.Event()
     waiting: queue.Queue[Item | Exception | None] = queue.Queue(ahead)
+
+    def put(item: Item | Exception | None) -> None:
+        while not done.is_set():
+            with contextlib.suppress(queue.Full):
+                return waiting.put(item, timeout=0.1)
 
     def read() -> None:
         try:
             for frame in frames:
-                waiting.put(frame)
-            waiting.put(None)
+                put(frame)
+                if done.is_set():
+                    return
+            put(None)
         except Exception as error:
-            waiting.put(error)
+            put(error)
 
     threading.Thread(target=read, daemon=True).start()
-    while not stop.is_set():
-        try:
-            item = waiting.get(timeout=0.1)
-        except queue.Empty:
-            continue
-        if item is None:
-            return
-        if isinstance(item, Exception):
-            raise item
-        yield item
+    try:
+        while not stop.is_set():
+            try:
+                item = waiting.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        done.set()

@@ -20,21 +20,29 @@ from pulse3d.video.decoding import open_camera, open_file, open_pipe
 from pulse3d.video.frames import Frame, Video, as_rgb, check_fps, check_size, from_array, from_images
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
+    ".ts", ".webm", ".wmv",
+)  # fmt: skip
 
 
 def list_videos(path: str | os.PathLike) -> list[str]:
     """The videos that a path names: the files of a folder of videos, in order; else the path itself.
 
-    A folder with images is a video itself.
+    A folder of images is a video itself. Raises InputError for a folder that holds both.
     """
-    folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(path):  # of any text, a name too long for a file included
         return [str(path)]
-    names = sorted(file for file in folder.iterdir() if file.is_file())
-    if any(file.suffix.lower() in IMAGE_SUFFIXES for file in names):
-        return [str(path)]
-    return [str(file) for file in names if file.suffix.lower() in VIDEO_SUFFIXES] or [str(path)]
+    names = sorted(file for file in Path(path).iterdir() if not file.name.startswith("."))
+    videos, images = (
+        [str(file) for file in names if file.suffix.lower() in suffixes]
+        for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES)
+    )
+    if videos and images:
+        raise InputError(
+            f"{path}: holds {len(videos)} videos and {len(images)} images; put either into its own folder"
+        )
+    return videos or [str(path)]
 
 
 def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:

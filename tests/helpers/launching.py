@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,7 @@ def launcher():
     """A process that has imported the libraries: see `helpers.launched`."""
     return subprocess.Popen(
         [sys.executable, Path(__file__).with_name("launched.py")],
-        env=environment_of(""), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=environment_of(""), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
@@ -74,7 +75,10 @@ def run(module, *arguments, cwd=ROOT):
         launcher().stdin.write(json.dumps(asked).encode() + b"\n")
         launcher().stdin.flush()
         ready, _, _ = select.select([launcher().stdout], [], [], 300)
-        assert ready, f"launch.{module} {arguments}: not ended within 300 s"
+        if not ready:
+            os.killpg(launcher().pid, signal.SIGKILL)
+            launcher.cache_clear()
+            raise AssertionError(f"launch.{module} {arguments}: not ended within 300 s")
         code = json.loads(launcher().stdout.readline())
         return code, out.read(), err.read()
 

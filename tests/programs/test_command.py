@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -73,6 +74,46 @@ def test_one_video_by_its_name_and_again(videos, tmp_path):
 
 
 @pytest.mark.slow
+def test_videos_of_one_name_do_not_replace_each_other_and_one_of_a_folder_is_one_of_several(videos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    write_video(other / "a.mp4", 96)
+    for _ in range(2):
+        code, _, _ = run("command", videos / "a.mp4", other, *SMALL, "--overwrite", "--out=all", cwd=tmp_path)
+        assert code == 0
+        rows = read_csv(tmp_path / "all" / "summary.csv")
+        assert [(row["video"], row["out"]) for row in rows] == [
+            (str(videos / "a.mp4"), "all/a"), (str(other / "a.mp4"), "all/a-2"),
+        ]  # fmt: skip
+        for row in rows:
+            summary = json.loads((tmp_path / row["out"] / "summary.json").read_text())
+            assert summary["video"] == row["video"]
+    code, _, _ = run("command", other, *SMALL, "--out=one", cwd=tmp_path)
+    assert code == 0
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"a", "summary.csv"}
+
+
+@pytest.mark.slow
+def test_the_demo_does_not_replace_a_video_of_that_name(videos, tmp_path):
+    (tmp_path / "demo.mp4").write_bytes((videos / "a.mp4").read_bytes())
+    assert run("command", "demo.mp4", *SMALL, cwd=tmp_path)[0] == 0
+    folder = tmp_path / "pulse3d_out"
+    mine = (folder / "demo" / "map.npz").read_bytes()
+    for _ in range(2):
+        assert run("predict", "--weights=paper", cwd=tmp_path)[0] == 0
+        assert {path.name for path in folder.iterdir()} == {"demo", "demo-2"}
+    assert (folder / "demo" / "map.npz").read_bytes() == mine
+
+
+@pytest.mark.slow
+def test_a_name_that_is_no_text_does_not_stop_the_others(videos, tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes((videos / "a.mp4").read_bytes())
+    code, _, err = run("command", tmp_path, videos / "b.mp4", *SMALL, "--out=all", cwd=tmp_path)
+    assert (code, err) == (0, "")
+    assert [row["error"] for row in read_csv(tmp_path / "all" / "summary.csv")] == ["", ""]
+
+
+@pytest.mark.slow
 def test_several_videos_share_a_table_and_a_bad_one_does_not_stop_the_others(videos, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     code, out, err = run("command", "bad.mp4", videos, *SMALL, "--out=all", cwd=tmp_path)
@@ -88,8 +129,10 @@ def test_several_videos_share_a_table_and_a_bad_one_does_not_stop_the_others(vid
         summary = json.loads((tmp_path / "all" / name / "summary.json").read_text())
         assert row["windows"] == str(summary["windows"])
         assert row["pulse_rate_median_bpm"] == str(summary["pulse_rate_median_bpm"] or "")
-    code, _, err = run("command", videos, *SMALL, "--out=all", cwd=tmp_path)
-    assert (code, "summary.csv" in err) == (2, True)
+    table = (tmp_path / "all" / "summary.csv").read_bytes()
+    code, out, err = run("command", videos, *SMALL, "--out=all", cwd=tmp_path)
+    assert (code, "written to all/summary-2.csv: 2 of 2" in out) == (0, True)
+    assert (tmp_path / "all" / "summary.csv").read_bytes() == table
 
 
 @pytest.mark.slow
@@ -124,4 +167,6 @@ def test_live_is_the_first_camera(monkeypatch):
     module.main.__module__ = "launch.predict"
     monkeypatch.setattr(importlib, "import_module", {"launch.predict": module}.__getitem__)
     command.main()
-    assert asked == [("launch.predict", ["--video=0", "--quiet"])]
+    monkeypatch.setattr(sys, "argv", ["pulse3d", "live", "1"])
+    command.main()
+    assert [arguments for _, arguments in asked] == [["--video=<video0>", "--quiet"], ["--video=<video1>"]]

@@ -264,7 +264,7 @@ def test_within_one_class_counts_neighbouring_rates_only():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["toy", "toy_cells"])
+@pytest.mark.parametrize("name", ["toy", pytest.param("toy_cells", marks=pytest.mark.long)])
 def test_training_in_bfloat16_keeps_parameters_and_gradients_in_float32(name, request):
     settings = replace(request.getfixturevalue(name), train={"label_sd_bpm": 0.0})
     params = train.init_state(settings).params

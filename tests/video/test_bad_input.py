@@ -297,6 +297,7 @@ def test_times_that_are_none_end_in_one_line_or_are_left_out(toy, times):
         (np.zeros(100), "the last 30 time stamps do not rise above 0.00 s; mend the clock$"),
         (np.r_[np.arange(30), np.arange(80)] / FPS, "do not rise above 1.93 s"),  # two recordings in one
         (np.full(100, np.nan), "do not rise"),
+        (np.arange(100), "one every 1.0 s; give time stamps in seconds$"),  # numbers of frames
         (1000 * np.arange(100) / FPS, "one every 66.7 s; give time stamps in seconds$"),
         ([0.0, 700.0], "jump from 0.00 s to 700.00 s; mend the clock, which has to be in seconds$"),
         ([None], "None is no time stamp; give seconds"),

@@ -144,13 +144,36 @@ def test_videos_of_a_folder_are_listed_in_order(tmp_path):
     assert video.list_videos(tmp_path / "b.mp4") == [str(tmp_path / "b.mp4")]
     with pytest.raises(InputError, match="a folder of 2 videos; give one of them"):
         video.open_video(tmp_path)
-    (tmp_path / "1.png").touch()  # images: the folder is a video itself
-    assert video.list_videos(tmp_path) == [str(tmp_path)]
+    (tmp_path / "._b.mp4").touch()  # as macOS leaves them
+    assert len(video.list_videos(tmp_path)) == 2
+    (tmp_path / "1.png").touch()
+    with pytest.raises(InputError, match="holds 2 videos and 1 images; put either into its own folder"):
+        video.list_videos(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").touch()
+    assert video.list_videos(tmp_path / "images") == [str(tmp_path / "images")]
 
 
 def test_a_missing_camera_gets_one_line():
     with pytest.raises(InputError, match="video97: "):
         video.open_video("<video97>")
+
+
+def test_reading_ahead_ends_when_nobody_takes_the_frames_any_more():
+    closed = threading.Event()
+
+    def endless():
+        try:
+            while True:
+                yield video.Frame(0.0, squares(1)[0])
+        finally:
+            closed.set()
+
+    ahead = video.read_ahead(endless(), ahead=3)
+    next(ahead)
+    assert not closed.is_set()
+    ahead.close()
+    assert closed.wait(10)
 
 
 def test_reading_ahead_keeps_order_raises_and_stops():

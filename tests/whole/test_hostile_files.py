@@ -225,6 +225,8 @@ RESULTS = {
     "another number of windows": lambda tmp: {"time_s.npy": npy(np.zeros(4, np.float32))},
     "rates without end": lambda tmp: {"probability.npy": claim(f"(3, 2, 2, {2**50})")},
     "frames without end": lambda tmp: {"green.npy": claim(f"({2**50}, 2, 2)")},
+    "no clock": lambda tmp: {"frame_s.npy": npy(np.float32(0)), "green.npy": npy(np.zeros((2, 2)))},
+    "one frame": lambda tmp: {"frame_s.npy": npy(np.zeros(1)), "green.npy": npy(np.zeros((1, 2, 2)))},
     "times of other frames": lambda tmp: {"frame_s.npy": npy(np.zeros(4, np.float32))},
     "a text": lambda tmp: {"frame.npy": npy(np.full((8, 8, 3), "a"))},
     "no dimension": lambda tmp: {"rate_bpm.npy": npy(np.float32(0))},

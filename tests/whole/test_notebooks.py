@@ -4,7 +4,7 @@ from helpers.launching import ROOT
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LONG = {"2_training", "3_mapping"}
+LONG = {"1_generator", "2_training", "3_mapping"}
 
 
 @pytest.mark.slow

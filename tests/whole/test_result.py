@@ -181,6 +181,7 @@ def test_results_are_equal_if_all_they_say_is(tmp_path):
     assert result != replace(result, snr_db=result.snr_db + 1)
     assert result != replace(result, summary=result.summary | {"windows": 7})
     assert result != "a result"
+    assert result == replace(result, summary=result.summary | {"seconds": 7.5})
 
 
 def test_readings_as_a_table_of_pandas(tmp_path):

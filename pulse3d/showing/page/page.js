@@ -342,7 +342,7 @@ function start(data) {
     const last = step === windows - 1;
     if (moving) {
       if (last || film.ended) film.currentTime = 0;
-      film.play();
+      film.play().catch(() => play(false));
       requestAnimationFrame(follow);
     } else if (film) {
       film.pause();
