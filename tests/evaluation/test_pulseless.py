@@ -27,7 +27,7 @@ def make_recording(mask=None, *, shape=(120, 400), fps=10.0, seconds=40.0):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_generated_videos_are_the_same_every_time_and_differ_from_each_other():
     made = pulseless.generate(2)
     assert len({one.name for one in made}) == len(made) == 2 * 2 * len(pulseless.GENERATED)

@@ -93,7 +93,7 @@ def test_videos_of_one_name_do_not_replace_each_other_and_one_of_a_folder_is_one
     assert {path.name for path in (tmp_path / "one").iterdir()} == {"a", "summary.csv"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_does_not_replace_a_video_of_that_name(videos, tmp_path):
     (tmp_path / "demo.mp4").write_bytes((videos / "a.mp4").read_bytes())
     assert run("command", "demo.mp4", *SMALL, cwd=tmp_path)[0] == 0

@@ -82,8 +82,8 @@ def kill_and_resume(workdir, unbroken, *, kills, rng):
     return during_saves
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [3, 50])
 def test_killed_at_random_moments_training_loses_nothing(unbroken, tmp_path, kills):
     during_saves = kill_and_resume(tmp_path / "run", unbroken, kills=kills, rng=random.Random(kills))
     assert during_saves >= kills // 10
