@@ -409,7 +409,7 @@ def test_two_videos_cannot_share_a_table(tmp_path):
         datasets.find_recordings("clips", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_scene_knows_where_which_rate_is():
     (demo,) = datasets.find_recordings("demo", "nowhere")
     settings = config.SceneConfig()
