@@ -127,3 +127,9 @@ def test_green_of_every_frame_is_stored_once(tmp_path, step_s, seconds):
         [[grey[:, y : y + 25, x : x + 25].mean((1, 2)) for x in (0, 8, 16)] for y in (0, 8)]
     ).transpose(2, 0, 1)
     np.testing.assert_allclose(green, patches, atol=1.0 / WHITE)
+
+
+def test_a_straight_drift_is_no_wave():
+    time_s = np.arange(300) / FPS
+    found = read(time_s, 0.5 + 0.01 * time_s, np.full(11, 72.0), np.arange(5.0, 16.0))
+    np.testing.assert_allclose(found, 0, atol=1e-9)
