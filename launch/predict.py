@@ -101,12 +101,12 @@ def map_several(given: Sequence[str], weights: weights_file.Weights) -> None:
     if _TRUTH.value:
         raise InputError(f"--truth={_TRUTH.value}: is of one video; give one")
     folder = files.make_folder(Path(_OUT.value or OUT))
-    table = free_path(folder / "summary.csv")
+    table = next(p for p in numbered(folder / "summary.csv") if _OVERWRITE.value or not p.exists())
     names = [name for path in given for name in video.list_videos(path)]
     rows, used, failed = [], set[Path](), 0
     for number, name in enumerate(names, 1):
         if not (_QUIET.value or _JSON.value):
-            print(f"{number} of {len(names)}: {InputError(name)}", flush=True)
+            print(f"{number} of {len(names)}: {InputError(name)}", flush=True)  # which escapes it
         out = None
         try:
             source = video.open_video(name, fps=_FPS.value)
@@ -127,10 +127,10 @@ def map_several(given: Sequence[str], weights: weights_file.Weights) -> None:
         raise InputError(f"{failed} of {len(names)} videos could not be mapped; {table} says why")
 
 
-def free_path(path: Path) -> Path:
-    """The path, or with --overwrite not given and where it is taken, the first of path-2, path-3 ... ."""
-    paths = (path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 1000)))
-    return path if _OVERWRITE.value else next(p for p in paths if not p.exists())
+def numbered(path: Path) -> Iterator[Path]:
+    """The path itself, then path-2, path-3 ... ."""
+    yield path
+    yield from (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
 
 
 def free_folder(folder: Path, source: video.Video, used: Set[Path] = frozenset()) -> Path:
@@ -138,8 +138,7 @@ def free_folder(folder: Path, source: video.Video, used: Set[Path] = frozenset()
 
     used: what is not to be written again, whatever the flags say.
     """
-    name = Path(source.name).resolve().stem or "video"
-    paths = (folder / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    paths = numbered(folder / (Path(source.name).resolve().stem or "video"))
     return next(path for path in paths if path not in used and (_OVERWRITE.value or not is_taken(path)))
 
 
@@ -154,8 +153,7 @@ def map_demo(weights: weights_file.Weights) -> None:
     demo = demo_scene.make_scene(jax.random.key(0), made_as)
     source = video.from_array(demo.frames, fps=made_as.fps, name="demo")
     # a demo of before may go, a user's video of that name may not
-    paths = (OUT / name for name in ("demo", *(f"demo-{number}" for number in range(2, 1000))))
-    own = next(path for path in paths if not is_taken(path) or is_demo(path))
+    own = next(path for path in numbered(OUT / "demo") if not is_taken(path) or is_demo(path))
     out = Path(_OUT.value) if _OUT.value else own
     found, layout = map_one(source, weights, out, replace=_OUT.value is None)
     if not (_QUIET.value or _JSON.value):

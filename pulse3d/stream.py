@@ -73,7 +73,7 @@ def map_stream(
     `mapper.make_mapper`; the others as in `map_windows`.
     """
     weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
-    frames = iter(frames)
+    frames = _in_seconds(frames)
     first = next(frames, None)
     if first is None:
         return
@@ -96,7 +96,7 @@ def map_windows(
     window; by default the first frame. ahead: number of further windows mapped at the same time, to keep a
     CPU busier if the source is not live. A result depends only on the frames so far, and memory does not
     grow. A window with a gap in its time stamps (`map.max_gap_s`) has no pulse. Raises InputError for
-    images of another kind or size, and for time stamps that jump by more than `video.MAX_JUMP_S`.
+    images of another kind or size, and for time stamps that jump by `video.MAX_JUMP_S` or do not rise.
     """
     config, clip = mapper.config, mapper.config.clip
     step_s = whole_step(step_s, config)
@@ -231,12 +231,24 @@ def _map_each(
             yield index, window, mapped.result() if mapped else None
 
 
+def _in_seconds(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields the frames; raises InputError if the first are so far apart that they count something else."""
+    times = list[float]()
+    for time_s, image in frames:
+        if len(times) <= FIRST_FRAMES and isinstance(time_s, numbers.Real):
+            times.append(float(time_s))
+            apart_s = np.median(np.diff(times)) if len(times) > FIRST_FRAMES else 0.0
+            if apart_s >= MAX_APART_S:
+                raise InputError(f"frames: one every {apart_s:.1f} s; give time stamps in seconds")
+        yield time_s, image
+
+
 def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) -> Iterator[video.Frame]:
     """Yields the frames whose time stamps rise, as RGB.
 
     Raises InputError if the size or the clock jumps, or if the clock stands still or is none.
     """
-    last_s, still, apart_s = -np.inf, 0, list[float]()
+    last_s, still = -np.inf, 0
     for time_s, image in frames:
         if not isinstance(time_s, numbers.Real):
             raise InputError(f"frames: {time_s!r} is no time stamp; give seconds, as in (0.033, image)")
@@ -256,10 +268,6 @@ def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) 
                 f"frames: the last {still} time stamps do not rise above {max(last_s, 0):.2f} s; mend the"
                 " clock"
             )
-        if len(apart_s) < FIRST_FRAMES and np.isfinite(last_s):
-            apart_s.append(time_s - last_s)
-            if len(apart_s) == FIRST_FRAMES and np.median(apart_s) >= MAX_APART_S:
-                raise InputError(f"frames: one every {np.median(apart_s):.1f} s; give time stamps in seconds")
         if time_s > last_s:
             last_s = time_s
             yield video.Frame(float(time_s), rgb)

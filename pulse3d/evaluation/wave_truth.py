@@ -75,9 +75,9 @@ def compare(
     found = [correlation(lag) for lag in lags_s]
     best = int(np.argmax(np.array(found) - 0.01 * abs(lags_s)))
     own, others = beats.beat_times(shifted(lags_s[best]), FPS), beats.beat_times(raw, FPS)
+    others = others[~missing[np.minimum(np.round(others * FPS).astype(int), len(missing) - 1)]]
     if not len(own) or not len(others):
         raise InputError("pulse wave: no beats to compare")
-    others = others[~missing[np.minimum(np.round(others * FPS).astype(int), len(missing) - 1)]]
     away = (own - others[:, None])[np.arange(len(others)), abs(own - others[:, None]).argmin(1)]
     error_s = abs(away - np.median(away))
     return Agreement(

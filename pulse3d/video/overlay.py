@@ -77,13 +77,13 @@ def write_overlay(
 
 
 def _add_chain(
-    graph: av.filter.Graph, like: av.VideoFrame, shape: tuple[int, int]
+    graph: av.filter.Graph, like: av.VideoFrame, shape: tuple[int, int], *, method: str = "bicubic"
 ) -> list[av.filter.context.FilterContext]:
     """Adds what turns pictures upright and scales them to (height, width)."""
     height, width = shape
     chain = [graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=TICKS)]
     turns = {1: ["transpose=cclock"], 2: ["hflip", "vflip"], 3: ["transpose=clock"]}
-    scale = f"scale={width}:{height}:flags=fast_bilinear"
+    scale = f"scale={width}:{height}:flags={method}"
     steps = [*turns.get(round(like.rotation / 90) % 4, []), scale, "format=yuv420p"]
     for name, _, options in (step.partition("=") for step in steps):
         chain.append(graph.add(name, options))
@@ -93,7 +93,7 @@ def _add_chain(
 def _make_scale(like: av.VideoFrame, shape: tuple[int, int]) -> Callable[[av.VideoFrame], av.VideoFrame]:
     """A function from a frame to the frame turned upright and scaled to (height, width)."""
     graph = av.filter.Graph()
-    chain = [*_add_chain(graph, like, shape), graph.add("buffersink")]
+    chain = [*_add_chain(graph, like, shape, method="fast_bilinear"), graph.add("buffersink")]
     for first, second in pairwise(chain):
         first.link_to(second)
     graph.configure()

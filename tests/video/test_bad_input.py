@@ -297,8 +297,6 @@ def test_times_that_are_none_end_in_one_line_or_are_left_out(toy, times):
         (np.zeros(100), "the last 30 time stamps do not rise above 0.00 s; mend the clock$"),
         (np.r_[np.arange(30), np.arange(80)] / FPS, "do not rise above 1.93 s"),  # two recordings in one
         (np.full(100, np.nan), "do not rise"),
-        (np.arange(100), "one every 1.0 s; give time stamps in seconds$"),  # numbers of frames
-        (1000 * np.arange(100) / FPS, "one every 66.7 s; give time stamps in seconds$"),
         ([0.0, 700.0], "jump from 0.00 s to 700.00 s; mend the clock, which has to be in seconds$"),
         ([None], "None is no time stamp; give seconds"),
     ],
@@ -314,6 +312,21 @@ def test_a_clock_that_is_none_is_said_soon(toy, times, message):
     with pytest.raises(InputError, match=message):
         list(stream.map_windows(frames(), uniform_mapper(toy, (16, 16))))
     assert len(taken) <= 60
+
+
+@pytest.mark.parametrize("step", [1.0, 1000 / 30])  # numbers of frames, milliseconds
+def test_frames_from_code_come_in_seconds(step):
+    frames = [(step * i, np.full((32, 32), 100, np.uint8)) for i in range(100)]
+    with pytest.raises(InputError, match=f"one every {step:.1f} s; give time stamps in seconds$"):
+        list(stream.map_stream(frames, "paper"))
+
+
+def test_a_file_may_begin_with_few_frames(tmp_path, map_into):
+    """As recordings of a screen on which nothing moves."""
+    times = np.r_[np.arange(12) * 1.5, 18 + np.arange(COUNT - 12) / FPS]
+    found = map_into(encode(tmp_path / "a.mkv", times_s=times))
+    assert found.summary["windows_without_enough_video"] > 0
+    assert found.summary["windows"] > found.summary["windows_without_enough_video"]
 
 
 def test_video_without_time_stamps_takes_a_frame_rate(tmp_path, map_into):
