@@ -336,7 +336,9 @@ class ReadoutConfig:
     scale)^power; with a power of 0, only a steady rate counts, not the strength of the evidence.
     places: whether places are checked for the frame's pulses (`pulse3d/reading/places.py`), or each is read
     on its own.
-    place_tolerance_bpm: a place is checked for rates within this distance of a pulse's. place_gain: its
+    place_tolerance_bpm: a place is checked for rates within this distance of a pulse's. place_reach,
+    place_colour: its evidence is averaged with that of its neighbours of like colour, over a distance of this
+    share of the map's shorter side, and colours that differ by this share (`bilateral`). place_gain: its
     evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: parameters
     of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in this many
     seconds. place_prior: share of places with a pulse before any evidence. pulses: the most pulses that are
@@ -359,6 +361,8 @@ class ReadoutConfig:
     evidence_power: float = 0.0
     places: bool = False
     place_tolerance_bpm: float = 4.0
+    place_reach: float = 0.25
+    place_colour: float = 0.07
     place_gain: float = 1.0
     place_bar_share: float = 0.5
     place_bar_drop: float = 2.0
@@ -388,6 +392,8 @@ class ReadoutConfig:
             "temperature",
             "switch_s",
             "evidence_scale",
+            "place_reach",
+            "place_colour",
             "region_tolerance_bpm",
             "region_places",
         ):
@@ -516,7 +522,9 @@ PRESETS: dict[str, Config] = {
             evidence_scale=2.5,
             evidence_power=1.0,
             places=True,
-            place_bar_share=0.6,
+            place_bar_share=0.7,
+            place_bar_drop=1.0,
+            place_prior=0.5,
         ),
     ),
 }

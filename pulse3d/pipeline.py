@@ -192,6 +192,7 @@ def _map_into(
             network_no_pulse=window.probability[..., -1].astype(np.float16),
             rate_bpm=window.rate_bpm.astype(np.float32),
             confidence=window.confidence.astype(np.float32),
+            colour=window.colour.astype(np.float16),
             amplitude_percent=window.amplitude_percent,
             snr_db=window.snr_db,
         )
@@ -238,10 +239,11 @@ def _read(
         arrays["no_pulse"] = np.stack(list(store.entries("network_no_pulse")))
         return tracking.readings(evidence, axis, config.readout, **timing), arrays
 
-    def maps() -> Iterator[np.ndarray]:
-        return join_maps(store.entries("probability"), store.entries("network_no_pulse"))
+    def windows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        maps = join_maps(store.entries("probability"), store.entries("network_no_pulse"))
+        return zip(maps, store.entries("colour"), strict=True)
 
-    pulses = places.find_pulses(maps, evidence, axis, config, **timing)
+    pulses = places.find_pulses(windows, evidence, axis, config, **timing)
     rate_bpm, probability = places.strongest(pulses)
     return pulses[0].readings, {
         "rate_bpm": places.shown(rate_bpm, probability).astype(np.float32),

@@ -34,8 +34,8 @@ class WindowResult(NamedTuple):
     `readout.places`, earlier ones. evidence: for every rate, from all patches; `tracking.readings` turns
     the evidence of all windows into rates. reading: one rate from this window and earlier ones.
     equation_8_bpm: the paper's read-out. green: the mean of green (or of the only channel), 0...1, of every
-    place in every frame of the window; frame_s: when these were taken. enough_video: False if frames are
-    missing (`map.max_gap_s`); then no place has a pulse.
+    place in every frame of the window; frame_s: when these were taken. colour: the means of all channels
+    over the window. enough_video: False if frames are missing (`map.max_gap_s`); then no place has a pulse.
     """
 
     time_s: float
@@ -48,6 +48,7 @@ class WindowResult(NamedTuple):
     amplitude_percent: Float[np.ndarray, "row col"]
     snr_db: Float[np.ndarray, "row col"]
     green: Float[np.ndarray, "time row col"]
+    colour: Float[np.ndarray, "row col channel"]
     frame_s: Float[np.ndarray, "time"]
     enough_video: bool = True
 
@@ -138,9 +139,10 @@ class _Reader:
         probability = self._nothing if found is None else found
         evidence = readout.evidence(probability, config.readout, odds=config.odds)
         reading = self._follow(evidence)
-        rate_bpm, confidence = self._read_places(probability, reading)
+        cut = {"patch": self._layout.patch, "stride": self._layout.stride}
+        green, colour = amplitude.patch_traces(window, **cut), amplitude.patch_colours(window, **cut)
+        rate_bpm, confidence = self._read_places(probability, colour, reading)
         strength, clearness = self._unknown, self._unknown
-        green = amplitude.patch_traces(window, patch=self._layout.patch, stride=self._layout.stride)
         if found is not None:
             strength, clearness = amplitude.at_rate(green, fps, reading.rate_bpm)
         average = config.map.average_frames  # a frame of the network's is the mean of so many
@@ -156,18 +158,21 @@ class _Reader:
             amplitude_percent=strength,
             snr_db=clearness,
             green=green,
+            colour=colour,
             frame_s=self._start_s + (index + np.arange(len(window)) + middle) / fps,
             enough_video=found is not None,
         )
 
-    def _read_places(self, probability: Map, reading: readout.Reading) -> tuple[np.ndarray, np.ndarray]:
+    def _read_places(
+        self, probability: Map, colour: np.ndarray, reading: readout.Reading
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The rate of every place (nan: none) and its confidence."""
         axis, config = self._config.clip.rate_axis_bpm, self._config
         if not config.readout.places:
             tolerance_bpm = config.readout.tolerance_bpm
             confidence = readout.patch_confidence(probability, axis, tolerance_bpm)
             return readout.patch_rates(probability, axis), confidence
-        confidence = self._ask(places.evidence(probability, axis, reading.rate_bpm, config))
+        confidence = self._ask(places.evidence(probability, colour, axis, reading.rate_bpm, config))
         return np.where(confidence >= 0.5, reading.rate_bpm, np.nan), confidence
 
 

@@ -18,12 +18,12 @@ BIN_BPM = 1.0
 
 def patch_traces(window: Window, *, patch: int, stride: int) -> Float[np.ndarray, "time row col"]:
     """The mean of green (or of the only channel) over every patch of a window."""
-    channel = np.asarray(window[..., min(1, window.shape[-1] - 1)], np.float32)
-    rows, cols = (
-        _box(size, count, patch, stride)
-        for size, count in zip(channel.shape[1:], grid_shape(channel.shape[1:], patch, stride), strict=True)
-    )
-    return np.matmul(np.matmul(rows, channel), cols.T)
+    return _patch_means(window[..., min(1, window.shape[-1] - 1)], patch, stride)
+
+
+def patch_colours(window: Window, *, patch: int, stride: int) -> Float[np.ndarray, "row col channel"]:
+    """The mean colour of every patch over a window."""
+    return np.moveaxis(_patch_means(np.moveaxis(window.mean(0), -1, 0), patch, stride), 0, -1)
 
 
 def at_rate(
@@ -58,6 +58,18 @@ def at_rate(
         snr = 10 * np.log10(power[near].sum(0) / power[~near].sum(0))
     shape = trace.shape[1:]
     return 100 * np.sqrt(at).reshape(shape), np.where(np.isfinite(snr), snr, np.nan).reshape(shape)
+
+
+def _patch_means(
+    images: Float[np.ndarray, "image row col"], patch: int, stride: int
+) -> Float[np.ndarray, "image patch_row patch_col"]:
+    """The mean of every patch of every image."""
+    images = np.asarray(images, np.float32)
+    rows, cols = (
+        _box(size, count, patch, stride)
+        for size, count in zip(images.shape[1:], grid_shape(images.shape[1:], patch, stride), strict=True)
+    )
+    return np.matmul(np.matmul(rows, images), cols.T)
 
 
 def _box(size: int, count: int, patch: int, stride: int) -> Float[np.ndarray, "patch position"]:

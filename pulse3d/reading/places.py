@@ -13,14 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
 
 from pulse3d.config import Config, ReadoutConfig
 from pulse3d.mapping.tiles import Map
-from pulse3d.reading import readout, tracking
+from pulse3d.reading import bilateral, readout, tracking
+from pulse3d.reading.bilateral import Colour
 from pulse3d.reading.readout import LEAST, Axis, Reading
-
-NEAR = np.array([0.25, 0.5, 0.25])  # weights of neighbouring places along each axis
 
 Places = Float[np.ndarray, "window row col"]
 
@@ -37,13 +35,14 @@ class Pulse(NamedTuple):
 
 
 def evidence(
-    probability: Map, rate_axis_bpm: Axis, rate_bpm: float, config: Config
+    probability: Map, colour: Colour, rate_axis_bpm: Axis, rate_bpm: float, config: Config
 ) -> Float[np.ndarray, "row col"]:
     """The evidence of every place for a pulse of that rate: a log likelihood ratio against none, 0 for nan.
 
         e = log( odds max p(f) / p(no pulse) ),  |f - rate| <= tolerance
 
-    averaged with its neighbours, since a pulse does not end at a cell's edge. odds: `Config.odds`.
+    averaged with its neighbours of like colour (`bilateral`); the reach is `place_reach` times the map's
+    shorter side. odds: `Config.odds`.
     """
     if not np.isfinite(rate_bpm):
         return np.zeros(probability.shape[:2])
@@ -51,21 +50,25 @@ def evidence(
     best = probability[..., :-1][..., near].max(-1).astype(np.float64)
     none = probability[..., -1].astype(np.float64)
     ratio = np.log(np.maximum(best, LEAST)) - np.log(np.maximum(none, LEAST)) + np.log(config.odds)
-    for axis in (0, 1):
-        ratio = ndimage.convolve1d(ratio, NEAR, axis=axis, mode="nearest")
-    return ratio
+    reach = config.readout.place_reach * min(ratio.shape)
+    return bilateral.average(ratio, colour, reach=reach, tolerance=config.readout.place_colour)
 
 
 def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
     """The evidence at which a place is as likely to carry the pulse as not, from all places of the frame.
 
-    Videos differ in how clear a pulse is, so the bar lies between the frame's best places (their 98th
-    percentile) and its worst (the 10th): `place_bar_share` of the way up, but at least `place_bar_drop`
-    below the best, for frames whose places are all alike, as with skin; never below `place_bar_least`.
+    Videos differ in how clear a pulse is, so the bar lies between the frame's worst places (their 10th
+    percentile) and its best, `place_bar_share` of the way up, but at least `place_bar_drop` below the
+    best, for frames whose places are all alike, as with skin; never below `place_bar_least`. The best are
+    the 80th percentile of the places above the bar, since a face may fill the frame or little of it.
     """
     low, high = np.percentile(evidence, (10, 98))
-    between = low + config.place_bar_share * (high - low)
-    return max(config.place_bar_least, min(between, high - config.place_bar_drop))
+    while True:  # `high` only falls
+        between = low + config.place_bar_share * (high - low)
+        best = np.percentile(evidence[evidence >= between], 80)
+        if best >= high:
+            return max(config.place_bar_least, min(between, high - config.place_bar_drop))
+        high = best
 
 
 class Follower:
@@ -107,7 +110,7 @@ def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s:
 
 
 def find_pulses(
-    maps: Callable[[], Iterable[Map]],
+    windows: Callable[[], Iterable[tuple[Map, Colour]]],
     strength: Float[np.ndarray, "window rate"],
     rate_axis_bpm: Axis,
     config: Config,
@@ -117,20 +120,21 @@ def find_pulses(
 ) -> list[Pulse]:
     """Finds the pulses of a video, that of the whole frame first.
 
-    maps: gives all maps of the video at every call. strength: evidence of each whole map for every rate
-    (`readout.evidence`). Each further pulse is read from the places that carry none of the earlier ones, at
-    rates that differ from theirs; it counts if it is found in most windows and at `region_places` places.
+    windows: gives all maps of the video, with the colours of their places, at every call. strength: evidence
+    of each whole map for every rate (`readout.evidence`). Each further pulse is read from the places that
+    carry none of the earlier ones, at rates that differ from theirs; it counts if it is found in most
+    windows and at `region_places` places.
     """
     settings, timing = config.readout, {"step_s": step_s, "window_s": window_s}
     found: list[Pulse] = []
     while len(found) < settings.pulses:
-        pulse = _read_pulse(maps, strength, rate_axis_bpm, config, timing)
+        pulse = _read_pulse(windows, strength, rate_axis_bpm, config, timing)
         if found and not _counts(pulse, settings):
             break
         found.append(pulse)
         taken = np.max([known.probability for known in found], axis=0)
         rest = []
-        for window, probability in enumerate(maps()):
+        for window, (probability, _) in enumerate(windows()):
             rates = [known.readings[window].rate_bpm for known in found]
             other = _without(probability, taken[window], rates, rate_axis_bpm, settings)
             rest.append(readout.evidence(other, settings, odds=config.odds))
@@ -139,7 +143,7 @@ def find_pulses(
 
 
 def _read_pulse(
-    maps: Callable[[], Iterable[Map]],
+    windows: Callable[[], Iterable[tuple[Map, Colour]]],
     strength: Float[np.ndarray, "window rate"],
     rate_axis_bpm: Axis,
     config: Config,
@@ -151,8 +155,8 @@ def _read_pulse(
     def read(strength: np.ndarray) -> Pulse:
         readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
         asked = [
-            evidence(probability, rate_axis_bpm, reading.rate_bpm, config)
-            for probability, reading in zip(maps(), readings, strict=True)
+            evidence(probability, colour, rate_axis_bpm, reading.rate_bpm, config)
+            for (probability, colour), reading in zip(windows(), readings, strict=True)
         ]
         known = np.isfinite([reading.rate_bpm for reading in readings])
         probability = carries(np.stack(asked), settings, **timing) * known[:, None, None]
@@ -162,7 +166,7 @@ def _read_pulse(
     again = np.stack(
         [
             readout.likelihood(probability.astype(np.float32), config.odds, weight=weight)
-            for probability, weight in zip(maps(), pulse.probability, strict=True)
+            for (probability, _), weight in zip(windows(), pulse.probability, strict=True)
         ]
     )
     # the whole frame decides whether there is a pulse: its strength, with the rates of these places

@@ -42,7 +42,8 @@ def test_a_pulse_may_leave_a_place(settings):
 
 
 def test_the_bar_lies_between_the_frames_places(settings):
-    config = replace(settings, readout={"place_bar_least": -1.5, "place_bar_drop": 2.0}).readout
+    changed = {"place_bar_least": -1.5, "place_bar_drop": 2.0, "place_bar_share": 0.5}
+    config = replace(settings, readout=changed).readout
     frame = np.full((10, 10), -4.0)
     frame[:2] = 3.0
     assert places.bar(frame, config) == pytest.approx(-0.5)
@@ -75,7 +76,9 @@ def make_map(axis, *regions, shape=(12, 16)):
 def find(maps, settings):
     axis = settings.clip.rate_axis_bpm
     strength = np.stack([readout.evidence(m, settings.readout, odds=settings.odds) for m in maps])
-    return places.find_pulses(lambda: maps, strength, axis, settings, **TIMING)
+    skin, wall = [0.8, 0.6, 0.5], [0.3, 0.5, 0.5]
+    windows = [(m, np.where(m[..., -1:] < 0.5, skin, wall).astype(np.float16)) for m in maps]
+    return places.find_pulses(lambda: windows, strength, axis, settings, **TIMING)
 
 
 def test_two_people_are_two_pulses_each_on_its_side(settings):

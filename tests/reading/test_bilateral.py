@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from pulse3d.reading import bilateral
+
+
+def by_definition(values, colour, reach, tolerance):
+    """Every place with every other, by the formula of the module."""
+    averaged = np.empty(values.shape)
+    logs = np.log(colour + bilateral.DARK)
+    bright = logs.mean(-1, keepdims=True)
+    features = np.concatenate([logs - bright, bilateral.BRIGHTNESS * bright], -1)
+    for at in np.ndindex(values.shape):
+        total = weights = 0.0
+        for other in np.ndindex(values.shape):
+            apart = sum((a - b) ** 2 for a, b in zip(at, other, strict=True)) / reach**2
+            apart += ((features[at] - features[other]) ** 2).sum() / tolerance**2
+            weight = np.exp(-apart / 2) * (abs(at[0] - other[0]) <= np.ceil(bilateral.FAR * reach))
+            total, weights = total + weight * values[other], weights + weight
+        averaged[at] = total / weights
+    return averaged
+
+
+@pytest.mark.parametrize(("channels", "reach"), [(3, 4.0), (3, 0.7), (1, 2.5)])
+def test_it_is_the_weighted_mean(channels, reach):
+    rng = np.random.default_rng(0)
+    values, colour = rng.normal(size=(11, 7)), rng.uniform(0, 1, (11, 7, channels))
+    found = bilateral.average(values, colour, reach=reach, tolerance=0.3)
+    np.testing.assert_allclose(found, by_definition(values, colour, reach, 0.3), atol=1e-5)
+
+
+def test_the_edge_of_a_colour_stays_sharp_and_noise_beside_it_goes():
+    rng = np.random.default_rng(1)
+    skin = np.zeros((20, 20), bool)
+    skin[5:15, 5:15] = True
+    colour = np.where(skin[..., None], [0.7, 0.5, 0.4], [0.3, 0.4, 0.5]) + rng.normal(0, 0.005, (20, 20, 3))
+    found = bilateral.average(skin + rng.normal(0, 0.5, skin.shape), colour, reach=5.0, tolerance=0.1)
+    np.testing.assert_allclose(found, skin, atol=0.15)
+
+
+def test_light_on_the_whole_frame_changes_nothing():
+    rng = np.random.default_rng(2)
+    values, colour = rng.normal(size=(9, 9)), rng.uniform(0.4, 1, (9, 9, 3))
+    light, dim = (
+        bilateral.average(values, colour * level - bilateral.DARK, reach=3.0, tolerance=0.2)
+        for level in (1.0, 0.5)
+    )
+    np.testing.assert_allclose(light, dim, atol=1e-4)
