@@ -1,7 +1,7 @@
 """Draws the pictures of the README: python .github/demo.py
 
 demo.webp: the demo scene as a camera sees it, its blurred changes 80 times as strong, and the pulse-rate
-map that the `paper` network makes of the former. how.svg: how it works.
+map that the `default` network makes of the former. how.svg: how it works.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from pulse3d import stream, video
+import pulse3d
 from pulse3d.config import SceneConfig
 from pulse3d.showing import figures
 from pulse3d.synthetic import demo_scene
@@ -27,47 +27,49 @@ LOW_BPM, HIGH_BPM = 50.0, 150.0
 def panels(settings: SceneConfig) -> list[Image.Image]:
     """The frames of the animation."""
     demo = demo_scene.make_scene(jax.random.key(0), settings)
-    source = video.from_array(demo.frames, fps=settings.fps)
-    windows = list(stream.map_stream(source.frames(), "paper", stride_px=4, step_s=0.25))
+    result = pulse3d.map_video(demo.frames, fps=settings.fps)
     smooth = ndimage.uniform_filter(demo.frames[..., 1].astype(np.float32), (3, 31, 31))
     change = smooth - ndimage.uniform_filter1d(smooth, round(2 * settings.fps), axis=0)
     font = ImageFont.truetype(figures.FONT, 13)
+    rate_map = _map_panel(demo, result, font)
+    names = ("what the camera sees", f"its changes, blurred, x {GAIN:.0f}", "pulse-rate map")
     images = []
     for index in range(round(SHOWN_S * FPS)):
-        time_s = 1.0 + index / FPS
-        number = round(time_s * settings.fps)
-        window = min(windows, key=lambda w: abs(w.time_s - time_s))
-        rates = (np.nan_to_num(window.rate_bpm) - LOW_BPM) / (HIGH_BPM - LOW_BPM)
-        colours = matplotlib.colormaps[figures.RATE_COLOURS](rates)
-        colours[..., 3] = window.confidence
-        layer = Image.fromarray((255 * colours).astype(np.uint8)).convert("RGBa")
-        size = (settings.width_px - 24, settings.height_px - 24)
-        layer = layer.resize(size, Image.Resampling.BILINEAR).convert("RGBA")
+        number = round((1.0 + index / FPS) * settings.fps)
         frame = Image.fromarray(demo.frames[number])
         strong = Image.fromarray(np.clip(128 + GAIN * change[number], 0, 255).astype(np.uint8)).convert("RGB")
-        rate_map = Image.new("RGB", frame.size, (40, 44, 52))
-        rate_map.paste(layer, (12, 12), layer)
         image = Image.new("RGB", (3 * settings.width_px + 16, settings.height_px + 26), "white")
         draw = ImageDraw.Draw(image)
-        names = ("what the camera sees", f"its changes, blurred, x {GAIN:.0f}", "pulse-rate map")
         for column, (name, part) in enumerate(zip(names, (frame, strong, rate_map), strict=True)):
             left = column * (settings.width_px + 8)
             image.paste(part, (left, 26))
             draw.text((left + 2, 5), name, font=font, fill=(30, 36, 48))
-            for mask in demo.masks if part is rate_map else ():
-                middle = left + np.nonzero(mask)[1].mean(), 26 + settings.height_px / 2
-                rates = window.rate_bpm[:, _under(mask, window.rate_bpm.shape[1])]
-                words, edge = f"{np.nanmedian(rates):.0f} bpm", {"stroke_width": 2, "stroke_fill": "black"}
-                draw.text(middle, words, font=font, fill="white", anchor="mm", **edge)
         images.append(image)
     return images
 
 
-def _under(mask: np.ndarray, columns: int) -> np.ndarray:
-    """The columns of the map in the middle of a region."""
-    left, right = np.nonzero(mask.any(0))[0][[0, -1]]
-    centres = 12 + (mask.shape[1] - 24) * (np.arange(columns) + 0.5) / columns
-    return (centres > left + 0.3 * (right - left)) & (centres < right - 0.3 * (right - left))
+def _map_panel(
+    demo: demo_scene.Scene, result: pulse3d.Result, font: ImageFont.FreeTypeFont
+) -> Image.Image:
+    """The map of the middle window on a dark ground, with the rate of every ellipse."""
+    height, width = demo.frames.shape[1:3]
+    rate_bpm = result.rate_bpm[len(result.time_s) // 2]
+    scaled = (np.nan_to_num(rate_bpm) - LOW_BPM) / (HIGH_BPM - LOW_BPM)
+    colours = matplotlib.colormaps[figures.RATE_COLOURS](scaled)
+    colours[..., 3] = np.isfinite(rate_bpm)
+    cell_px = round(result.col_px[1] - result.col_px[0])
+    layer = Image.fromarray((255 * colours).astype(np.uint8))
+    layer = layer.resize((cell_px * layer.width, cell_px * layer.height), Image.Resampling.NEAREST)
+    panel = Image.new("RGB", (width, height), (40, 44, 52))
+    corner = round(result.col_px[0] - cell_px / 2), round(result.row_px[0] - cell_px / 2)
+    panel.paste(layer, corner, layer)
+    draw = ImageDraw.Draw(panel)
+    for mask in demo.masks:
+        under = mask[np.ix_(result.row_px.astype(int), result.col_px.astype(int))]
+        words, edge = f"{np.nanmedian(rate_bpm[under]):.0f} bpm", {"stroke_width": 2, "stroke_fill": "black"}
+        middle = np.nonzero(mask)[1].mean(), height / 2
+        draw.text(middle, words, font=font, fill="white", anchor="mm", **edge)
+    return panel
 
 
 def how_it_works() -> Figure:
@@ -112,7 +114,7 @@ def how_it_works() -> Figure:
 
 
 if __name__ == "__main__":
-    first, *rest = panels(SceneConfig(duration_s=8.0))
+    first, *rest = panels(SceneConfig())
     animation = {"save_all": True, "append_images": rest, "duration": round(1000 / FPS), "loop": 0}
     first.save(HERE / "demo.webp", quality=60, method=4, **animation)
     figures.save_figure(how_it_works(), HERE / "how.svg")
