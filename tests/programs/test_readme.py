@@ -1,0 +1,98 @@
+"""The README's commands and code as they stand there; what takes hours or a camera is made small."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.inputs import encode
+from helpers.launching import ROOT, TOY
+
+pytestmark = pytest.mark.slow
+
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+COMMANDS = [line for language, text in BLOCKS for line in text.splitlines() if not language]
+CODE = [text for language, text in BLOCKS if language == "python"]
+
+EVALUATE = "python -m launch.evaluate --dataset=ubfc2 --root=UBFC2 --out=results"
+
+# what is run of a line, and what it must leave; None: run by `.ci/run` itself
+CASES = {
+    "pip install -e . && python -m launch.predict": (
+        "python -m launch.predict",
+        "pulse3d_out/demo/report.html",
+    ),
+    "pulse3d me.mp4": ("pulse3d me.mp4", "pulse3d_out/me/report.html"),
+    "pulse3d live": ("pulse3d live --help", None),
+    "ffmpeg -i rtsp://camera -c copy -f mpegts - | pulse3d predict -": (
+        "cat me.ts | pulse3d predict - --out=piped --overwrite",
+        "piped/rates.csv",
+    ),
+    "pip install -e '.[test]' && pytest": None,
+    "python -m launch.train --workdir=runs/default": (
+        f"python -m launch.train --workdir=runs/default --steps=2 {' '.join(TOY)}",
+        "runs/default/weights.npz",
+    ),
+    f"{EVALUATE} --methods=default,green,chrom,pos": (
+        f"{EVALUATE} --methods=pos --roi=frame",
+        "results/table.md",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a user's video, its stream, and a data set."""
+    folder = tmp_path_factory.mktemp("user")
+    time_s = np.arange(180) / 15
+    level = 120 + 2 * np.sin(2 * np.pi * 1.2 * time_s)
+    noise = np.random.default_rng(0).normal(0, 2, (180, 48, 64, 3))
+    frames = np.clip(level[:, None, None, None] + noise, 0, 255).round().astype(np.uint8)
+    encode(folder / "me.mp4", frames, codec="libx264", options={"crf": "10"})
+    encode(folder / "me.ts", frames, codec="libx264", options={"crf": "10"})
+    subject = folder / "UBFC2" / "subject1"
+    subject.mkdir(parents=True)
+    encode(subject / "vid.avi", frames, codec="mjpeg", pix_fmt="yuvj420p")
+    np.savetxt(subject / "ground_truth.txt", [level, np.full(180, 72.0), time_s])
+    return folder
+
+
+def shell(command, cwd):
+    """Runs a command with this environment's programs, as in its terminal."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    code = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = os.environ | {"PATH": path, "PYTHONPATH": code, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=cwd, env=environment, text=True, capture_output=True, timeout=300
+    )
+
+
+def test_every_command_has_a_case():
+    assert sorted(COMMANDS) == sorted(CASES)
+
+
+@pytest.mark.parametrize("line", [line for line, case in CASES.items() if case])
+def test_command(line, place):
+    command, left = CASES[line]
+    done = shell(command, place)
+    assert done.returncode == 0, done.stderr
+    assert left is None or (place / left).stat().st_size > 0
+
+
+def test_the_rate_of_the_video_is_found(place):
+    done = shell("pulse3d me.mp4 --json --out=as_json", place)
+    assert done.returncode == 0, done.stderr
+    assert '"pulse_rate_median_bpm": 7' in done.stdout
+
+
+def test_the_code_runs(place):
+    code = "\n".join(CODE).replace('pulse3d.open_video("0")', 'pulse3d.open_video("me.mp4")')
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, text=True, capture_output=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (place / "me.nc").exists()
