@@ -155,7 +155,7 @@ def _read_out(asked: str, config: ReadoutConfig) -> str:
     """The name of a read-out; `own` is replaced by that of the config."""
     if asked != "own":
         return asked
-    return "tracked" if config.method == "tracked" else "posterior"
+    return "posterior" if config.method == "votes" else "tracked"
 
 
 def _inside(evidence: Evidence, truth: Truth, window_s: float) -> Bool[np.ndarray, "answer window"]:

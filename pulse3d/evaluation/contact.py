@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.signal
-import scipy.sparse.linalg
 from jaxtyping import Float
 
 from pulse3d.errors import InputError
 from pulse3d.evaluation.metrics import Windows
+from pulse3d.mapping.classical import detrend
 from pulse3d.reading.amplitude import HALF_WIDTH_BPM, HIGH_BPM, LOW_BPM
 
 Signal = Float[np.ndarray, "time"]
@@ -155,18 +155,3 @@ def toolbox_rate(signal: Signal, fps: float, *, low_hz: float = 0.6, high_hz: fl
     axis_hz, power = scipy.signal.periodogram(filtered, fps, nfft=length, detrend=False)
     band = (axis_hz >= low_hz) & (axis_hz <= high_hz)
     return float(60 * axis_hz[band][power[band].argmax()])
-
-
-def detrend(
-    signal: Float[np.ndarray, "time *column"], *, smoothness: float
-) -> Float[np.ndarray, "time *column"]:
-    """Removes the smooth trend of a signal, or of every column: (I - (I + lambda^2 D'D)^-1) z.
-
-    D takes second differences. smoothness: lambda; a straight line is removed for any value. Needs three
-    samples or more.
-    Source: Tarvainen et al., IEEE Trans. Biomed. Eng. 49(2), 2002.
-    """
-    frames = len(signal)
-    second = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(frames - 2, frames))
-    system = scipy.sparse.eye_array(frames) + smoothness**2 * (second.T @ second)
-    return signal - scipy.sparse.linalg.spsolve(system.tocsc(), signal)

@@ -1,8 +1,8 @@
 """The mapper of a video: frames to windows, windows to maps, on all devices.
 
 It gives the same numbers as `definition`, but much faster, because neighbouring places share most of their
-work (`fast_patches` for the paper's network, `fast_cells` for the default one). It is made once for a video
-and passed on; only its layout defines where the places are.
+work (`fast_patches` for the paper's network, `fast_cells` for the default one). GREEN, CHROM and POS are in
+`classical`. A mapper is made once for a video and passed on; only its layout defines where the places are.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from pulse3d.config import CellNetConfig, Config
-from pulse3d.mapping import fast_cells, fast_patches
+from pulse3d.config import CellNetConfig, ClassicalConfig, Config
+from pulse3d.mapping import classical, fast_cells, fast_patches
 from pulse3d.mapping.cells import Cells
 from pulse3d.mapping.layout import Layout, make_layout, make_reader
 from pulse3d.mapping.tiles import Map, Window
@@ -67,6 +67,8 @@ def make_mapper(
     """
     layout = make_layout(frame_shape, config, stride_px=stride_px)
     devices = jax.local_devices() if devices is None else devices
+    if isinstance(config.model, ClassicalConfig):
+        return _classical_mapper(config.model.method, config, layout, devices)
     make = _cells_mapper if isinstance(config.model, CellNetConfig) else _patch_mapper
     return make(params, config, layout, devices)
 
@@ -108,6 +110,18 @@ def _patch_mapper(params: model.Params, config: Config, layout: Layout, devices:
         layout,
         fast_patches.make_mapper(params, config, layout.grid, stride=stride, devices=devices),
         lambda window: fast_patches.map_window(params, window, config, stride=stride),
+    )
+
+
+def _classical_mapper(method: str, config: Config, layout: Layout, devices: list[jax.Device]) -> Mapper:
+    """The mapper of a classical method, each cell and window by itself."""
+    stride, clip = layout.stride, config.clip
+    mapper = classical.make_mapper(clip, method, tuple(devices))
+    return window_mapper(
+        config,
+        layout,
+        lambda window: mapper(window[:, ::stride, ::stride]),
+        lambda window: classical.map_traces(window[:, ::stride, ::stride], clip, method),
     )
 
 

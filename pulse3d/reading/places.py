@@ -161,7 +161,7 @@ def _read_pulse(
     pulse = read(strength)
     again = np.stack(
         [
-            readout.likelihood(probability.astype(np.float32), config.odds, weight=weight)
+            readout.pool(probability.astype(np.float32), settings, odds=config.odds, weight=weight)
             for probability, weight in zip(maps(), pulse.probability, strict=True)
         ]
     )

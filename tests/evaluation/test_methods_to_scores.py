@@ -11,7 +11,6 @@ from pulse3d import video
 from pulse3d.config import ClipConfig, ReadoutConfig
 from pulse3d.errors import InputError
 from pulse3d.evaluation import (
-    baselines,
     calibration,
     contact,
     datasets,
@@ -41,6 +40,7 @@ from pulse3d.evaluation.evidence import (
 )
 from pulse3d.evaluation.scores import Scored, detect, mean_map_scores, score, score_places
 from pulse3d.evaluation.traces import Traces, patch_traces, region_traces
+from pulse3d.mapping import classical
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import model, weights_file
 from pulse3d.reading import readout
@@ -383,10 +383,10 @@ def test_baselines_find_the_pulse_of_skin_and_patches(method):
     assert patches.signal.shape == (2, 0)
     window = traces.colour[30:330]
     clip = ClipConfig(frames=300, low_bpm=40.0, high_bpm=240.0, rates=401)
-    expected = readout.combine(np.asarray(baselines.map_traces(window, clip, method)))
+    expected = readout.combine(np.asarray(classical.map_traces(window, clip, method)))
     np.testing.assert_allclose(patches.strength[1], expected, atol=1e-6)
     check_places(
-        patches.places, np.asarray(baselines.map_traces(window, clip, method)), clip.rate_axis_bpm, window=1
+        patches.places, np.asarray(classical.map_traces(window, clip, method)), clip.rate_axis_bpm, window=1
     )
     np.testing.assert_allclose(patches.places.col_px, [3.5, 11.5, 19.5])
     assert skin.places is None

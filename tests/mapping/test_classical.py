@@ -8,7 +8,8 @@ import scipy.signal
 
 from pulse3d.config import ClipConfig
 from pulse3d.errors import InputError
-from pulse3d.evaluation import baselines, contact
+from pulse3d.evaluation import contact, traces
+from pulse3d.mapping import classical
 from pulse3d.reading import readout
 
 CLIP = ClipConfig(fps=30.0, frames=300, low_bpm=40.0, high_bpm=180.0, rates=141)
@@ -33,12 +34,12 @@ def peak(probability):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", baselines.METHODS)
+@pytest.mark.parametrize("method", classical.METHODS)
 @pytest.mark.parametrize("rate_bpm", [52.0, 84.0, 143.0])
 def test_a_pulse_alone_is_recovered_in_phase_with_the_blood(method, rate_bpm):
-    signal = np.asarray(baselines.METHODS[method](make_trace(rate_bpm), fps=30.0))
+    signal = np.asarray(classical.METHODS[method](make_trace(rate_bpm), fps=30.0))
     assert np.corrcoef(signal[30:-30], wave(rate_bpm)[30:-30])[0, 1] > 0.98
-    probability = baselines.trace_probability(make_trace(rate_bpm), CLIP, method)
+    probability = classical.trace_probability(make_trace(rate_bpm), CLIP, method)
     assert abs(peak(probability) - rate_bpm) <= 1
     assert probability[-1] < 0.01
     assert float(probability.sum()) == pytest.approx(1, abs=1e-5)
@@ -49,7 +50,7 @@ def test_a_pulse_alone_is_recovered_in_phase_with_the_blood(method, rate_bpm):
 def test_motion_ten_times_the_pulse_deceives_green_alone(fps):
     clip = ClipConfig(fps=fps, frames=round(10 * fps), low_bpm=40.0, high_bpm=180.0, rates=141)
     trace = make_trace(72.0, motion_bpm=110.0, motion=0.1, frames=clip.frames, fps=fps)
-    found = {name: peak(baselines.trace_probability(trace, clip, name)) for name in baselines.METHODS}
+    found = {name: peak(classical.trace_probability(trace, clip, name)) for name in classical.METHODS}
     assert abs(found["green"] - 110) <= 1
     assert abs(found["chrom"] - 72) <= 1
     assert abs(found["pos"] - 72) <= 1
@@ -63,45 +64,45 @@ def test_pos_is_algorithm_1_written_as_a_loop():
         s1, s2 = np.array([[0, 1, -1], [-2, 1, 1]]) @ colour.T
         h = s1 + s1.std() / s2.std() * s2
         expected[start : start + length] -= (h - h.mean()) / length
-    np.testing.assert_allclose(baselines.pos(trace, fps=30.0), expected, atol=2e-5)
+    np.testing.assert_allclose(classical.pos(trace, fps=30.0), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("method", baselines.METHODS)
+@pytest.mark.parametrize("method", classical.METHODS)
 @pytest.mark.parametrize("scale", [1.0, 255.0])
 def test_scale_of_a_channel_does_not_matter(method, scale):
     trace = make_trace(72.0, motion=0.02)
     scaled = trace * np.float32([scale, 0.5 * scale, 2 * scale])
-    make = baselines.METHODS[method]
+    make = classical.METHODS[method]
     np.testing.assert_allclose(make(scaled, fps=30.0), make(trace, fps=30.0), atol=1e-5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", baselines.METHODS)
+@pytest.mark.parametrize("method", classical.METHODS)
 def test_jitted_vmapped_and_looped_are_the_same(method):
-    traces = np.stack([make_trace(rate, motion=0.02) for rate in (60.0, 75.0, 90.0)])
+    given = np.stack([make_trace(rate, motion=0.02) for rate in (60.0, 75.0, 90.0)])
 
     def make(trace):
-        return baselines.METHODS[method](trace, fps=30.0)
+        return classical.METHODS[method](trace, fps=30.0)
 
-    looped = np.stack([make(trace) for trace in traces])
-    np.testing.assert_allclose(jax.vmap(make)(traces), looped, atol=1e-6)
-    np.testing.assert_allclose(jax.jit(make)(traces[0]), looped[0], atol=1e-6)
+    looped = np.stack([make(trace) for trace in given])
+    np.testing.assert_allclose(jax.vmap(make)(given), looped, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(make)(given[0]), looped[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("method", baselines.METHODS)
+@pytest.mark.parametrize("method", classical.METHODS)
 @pytest.mark.parametrize("level", [0.0, 0.5, 255.0])
 def test_a_still_picture_has_no_pulse(method, level):
     trace = np.full((300, 3), level, np.float32)
-    assert np.abs(baselines.METHODS[method](trace, fps=30.0)).max() < 1e-5
-    probability = np.asarray(baselines.trace_probability(trace, CLIP, method))
+    assert np.abs(classical.METHODS[method](trace, fps=30.0)).max() < 1e-5
+    probability = np.asarray(classical.trace_probability(trace, CLIP, method))
     assert probability[-1] == 1
     assert np.isfinite(probability).all()
 
 
 def test_spectrum_is_the_power_at_the_rates():
     signal = (wave(72.0) + 0.5 * wave(120.0) + np.linspace(3, 9, 300)).astype(np.float32)
-    spectrum = baselines.spectrum_probability(signal, 30.0, AXIS)
-    without_trend = contact.detrend(wave(72.0) + 0.5 * wave(120.0), smoothness=100.0)
+    spectrum = classical.spectrum_probability(signal, 30.0, AXIS)
+    without_trend = classical.detrend(wave(72.0) + 0.5 * wave(120.0), smoothness=100.0)
     rates, power = contact.power_spectrum(without_trend, 30.0)
     _, response = scipy.signal.freqs(*scipy.signal.butter(1, (36, 198), "bandpass", analog=True), AXIS)
     expected = np.interp(AXIS, rates, power) * abs(response) ** 4
@@ -112,12 +113,12 @@ def test_a_slow_drift_does_not_hide_the_pulse_at_any_frame_rate():
     for fps in (15.0, 30.0, 60.0):
         time_s = np.arange(round(10 * fps)) / fps
         signal = np.sin(2 * np.pi * 72 / 60 * time_s) + 60 * (time_s / 10) ** 2
-        spectrum = baselines.spectrum_probability(signal.astype(np.float32), fps, AXIS)
+        spectrum = classical.spectrum_probability(signal.astype(np.float32), fps, AXIS)
         assert AXIS[spectrum.argmax()] == pytest.approx(72, abs=1)
 
 
 def test_a_signal_without_power_has_a_flat_spectrum():
-    spectrum = baselines.spectrum_probability(np.full(300, 7.0, np.float32), 30.0, AXIS)
+    spectrum = classical.spectrum_probability(np.full(300, 7.0, np.float32), 30.0, AXIS)
     np.testing.assert_allclose(spectrum, 1 / len(AXIS))
 
 
@@ -126,8 +127,8 @@ def test_white_noise_rarely_looks_like_a_pulse(duration_s):
     noise = np.random.default_rng(0).normal(size=(2000, round(30 * duration_s))).astype(np.float32)
 
     def p_value(signal):
-        spectrum = baselines.spectrum_probability(signal, 30.0, AXIS)
-        return baselines.no_pulse_probability(spectrum, duration_s, AXIS)
+        spectrum = classical.spectrum_probability(signal, 30.0, AXIS)
+        return classical.no_pulse_probability(spectrum, duration_s, AXIS)
 
     values = np.asarray(jax.jit(jax.vmap(p_value))(noise))
     for level in (0.02, 0.1):
@@ -140,71 +141,34 @@ def test_each_region_of_a_map_has_its_own_rate():
     window = np.empty((300, 16, 32, 3), np.float32)
     window[:, :, :16], window[:, :, 16:] = left[:, None, None], right[:, None, None]
     window += np.random.default_rng(0).normal(0, 0.002, window.shape).astype(np.float32)
-    traces = np.stack([baselines.patch_means(image, patch_px=8, stride_px=8) for image in window])
+    patches = np.stack([traces.patch_means(image, patch_px=8, stride_px=8) for image in window])
     for method in ("chrom", "pos"):
-        probability = np.asarray(baselines.map_traces(traces, CLIP, method))
+        probability = np.asarray(classical.map_traces(patches, CLIP, method))
         assert probability.shape == (2, 4, CLIP.classes)
         rates = readout.patch_rates(probability, AXIS)
         np.testing.assert_allclose(rates, [[66, 66, 96, 96]] * 2, atol=1.5)
 
 
 def test_a_map_does_not_depend_on_the_batches():
-    traces = np.stack([make_trace(rate) for rate in (60.0, 75.0, 90.0)], 1)[:, None]
-    whole, parts = (baselines.map_traces(traces, CLIP, "pos", batch_size=size) for size in (256, 2))
+    given = np.stack([make_trace(rate) for rate in (60.0, 75.0, 90.0)], 1)[:, None]
+    whole, parts = (classical.map_traces(given, CLIP, "pos", batch_size=size) for size in (256, 2))
     assert whole.shape == (1, 3, CLIP.classes)
     np.testing.assert_allclose(whole, parts, atol=1e-6)
     np.testing.assert_allclose(
-        whole[0, 1], baselines.trace_probability(traces[:, 0, 1], CLIP, "pos"), atol=1e-6
+        whole[0, 1], classical.trace_probability(given[:, 0, 1], CLIP, "pos"), atol=1e-6
     )
-
-
-def test_patch_means_by_hand():
-    image = np.random.default_rng(0).random((11, 17, 3)).astype(np.float32)
-    means = baselines.patch_means(image, patch_px=4, stride_px=3)
-    assert means.shape == (3, 5, 3)
-    np.testing.assert_allclose(means[2, 3], image[6:10, 9:13].mean((0, 1)), atol=1e-6)
-
-
-def test_skin_mask_on_known_colours():
-    skin = [(255, 219, 195), (224, 172, 140), (198, 134, 100), (141, 85, 60), (90, 56, 40)]
-    other = [(255, 255, 255), (0, 0, 0), (128, 128, 128), (0, 128, 0), (40, 80, 200), (255, 0, 0)]
-    image = np.array([skin + other], np.uint8)
-    expected = [[True] * len(skin) + [False] * len(other)]
-    np.testing.assert_array_equal(baselines.skin_mask(image), expected)
-    np.testing.assert_array_equal(baselines.skin_mask((image / 255).astype(np.float32)), expected)
-
-
-def test_skin_mean_is_that_of_the_skin_in_the_box_or_of_all_in_it():
-    image = np.full((4, 6, 3), 0.2, np.float32)
-    image[1:3, 1:3] = SKIN
-    image[3, 5] = 0.8
-    for box, colour, share in (
-        (None, SKIN, 4 / 24),
-        ((0.0, 0.0, 2.0, 2.0), SKIN, 1 / 4),
-        ((0.0, 3.0, 2.0, 6.0), [0.2] * 3, 0),
-        ((3.0, 5.0, 9.0, 9.0), [0.8] * 3, 0),
-        ((-5.0, -5.0, -1.0, -1.0), SKIN, 4 / 24),  # beyond the image: as without a box
-    ):
-        mean, found = baselines.skin_mean(image, None if box is None else np.array(box))
-        np.testing.assert_allclose(mean, colour, atol=1e-6)
-        assert found == pytest.approx(share)
-    without = baselines.skin_mean(np.full((4, 4, 3), 0.2, np.float32))
-    np.testing.assert_allclose(without[0], 0.2, atol=1e-6)
-    assert without[1] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["chrom", "pos"])
 def test_traces_that_are_too_short_or_slow_are_refused(method):
     with pytest.raises(InputError, match=r"trace of 47 frames: too short.* 48 \(1.6 s\)"):
-        baselines.METHODS[method](jnp.ones((47, 3)), fps=30.0)
+        classical.METHODS[method](jnp.ones((47, 3)), fps=30.0)
     with pytest.raises(InputError, match="trace at 8 fps: too slow"):
-        baselines.METHODS[method](jnp.ones((100, 3)), fps=8.0)
-    assert baselines.METHODS[method](jnp.ones((48, 3)), fps=30.0).shape == (48,)
+        classical.METHODS[method](jnp.ones((100, 3)), fps=8.0)
+    assert classical.METHODS[method](jnp.ones((48, 3)), fps=30.0).shape == (48,)
 
 
-def test_unknown_methods_and_small_frames_are_refused():
+def test_unknown_methods_are_refused():
     with pytest.raises(InputError, match="method ica: unknown; choose green, chrom, pos"):
-        baselines.trace_probability(make_trace(72.0), CLIP, "ica")
-    with pytest.raises(InputError, match="frames of 7x5 px: smaller than a patch of 6 px"):
-        baselines.patch_means(jnp.ones((5, 7, 3)), patch_px=6, stride_px=1)
+        classical.trace_probability(make_trace(72.0), CLIP, "ica")
