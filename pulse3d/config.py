@@ -7,7 +7,7 @@ Every setting has its unit in its name (`_bpm`, `_px`, `_s`) or in its docstring
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -543,6 +543,13 @@ CLASSICAL: dict[str, Config] = {
         clip=ClipConfig(frames=300, patch_px=1, channels=3, low_bpm=40.0, high_bpm=240.0, rates=401),
         model=ClassicalConfig(method),
         map=MapConfig(centre="relative", cells=20, stride_px=1),
+        readout=replace(
+            PRESETS["default"].readout,
+            method="tracked_votes",
+            no_pulse_prior=0.0,
+            evidence_power=0.0,
+            pulses=1,  # a further one is found in any noise
+        ),
     )
     for method in CLASSICAL_METHODS
 }

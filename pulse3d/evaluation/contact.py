@@ -14,6 +14,7 @@ from jaxtyping import Float
 from pulse3d.errors import InputError
 from pulse3d.evaluation.metrics import Windows
 from pulse3d.mapping.classical import detrend
+from pulse3d.reading import beats
 from pulse3d.reading.amplitude import HALF_WIDTH_BPM, HIGH_BPM, LOW_BPM
 
 Signal = Float[np.ndarray, "time"]
@@ -82,6 +83,20 @@ def reference_rate(pulse: Signal, fps: float) -> float:
     sections = scipy.signal.butter(3, (0.7, 3.5), "bandpass", fs=fps, output="sos")
     filtered = scipy.signal.sosfiltfilt(sections, pulse - pulse.mean())
     return spectral_peak(filtered, fps, low_bpm=42.0, high_bpm=210.0)
+
+
+def beat_times(pulse: Signal, fps: float) -> Float[np.ndarray, "beat"]:
+    """The times in s of the beats in a window of a contact pulse wave, by `beats.beat_times` at its rate."""
+    return beats.beat_times(pulse, fps, rate_bpm=reference_rate(pulse, fps))
+
+
+def counted_rate(pulse: Signal, fps: float) -> float:
+    """The pulse rate in bpm from the beats in a window of a contact pulse wave, by `beats.beat_rate`.
+
+    If the heart rate varies within a window, its spectrum has several peaks and the highest changes between
+    windows; the beats can still be counted.
+    """
+    return beats.beat_rate(beat_times(pulse, fps))
 
 
 def window_centres(start_s: float, end_s: float, *, length_s: float, step_s: float) -> Windows:

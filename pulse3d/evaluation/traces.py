@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Float
 
 from pulse3d.errors import InputError
 from pulse3d.evaluation import faces
+from pulse3d.mapping.classical import Image, skin_mask
 from pulse3d.mapping.layout import Layout
 from pulse3d.video import Frame, Video
 
 Centres = tuple[np.ndarray, np.ndarray]
-Image = Shaped[Array | np.ndarray, "height width 3"]
 
 TRACE_FPS = 30.0  # traces of baselines are resampled to this, as is usual
 
@@ -95,22 +95,6 @@ def patch_means(image: Image, *, patch_px: int, stride_px: int) -> Float[Array, 
         size[axis], stride[axis] = patch_px, stride_px
         sums = lax.reduce_window(sums, 0.0, lax.add, size, stride, "VALID")
     return sums / patch_px**2
-
-
-def skin_mask(image: Image) -> Bool[Array, "height width"]:
-    """Which pixels have the colour of skin: 77 <= Cb <= 127 and 133 <= Cr <= 173.
-
-    image: RGB, uint8 or float 0...1; Cb and Cr are those of BT.601, full range. A rule of thumb
-    for all skin tones in white light; wood and sand pass it too, skin in coloured light may not.
-    Source: Chai and Ngan, IEEE Trans. Circuits Syst. Video Technol. 9(4), 1999.
-    """
-    rgb = jnp.asarray(image)
-    rgb = rgb.astype(jnp.float32) if rgb.dtype == jnp.uint8 else 255 * rgb
-    # Per channel instead of as a matrix product: several times faster.
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    cb = 128 - 0.168736 * red - 0.331264 * green + 0.5 * blue
-    cr = 128 + 0.5 * red - 0.418688 * green - 0.081312 * blue
-    return (cb >= 77) & (cb <= 127) & (cr >= 133) & (cr <= 173)
 
 
 def skin_mean(

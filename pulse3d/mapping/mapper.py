@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -34,6 +34,8 @@ class Mapper:
     the number of frames from one window to the next; yields (index of the first frame, cells, input of `map`)
     of each window, and holds little more than one window. map: turns such an input into a map, on all
     devices. program: turns a window of cells into its map, as one traceable program for one device.
+    evidence: turns a window of cells into the evidence of the whole frame for every rate, for methods that do
+    not take it from the map (None: `readout.evidence` of the map).
     """
 
     config: Config
@@ -42,6 +44,7 @@ class Mapper:
     windows: Callable[[Iterable[Cells], int], Iterator[tuple[int, Window, Any]]]
     map: Callable[[Any], Map]
     program: Callable[[Array], Array]
+    evidence: Callable[[Window], np.ndarray] | None = None
 
     def __call__(self, window: Window) -> Map:
         """The map of a window of cells, as if it were the whole video."""
@@ -114,14 +117,17 @@ def _patch_mapper(params: model.Params, config: Config, layout: Layout, devices:
 
 
 def _classical_mapper(method: str, config: Config, layout: Layout, devices: list[jax.Device]) -> Mapper:
-    """The mapper of a classical method, each cell and window by itself."""
+    """The mapper of a classical method, each cell and window by itself; the frame is read from its skin."""
     stride, clip = layout.stride, config.clip
     mapper = classical.make_mapper(clip, method, tuple(devices))
-    return window_mapper(
+    made = window_mapper(
         config,
         layout,
         lambda window: mapper(window[:, ::stride, ::stride]),
         lambda window: classical.map_traces(window[:, ::stride, ::stride], clip, method),
+    )
+    return replace(
+        made, evidence=lambda window: np.asarray(classical.skin_evidence(window, clip, method), np.float64)
     )
 
 

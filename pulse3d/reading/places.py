@@ -145,7 +145,10 @@ def _read_pulse(
     config: Config,
     timing: dict[str, float],
 ) -> Pulse:
-    """Reads a pulse from the whole frame, then again from the places that carry it."""
+    """Reads a pulse from the whole frame, then, from likelihoods, again from the places that carry it.
+
+    Votes of single places are less than what the frame was read from, in classical methods its mean colour.
+    """
     settings = config.readout
 
     def read(strength: np.ndarray) -> Pulse:
@@ -159,9 +162,11 @@ def _read_pulse(
         return Pulse(readings, probability, strength)
 
     pulse = read(strength)
+    if settings.method != "tracked":
+        return pulse
     again = np.stack(
         [
-            readout.pool(probability.astype(np.float32), settings, odds=config.odds, weight=weight)
+            readout.likelihood(probability.astype(np.float32), config.odds, weight=weight)
             for probability, weight in zip(maps(), pulse.probability, strict=True)
         ]
     )

@@ -69,18 +69,15 @@ def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray,
     return median
 
 
-def combine(
-    probability: Map, *, weight: Float[np.ndarray, "row col"] | None = None
-) -> Float[np.ndarray, "rate"]:
+def combine(probability: Map) -> Float[np.ndarray, "rate"]:
     """One probability over rates from all patches that have a pulse; zeros if none has.
 
     A mixture, not a product: neighbouring patches see the same noise and are far from
     independent. Each patch is weighted by the square of its largest probability, so that
-    uncertain patches count little; and by `weight`, where it is given.
+    uncertain patches count little.
     """
     rates = probability[..., :-1] * has_pulse(probability)[..., None]
-    counts = rates.max(-1) ** 2 if weight is None else weight * rates.max(-1) ** 2
-    total = np.einsum("rc,rcf->f", counts, rates)
+    total = (rates * rates.max(-1, keepdims=True) ** 2).sum((0, 1))
     return total / total.sum() if total.sum() > 0 else total
 
 
@@ -109,17 +106,9 @@ def likelihood(
     return np.einsum("rc,rcf->f", weight, squares, dtype=np.float64) / max(weight.sum(), 1e-12)
 
 
-def pool(
-    probability: Map,
-    config: ReadoutConfig,
-    *,
-    odds: int | float,
-    weight: Float[np.ndarray, "row col"] | None = None,
-) -> Float[np.ndarray, "rate"]:
+def pool(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
     """The evidence of a map for every rate: by `combine` or `likelihood`, depending on the method."""
-    if config.method == "tracked":
-        return likelihood(probability, odds, weight=weight)
-    return combine(probability, weight=weight)
+    return likelihood(probability, odds) if config.method == "tracked" else combine(probability)
 
 
 def is_pulse(

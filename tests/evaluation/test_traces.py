@@ -17,15 +17,6 @@ def test_patch_means_by_hand():
     np.testing.assert_allclose(means[2, 3], image[6:10, 9:13].mean((0, 1)), atol=1e-6)
 
 
-def test_skin_mask_on_known_colours():
-    skin = [(255, 219, 195), (224, 172, 140), (198, 134, 100), (141, 85, 60), (90, 56, 40)]
-    other = [(255, 255, 255), (0, 0, 0), (128, 128, 128), (0, 128, 0), (40, 80, 200), (255, 0, 0)]
-    image = np.array([skin + other], np.uint8)
-    expected = [[True] * len(skin) + [False] * len(other)]
-    np.testing.assert_array_equal(traces.skin_mask(image), expected)
-    np.testing.assert_array_equal(traces.skin_mask((image / 255).astype(np.float32)), expected)
-
-
 def test_skin_mean_is_that_of_the_skin_in_the_box_or_of_all_in_it():
     image = np.full((4, 6, 3), 0.2, np.float32)
     image[1:3, 1:3] = SKIN

@@ -172,3 +172,12 @@ def test_traces_that_are_too_short_or_slow_are_refused(method):
 def test_unknown_methods_are_refused():
     with pytest.raises(InputError, match="method ica: unknown; choose green, chrom, pos"):
         classical.trace_probability(make_trace(72.0), CLIP, "ica")
+
+
+def test_skin_mask_on_known_colours():
+    skin = [(255, 219, 195), (224, 172, 140), (198, 134, 100), (141, 85, 60), (90, 56, 40)]
+    other = [(255, 255, 255), (0, 0, 0), (128, 128, 128), (0, 128, 0), (40, 80, 200), (255, 0, 0)]
+    image = np.array([skin + other], np.uint8)
+    expected = [[True] * len(skin) + [False] * len(other)]
+    np.testing.assert_array_equal(classical.skin_mask(image), expected)
+    np.testing.assert_array_equal(classical.skin_mask((image / 255).astype(np.float32)), expected)

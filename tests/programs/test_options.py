@@ -244,7 +244,7 @@ ALONE = {
 MAPS = [f"map.npz:{name}" for name in ("probability", "*no_pulse", "rate_bpm", "confidence", "snr_db")]
 READ = [
     "map.npz:amplitude_percent", "map.npz:pulse_*", "map.npz:low_bpm", "map.npz:high_bpm",
-    "map.npz:equation_8_bpm", "rates.csv:*", "regions.csv*", "bvp.csv*", "summary.json.*pulse*",
+    "map.npz:equation_8_bpm", "rates.csv:*", "regions.csv*", "bvp.csv*", "beats.csv*", "summary.json.*pulse*",
     "summary.json.confid*", "summary.json.regions", "printed",
 ]  # fmt: skip
 PICTURES = ["map.png", "companion.png", "overlay.mp4", "report.html*"]
@@ -782,4 +782,5 @@ def test_every_keyword_has_a_case():
         "Result.to_xarray": [],
         "Result.probabilities": [],
         "Result.maps": [],
+        "Result.heart_rate_variability": [],
     }

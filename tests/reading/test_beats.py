@@ -5,7 +5,8 @@ import pytest
 import scipy.ndimage
 import scipy.signal
 
-from pulse3d.evaluation import beats, contact, datasets, recordings
+from pulse3d.evaluation import contact, datasets, recordings
+from pulse3d.reading import beats
 
 FPS = 30.0
 TIME = np.arange(300) / FPS
@@ -36,7 +37,7 @@ def mean_rate(beat_s):
 @pytest.mark.parametrize(("start", "end"), [(48, 48), (72, 72), (150, 150), (60, 80), (110, 90), (70, 88)])
 def test_beats_of_a_steady_and_of_a_drifting_rate(start, end):
     beat_s = drifting(start, end)
-    found = beats.beat_rate(beats.beat_times(wave(beat_s), FPS))
+    found = beats.beat_rate(contact.beat_times(wave(beat_s), FPS))
     assert found == pytest.approx(mean_rate(beat_s), abs=1)
     assert mean_rate(beat_s) == pytest.approx((start + end) / 2, abs=2)
 
@@ -44,7 +45,7 @@ def test_beats_of_a_steady_and_of_a_drifting_rate(start, end):
 def test_beats_are_where_they_are():
     beat_s = drifting(72, 72)
     inside = beat_s[(beat_s > 0.5) & (beat_s < 9.5)]
-    found = beats.beat_times(wave(beat_s), FPS)
+    found = contact.beat_times(wave(beat_s), FPS)
     later = found[np.argmin(abs(found[:, None] - inside), axis=0)] - inside
     assert len(found) in (11, 12, 13)
     # the dicrotic wave delays the peak of what the filter leaves; every beat alike
@@ -55,7 +56,7 @@ def test_beats_are_where_they_are():
 @pytest.mark.parametrize("bpm", [45, 71, 133, 190])
 def test_beats_of_a_sine_are_at_its_crests_between_the_frames(bpm):
     period = 60 / bpm
-    found = beats.beat_times(100 + np.sin(2 * np.pi * (TIME / period - 0.1)), FPS)
+    found = contact.beat_times(100 + np.sin(2 * np.pi * (TIME / period - 0.1)), FPS)
     crests = period * (0.35 + np.arange(1 + int((9.9 - 0.35 * period) / period)))
     inside = (crests > 3) & (crests < 7)  # the filter bends what is near the ends
     nearest = found[abs(found[:, None] - crests[inside]).argmin(0)]
@@ -95,7 +96,7 @@ def test_beats_are_those_of_the_definition(seed):
     rng = np.random.default_rng(seed)
     bpm = rng.uniform(45, 190)
     pulse = 5 + wave(drifting(bpm, bpm + 15)) + 2 * scipy.ndimage.gaussian_filter1d(rng.normal(0, 1, 300), 3)
-    np.testing.assert_allclose(beats.beat_times(pulse, FPS), beats_by_definition(pulse), atol=1e-9)
+    np.testing.assert_allclose(contact.beat_times(pulse, FPS), beats_by_definition(pulse), atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -115,7 +116,7 @@ def test_where_the_rate_jumps_the_spectrum_takes_one_hump_and_the_beats_the_mean
     pulse = wave(both)
     expected = mean_rate(both)
     assert 76 < expected < 82
-    assert beats.beat_rate(beats.beat_times(pulse, FPS)) == pytest.approx(expected, abs=1.5)
+    assert beats.beat_rate(contact.beat_times(pulse, FPS)) == pytest.approx(expected, abs=1.5)
     assert abs(contact.reference_rate(pulse, FPS) - expected) > 5
 
 
@@ -131,7 +132,7 @@ def test_unseen_beats_are_counted():
 @pytest.mark.parametrize("missing", [[5], [4, 9]])
 def test_weak_beats_of_a_wave_are_counted(missing):
     beat_s = drifting(75, 81)
-    found = beats.beat_rate(beats.beat_times(wave(np.delete(beat_s, missing)), FPS))
+    found = beats.beat_rate(contact.beat_times(wave(np.delete(beat_s, missing)), FPS))
     assert found == pytest.approx(mean_rate(beat_s), abs=1.0)
 
 
@@ -139,11 +140,11 @@ def test_weak_beats_of_a_wave_are_counted(missing):
 def test_noise_and_a_slow_trend_do_no_harm(seed):
     beat_s, noise = drifting(60, 75), np.random.default_rng(seed).normal(0, 0.3, len(TIME))
     pulse = wave(beat_s) + noise + 3 * np.sin(2 * np.pi * 0.08 * TIME)
-    assert beats.beat_rate(beats.beat_times(pulse, FPS)) == pytest.approx(mean_rate(beat_s), abs=1.5)
+    assert beats.beat_rate(contact.beat_times(pulse, FPS)) == pytest.approx(mean_rate(beat_s), abs=1.5)
 
 
 def test_no_beats_no_rate():
-    assert len(beats.beat_times(np.ones(300), FPS)) == 0
+    assert len(contact.beat_times(np.ones(300), FPS)) == 0
     for few in ([], [1.0], [1.0, 2.0]):
         assert np.isnan(beats.beat_rate(np.array(few)))
 
@@ -154,7 +155,7 @@ def test_rates_in_windows_of_an_uneven_clock():
     time_s = time_s[(time_s < 20) | (time_s > 20.5)]
     pulse = wave(np.arange(-2, 45) * 60 / 84, time_s)
     centres = np.array([5.0, 10.0, 18.0])
-    rates = contact.window_rates(beats.counted_rate, pulse, time_s, centres, length_s=10.0)
+    rates = contact.window_rates(contact.counted_rate, pulse, time_s, centres, length_s=10.0)
     np.testing.assert_allclose(rates[:2], 84, atol=0.5)
     assert np.isnan(rates[2]), "half a second is missing"
 
@@ -168,7 +169,7 @@ def test_the_two_truths_of_the_real_clips(shared):
             at = contact.window_centres(0.0, reference.time_s[-1], length_s=10.0, step_s=5.0)
             spectral, counted = (
                 contact.window_rates(rate, reference.pulse, reference.time_s, at, length_s=10.0)
-                for rate in (contact.reference_rate, beats.counted_rate)
+                for rate in (contact.reference_rate, contact.counted_rate)
             )
             gap[recording.name] = abs(spectral - counted).mean()
     assert len(gap) >= 9
