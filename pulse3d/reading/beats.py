@@ -13,7 +13,7 @@ from pulse3d.reading.pulse_wave import PulseWave
 
 BAND = (0.6, 1.6)  # of the rate: how far it may vary within a wave, without harmonics
 LEAST_PROMINENCE = 0.3  # of a beat, relative to the median of all peaks
-SAMPLES = 30  # of a wave for each beat that is expected
+SAMPLES = 30.0  # of a wave for each beat that is expected
 LEAST_BEATS = 3.0  # expected in a piece of a wave that is searched
 USUAL = 0.3  # an interval farther from the median of the five around it, relatively, is not counted as normal
 
@@ -172,7 +172,7 @@ def _usual(interval: Float[np.ndarray, "interval"]) -> Float[np.ndarray, "interv
     return np.array([np.median(interval[max(0, i - 2) : i + 3]) for i in range(len(interval))])
 
 
-def _runs(at: Shaped[np.ndarray, "item"], chosen: Bool[np.ndarray, "item"]) -> list[Int[np.ndarray, "item"]]:
+def _runs(at: Shaped[np.ndarray, "item"], chosen: Bool[np.ndarray, "item"]) -> list[Int[np.ndarray, "_"]]:
     """The indices of the chosen items in runs, broken where the next is over 1.5 usual distances away."""
     index = np.flatnonzero(chosen)
     apart = np.diff(at[index]) > 1.5 * np.median(np.diff(at)) if len(at) > 1 else np.zeros(0, bool)

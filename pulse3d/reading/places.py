@@ -43,14 +43,23 @@ def evidence(
 
         e = log( odds max p(f) / p(no pulse) ),  |f - rate| <= tolerance
 
-    averaged with its neighbours, since a pulse does not end at a cell's edge. odds: `Config.odds`.
+    averaged with its neighbours, since a pulse does not end at a cell's edge. odds: `Config.odds`. Votes are
+    probabilities, not likelihoods, and "no pulse" is not all that speaks against a rate; of them
+
+        e = log( (q / (1 - q)) / (n / (1 - n)) ),  q = sum p(f),  |f - rate| <= tolerance
+
+    where n is the share of the rates that are near.
     """
     if not np.isfinite(rate_bpm):
         return np.zeros(probability.shape[:2])
     near = abs(rate_axis_bpm - rate_bpm) <= config.readout.place_tolerance_bpm
-    best = probability[..., :-1][..., near].max(-1).astype(np.float64)
-    none = probability[..., -1].astype(np.float64)
-    ratio = np.log(np.maximum(best, LEAST)) - np.log(np.maximum(none, LEAST)) + np.log(config.odds)
+    shares = probability[..., :-1][..., near].astype(np.float64)
+    if config.readout.method == "tracked":
+        best, rest, odds = shares.max(-1), probability[..., -1].astype(np.float64), config.odds
+    else:
+        best, odds = shares.sum(-1), (~near).sum() / near.sum()
+        rest = 1 - best
+    ratio = np.log(np.maximum(best, LEAST)) - np.log(np.maximum(rest, LEAST)) + np.log(odds)
     for axis in (0, 1):
         ratio = ndimage.convolve1d(ratio, NEAR, axis=axis, mode="nearest")
     return ratio

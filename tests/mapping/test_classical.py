@@ -5,12 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from helpers.configs import replace
+from helpers.devices import COUNTS
 
-from pulse3d.config import ClipConfig
+from pulse3d.config import CLASSICAL, CLASSICAL_METHODS, ClassicalConfig, ClipConfig
 from pulse3d.errors import InputError
 from pulse3d.evaluation import contact, traces
 from pulse3d.mapping import classical
+from pulse3d.mapping.mapper import make_mapper
+from pulse3d.network import weights_file
 from pulse3d.reading import readout
+from pulse3d.settings import from_dict, to_dict
 
 CLIP = ClipConfig(fps=30.0, frames=300, low_bpm=40.0, high_bpm=180.0, rates=141)
 AXIS = CLIP.rate_axis_bpm
@@ -181,3 +186,50 @@ def test_skin_mask_on_known_colours():
     expected = [[True] * len(skin) + [False] * len(other)]
     np.testing.assert_array_equal(classical.skin_mask(image), expected)
     np.testing.assert_array_equal(classical.skin_mask((image / 255).astype(np.float32)), expected)
+
+
+def two_colours(fps=30.0):
+    """Skin with a pulse of 72 bpm in the left half, a wall that flickers at 110 in the right one."""
+    wall = np.array([0.3, 0.4, 0.5]) * (1 + 0.02 * wave(110.0)[:, None])
+    window = np.repeat(make_trace(72.0)[:, None, None], 4, axis=2)
+    window[:, :, 2:] = wall[:, None, None]
+    return window + np.random.default_rng(0).normal(0, 1e-3, window.shape).astype(np.float32)
+
+
+@pytest.mark.slow
+def test_the_frame_is_read_from_places_with_the_colour_of_skin():
+    window = two_colours()
+    expected = classical.trace_probability(window[:, :, :2].mean((1, 2)), CLIP, "green")[:-1]
+    found = classical.skin_evidence(window, CLIP, "green")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert peak(found) == pytest.approx(72, abs=1)
+    no_skin = classical.skin_evidence(window[:, :, 2:], CLIP, "green")
+    assert peak(no_skin) == pytest.approx(110, abs=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_classical_mapper_maps_every_place_on_all_devices(count):
+    weights = weights_file.load_weights("green")
+    window = np.random.default_rng(0).uniform(0.3, 0.7, (300, 5, 7, 3)).astype(np.float32)
+    settings = replace(weights.config, map={"cells": 5})
+    devices = jax.devices()[:count]
+    mapper = make_mapper(weights.params, settings, (10, 14), stride_px=4, devices=devices)
+    assert (mapper.layout.places, mapper.layout.cell_px) == ((3, 4), 2)
+    expected = classical.map_traces(window[:, ::2, ::2], settings.clip, "green")
+    np.testing.assert_allclose(mapper(window), expected, atol=1e-6)
+    np.testing.assert_allclose(mapper.program(window), expected, atol=1e-6)
+    evidence = classical.skin_evidence(window, settings.clip, "green")
+    np.testing.assert_allclose(mapper.evidence(window), evidence, atol=1e-6)
+
+
+def test_every_method_can_be_asked_for_and_no_other():
+    assert list(CLASSICAL) == list(CLASSICAL_METHODS) == list(classical.METHODS)
+    for name, settings in CLASSICAL.items():
+        assert weights_file.load_weights(name)[:2] == ({}, settings)
+        assert (settings.preset, settings.model.method, settings.odds) == (name, name, 401)
+        assert from_dict(to_dict(settings)) == settings
+    with pytest.raises(InputError, match=r"model.method = ica: unknown; choose green or chrom or pos"):
+        ClassicalConfig("ica")
+    with pytest.raises(InputError, match=r"no such file; name .* chrom or default or green or paper or pos"):
+        weights_file.load_weights("poss")

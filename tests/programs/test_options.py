@@ -586,6 +586,7 @@ PAIRS = {
     "paper": ("paper", (75, 48, 64), [], contextlib.nullcontext),
     "keras": ("{shared}/reference", (75, 48, 64), [], contextlib.nullcontext),
     "default": ("default", (165, 60, 64), [], contextlib.nullcontext),
+    "pos": ("pos", (300, 60, 64), [], contextlib.nullcontext),
     "mat": ("toy.npz", (60, 32, 40), ["--mat"], contextlib.nullcontext),
     "step_s": ("toy.npz", (60, 32, 40), ["--step_s=0.4"], contextlib.nullcontext),
     "pipe": ("toy.npz", (60, 32, 40), [], through_a_pipe),

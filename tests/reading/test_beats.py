@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.signal
+from helpers.launching import read_csv
+from helpers.results import make_result
 
 from pulse3d.evaluation import contact, datasets, recordings
 from pulse3d.reading import beats
+from pulse3d.reading.pulse_wave import PulseWave
+from pulse3d.showing import outputs
 
 FPS = 30.0
 TIME = np.arange(300) / FPS
@@ -176,3 +180,122 @@ def test_the_two_truths_of_the_real_clips(shared):
     for name, distance in gap.items():
         assert distance < (7 if name in ("ubfc2_s03", "ubfc2_s14") else 2.5), name
     assert gap["ubfc2_s03"] > 3
+
+
+VIDEO_FPS, CENTRES = 15.0, np.arange(5.0, 56.0)
+
+
+def video_wave(rate_at, *, seconds=60):
+    """A wave with its harmonic, 15 a second, and its beats, where the phase is a quarter past a whole."""
+    fine_s = np.arange(0, seconds, 1e-3)
+    phase = np.cumsum(rate_at(fine_s)) / 60 * 1e-3
+    time_s = np.arange(round(seconds * VIDEO_FPS)) / VIDEO_FPS
+    at = 2 * np.pi * np.interp(time_s, fine_s, phase)
+    beat_s = np.interp(np.arange(0.25, phase[-1]), phase, fine_s)
+    return PulseWave(time_s, 0.3 * np.sin(at) + 0.06 * np.sin(2 * at)), beat_s
+
+
+@pytest.mark.parametrize(
+    "rate_at",
+    [lambda t: 72 + 0 * t, lambda t: 150 - 1.4 * t, lambda t: 75 + 5 * np.sin(2 * np.pi * t / 12)],
+    ids=["steady", "falls by more than half", "varies"],
+)
+def test_beats_of_a_video_are_timed_within_a_tenth_of_a_frame(rate_at):
+    wave, beat_s = video_wave(rate_at)
+    found = beats.find_beats(wave, rate_at(CENTRES), CENTRES)
+    assert len(found.time_s) == pytest.approx(len(beat_s), abs=1)
+    inside = (found.time_s > 3) & (found.time_s < 57)
+    nearest = beat_s[abs(beat_s - found.time_s[inside][:, None]).argmin(1)]
+    late_s = found.time_s[inside] - nearest  # what is left of the harmonic moves all crests
+    assert abs(late_s).max() < 0.015
+    assert np.ptp(late_s) < 0.0067
+    np.testing.assert_allclose(found.interval_ms[1:], 1000 * np.diff(found.time_s))
+    assert np.isnan(found.interval_ms[0])
+
+
+def test_gaps_break_intervals():
+    """Frames without a pulse, and frames that are missing."""
+    wave, _ = video_wave(lambda t: 72 + 0 * t)
+    wave.percent[(wave.time_s > 20) & (wave.time_s < 25)] = np.nan
+    lost = (wave.time_s > 40) & (wave.time_s < 46)
+    wave = PulseWave(wave.time_s[~lost], wave.percent[~lost])
+    found = beats.find_beats(wave, np.full(len(CENTRES), 72.0), CENTRES)
+    first = np.isnan(found.interval_ms)
+    waited_s = found.time_s[first] - [0, 25, 46]
+    assert ((waited_s > 0) & (waited_s < 1.1 * 60 / 72)).all()
+    for start, end in ((20, 25), (40, 46)):
+        assert not ((found.time_s > start) & (found.time_s < end)).any()
+    np.testing.assert_allclose(
+        found.interval_ms[~first], 60_000 / 72, atol=40
+    )  # at the ends the filter bends
+
+
+def test_no_pulse_no_beats():
+    wave, _ = video_wave(lambda t: 72 + 0 * t)
+    rates = np.full(len(CENTRES), 72.0)
+    for nothing, known in ((np.nan * wave.percent, rates), (0 * wave.percent, rates)):
+        assert [len(x) for x in beats.find_beats(PulseWave(wave.time_s, nothing), known, CENTRES)] == [0, 0]
+    assert len(beats.find_beats(wave, np.nan * rates, CENTRES).time_s) == 0
+    short = np.where(wave.time_s < 2, wave.percent, np.nan)  # 2.4 beats
+    assert len(beats.find_beats(PulseWave(wave.time_s, short), rates, CENTRES).time_s) == 0
+
+
+def variability(*interval_ms, video_fps=30.0):
+    interval = np.array([np.nan, *interval_ms])
+    return beats.heart_rate_variability(
+        beats.Beats(np.nancumsum(interval) / 1000, interval), video_fps=video_fps
+    )
+
+
+def test_variability_by_hand():
+    """A gap, and an interval in which a beat was missed, have no neighbours."""
+    found = variability(800, 860, 790, np.nan, 820, 810, 1640, 810, 800)
+    differences, normal = [60, -70, -10, -10], [800, 860, 790, 820, 810, 810, 800]
+    assert found.rmssd_ms == pytest.approx(np.sqrt(np.mean(np.square(differences))))
+    assert found.sdnn_ms == pytest.approx(np.std(normal, ddof=1))
+    assert found.pnn50_percent == 50
+    assert (found.intervals, found.left_out_percent) == (7, 12.5)
+    assert found.seconds == pytest.approx(sum(normal) / 1000)
+
+
+@pytest.mark.parametrize(("interval_ms", "normal"), [(1030, True), (1050, False), (570, True), (550, False)])
+def test_normal_is_within_30_percent_of_the_usual(interval_ms, normal):
+    found = variability(800, 800, 800, interval_ms, 800, 800, 800)
+    assert found.intervals == 6 + normal
+
+
+def test_variability_says_why_not_to_trust_it():
+    long = [800, 810] * 200
+    for given, video_fps, said in (
+        (long, 30.0, []),
+        (long, 20.0, ["20 frames a second"]),
+        (long[:200], 30.0, ["161 s of intervals: SDNN"]),
+        (long[:60], 30.0, ["48 s of intervals: RMSSD", "48 s of intervals: SDNN"]),
+        ([800, 800, 800, 1600] * 150, 30.0, ["25 % of the intervals"]),
+    ):
+        warnings = variability(*given, video_fps=video_fps).warnings
+        assert warnings[0].startswith("RMSSD and pNN50 are too low")
+        assert [w[: len(s)] for w, s in zip(warnings[1:], said, strict=True)] == said
+
+
+def test_too_few_intervals_vary_by_nothing_known():
+    for few in ([], [800], [800, 810], [800, np.nan, 810, np.nan, 800]):
+        found = variability(*few)
+        assert np.isnan([found.rmssd_ms, found.sdnn_ms, found.pnn50_percent]).all()
+    assert np.isfinite(variability(800, 810, 800)[:3]).all()
+
+
+def test_a_result_has_beats_and_writes_them(tmp_path):
+    result = make_result(tmp_path, windows=40)
+    beat_s, interval_ms = result.beats
+    assert len(beat_s) == pytest.approx(result.frame_s[-1] * 70 / 60, abs=2)
+    np.testing.assert_allclose(interval_ms[3:-3], 60_000 / 70, atol=5)
+    outputs.write_beats(result)
+    rows = read_csv(tmp_path / "beats.csv")
+    np.testing.assert_allclose([float(row["time_s"]) for row in rows], beat_s, atol=1e-4)
+    written = [float(row["interval_ms"] or "nan") for row in rows]
+    np.testing.assert_allclose(written, interval_ms, atol=0.05)
+    found = result.heart_rate_variability()
+    assert found.rmssd_ms < 10
+    assert len(found.warnings) == 4
+    assert found.warnings[-1].startswith("20 frames a second")
