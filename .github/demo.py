@@ -48,9 +48,7 @@ def panels(settings: SceneConfig) -> list[Image.Image]:
     return images
 
 
-def _map_panel(
-    demo: demo_scene.Scene, result: pulse3d.Result, font: ImageFont.FreeTypeFont
-) -> Image.Image:
+def _map_panel(demo: demo_scene.Scene, result: pulse3d.Result, font: ImageFont.FreeTypeFont) -> Image.Image:
     """The map of the middle window on a dark ground, with the rate of every ellipse."""
     height, width = demo.frames.shape[1:3]
     rate_bpm = result.rate_bpm[len(result.time_s) // 2]

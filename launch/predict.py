@@ -4,8 +4,8 @@ r"""Maps the pulse rate of videos: a probability over pulse rates for every plac
     python -m launch.predict me.mp4 other.mov folder_of_videos --out=results
 
 Without a video, it maps the built-in demo scene and prints the result beside the truth. For every video it
-writes report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, bvp.csv, map.npz and
-summary.json into pulse3d_out/NAME, or --out. Several videos, or a folder of them, get a folder each, and
+writes report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, bvp.csv, beats.csv, map.npz
+and summary.json into pulse3d_out/NAME, or --out. Several videos, or a folder of them, get a folder each, and
 summary.csv has a row for each. Not a medical device.
 
 For a live source, 0 (the first camera), - (standard input) or a named pipe, it prints the current rate with
@@ -46,7 +46,10 @@ _OUT = flags.DEFINE_string(
     "Output folder, of several videos the one around theirs; by default pulse3d_out/NAME, or NAME-2 ...",
 )
 _WEIGHTS = flags.DEFINE_string(
-    "weights", "default", "default, a preset, a weights file, a training folder or a Keras folder."
+    "weights",
+    "default",
+    "default, a preset, a weights file, a training folder or a Keras folder; or green, chrom or pos, methods"
+    " without a network.",
 )
 _FPS = flags.DEFINE_float(
     "fps", None, "Frames per second, for what has no time stamps; those of a file with stamps are replaced."

@@ -7,7 +7,7 @@ Every setting has its unit in its name (`_bpm`, `_px`, `_s`) or in its docstring
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ import numpy as np
 from pulse3d.errors import InputError, nearest
 
 Kind = typing.TypeVar("Kind")
+
+CLASSICAL_METHODS = ("green", "chrom", "pos")
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,16 @@ class CellNetConfig:
 
 
 @dataclass(frozen=True)
+class ClassicalConfig:
+    """No network: the pulse from the colour of every cell alone, by one of `classical.METHODS`."""
+
+    method: str = "pos"
+
+    def __post_init__(self):
+        _one_of("model.method", self.method, CLASSICAL_METHODS)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How the network is trained; one step is one update on one fresh batch.
 
@@ -321,8 +333,8 @@ class MapConfig:
 class ReadoutConfig:
     """How maps become one pulse rate per window, with an interval.
 
-    method: "votes", a mixture of the patches that have a pulse, window by window, or "tracked",
-    likelihood ratios of all patches, followed over time.
+    method: "votes", a mixture of the patches that have a pulse, window by window; "tracked_votes", the same,
+    followed over time; or "tracked", likelihood ratios of all patches, followed over time.
     min_pulse_share: for votes, a window has a pulse if at least this share of its patches has one.
     tolerance_bpm: the confidence is the probability within this distance of the reading.
     interval: share of the probability that the interval should contain.
@@ -375,7 +387,7 @@ class ReadoutConfig:
     region_places: int = 6
 
     def __post_init__(self):
-        _one_of("readout.method", self.method, ("votes", "tracked"))
+        _one_of("readout.method", self.method, ("votes", "tracked_votes", "tracked"))
         _require(0 < self.interval < 1, "readout.interval", self.interval, "must be in (0, 1)")
         _require(self.track_bpm > 0, "readout.track_bpm", self.track_bpm, "must be positive")
         _require(
@@ -430,14 +442,16 @@ class Config:
     preset: str = "paper"
     clip: ClipConfig = field(default_factory=ClipConfig)
     generator: GeneratorConfig | ScenesConfig = field(default_factory=GeneratorConfig)
-    model: ModelConfig | CellNetConfig = field(default_factory=ModelConfig)
+    model: ModelConfig | CellNetConfig | ClassicalConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     map: MapConfig = field(default_factory=MapConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
 
     @property
     def odds(self) -> float:
-        """The prior odds of "no pulse" against one rate, as in training."""
+        """The prior odds of "no pulse" against one rate: as in training; even against all, without any."""
+        if isinstance(self.model, ClassicalConfig):
+            return float(self.clip.rates)
         return self.generator.no_pulse_odds
 
     def __post_init__(self):
@@ -453,7 +467,7 @@ class Config:
             )
         cells, network = bool(self.map.cells), type(self.model).__name__
         _require(
-            cells == isinstance(self.model, CellNetConfig),
+            cells == isinstance(self.model, CellNetConfig | ClassicalConfig),
             "map.cells",
             self.map.cells,
             f"does not suit {network}",
@@ -529,3 +543,21 @@ PRESETS: dict[str, Config] = {
     ),
 }
 DEFAULT_PRESET = "default"
+
+# GREEN, CHROM and POS at every cell, which cannot be trained: windows and rates as is usual in the field.
+CLASSICAL: dict[str, Config] = {
+    method: Config(
+        preset=method,
+        clip=ClipConfig(frames=300, patch_px=1, channels=3, low_bpm=40.0, high_bpm=240.0, rates=401),
+        model=ClassicalConfig(method),
+        map=MapConfig(centre="relative", cells=20, stride_px=1),
+        readout=replace(
+            PRESETS["default"].readout,
+            method="tracked_votes",
+            no_pulse_prior=0.0,
+            evidence_power=0.0,
+            pulses=1,  # a further one is found in any noise
+        ),
+    )
+    for method in CLASSICAL_METHODS
+}

@@ -18,6 +18,7 @@ from jaxtyping import Float, Shaped
 from pulse3d import archive, files
 from pulse3d.errors import InputError
 from pulse3d.reading import pulse_wave
+from pulse3d.reading.beats import Beats, HeartRateVariability, find_beats, heart_rate_variability
 from pulse3d.reading.pulse_wave import PulseWave
 
 if TYPE_CHECKING:
@@ -168,6 +169,15 @@ files in {self.folder}; not a medical device"""
         """The pulse wave of the frame's own pulse (blood volume pulse), from the places that carry it."""
         places = pulse_wave.weigh_places(self.rate_bpm, self.confidence, self.pulse_rate_bpm)
         return self.pulse_waves(places[None], self.pulse_rate_bpm[None])[0]
+
+    @property
+    def beats(self) -> Beats:
+        """The beats of `bvp`, by `beats.find_beats`."""
+        return find_beats(self.bvp, self.pulse_rate_bpm, self.time_s)
+
+    def heart_rate_variability(self) -> HeartRateVariability:
+        """RMSSD, SDNN and pNN50 of `beats`, with warnings, by `beats.heart_rate_variability`."""
+        return heart_rate_variability(self.beats, video_fps=self.summary["video_fps"])
 
     def maps(self) -> Iterator[Float[np.ndarray, "row col class"]]:
         """The map of every window as the network gives it, float16, "no pulse" last; reads the file."""

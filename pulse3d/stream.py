@@ -127,6 +127,7 @@ class _Reader:
         config, places_shape = mapper.config, mapper.layout.places
         timing = {"step_s": step_s, "window_s": config.clip.duration_s}
         self._config, self._layout, self._start_s = config, mapper.layout, start_s
+        self._own_evidence = mapper.evidence
         self._follow = tracking.Follower(config.clip.rate_axis_bpm, config.readout, **timing)
         self._ask = places.Follower(config.readout, **timing)
         self._nothing = np.zeros((*places_shape, config.clip.classes), np.float32)
@@ -138,6 +139,8 @@ class _Reader:
         config, fps = self._config, self._config.clip.fps
         probability = self._nothing if found is None else found
         evidence = readout.evidence(probability, config.readout, odds=config.odds)
+        if self._own_evidence and found is not None:
+            evidence = self._own_evidence(window)
         reading = self._follow(evidence)
         cut = {"patch": self._layout.patch, "stride": self._layout.stride}
         green, colour = amplitude.patch_traces(window, **cut), amplitude.patch_colours(window, **cut)

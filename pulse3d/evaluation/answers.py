@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pulse3d.config import ReadoutConfig
-from pulse3d.evaluation import beats, calibration, contact
+from pulse3d.evaluation import calibration, contact
 from pulse3d.evaluation.evidence import Evidence
 from pulse3d.evaluation.metrics import Windows, mean_finite
 from pulse3d.evaluation.recordings import DEVICE, Recording
@@ -35,7 +35,7 @@ class Truth(NamedTuple):
 def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s: float) -> Truth:
     """The truth of every window of length `window_s` in a video whose last frame is at `end_s`.
 
-    "ppg": `contact.reference_rate` and `beats.counted_rate` of the contact pulse; "device": the mean of its
+    "ppg": `contact.reference_rate` and `contact.counted_rate` of the contact pulse; "device": the mean of its
     rates in every window, or its one rate; "consensus": its one rate; others: nan. Raises InputError if the
     reference is missing or damaged.
     """
@@ -49,7 +49,7 @@ def window_truth(recording: Recording, end_s: float, *, window_s: float, step_s:
         return Truth(centres, device, device, nothing)
     spectral, counted = (
         contact.window_rates(measure, reference.pulse, reference.time_s, centres, length_s=window_s)
-        for measure in (contact.reference_rate, beats.counted_rate)
+        for measure in (contact.reference_rate, contact.counted_rate)
     )
     return Truth(centres, spectral, device, counted)
 
@@ -155,7 +155,7 @@ def _read_out(asked: str, config: ReadoutConfig) -> str:
     """The name of a read-out; `own` is replaced by that of the config."""
     if asked != "own":
         return asked
-    return "tracked" if config.method == "tracked" else "posterior"
+    return "posterior" if config.method == "votes" else "tracked"
 
 
 def _inside(evidence: Evidence, truth: Truth, window_s: float) -> Bool[np.ndarray, "answer window"]:

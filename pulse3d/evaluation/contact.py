@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.signal
-import scipy.sparse.linalg
 from jaxtyping import Float
 
 from pulse3d.errors import InputError
 from pulse3d.evaluation.metrics import Windows
+from pulse3d.mapping.classical import detrend
+from pulse3d.reading import beats
 from pulse3d.reading.amplitude import HALF_WIDTH_BPM, HIGH_BPM, LOW_BPM
 
 Signal = Float[np.ndarray, "time"]
@@ -82,6 +83,20 @@ def reference_rate(pulse: Signal, fps: float) -> float:
     sections = scipy.signal.butter(3, (0.7, 3.5), "bandpass", fs=fps, output="sos")
     filtered = scipy.signal.sosfiltfilt(sections, pulse - pulse.mean())
     return spectral_peak(filtered, fps, low_bpm=42.0, high_bpm=210.0)
+
+
+def beat_times(pulse: Signal, fps: float) -> Float[np.ndarray, "beat"]:
+    """The times in s of the beats in a window of a contact pulse wave, by `beats.beat_times` at its rate."""
+    return beats.beat_times(pulse, fps, rate_bpm=reference_rate(pulse, fps))
+
+
+def counted_rate(pulse: Signal, fps: float) -> float:
+    """The pulse rate in bpm from the beats in a window of a contact pulse wave, by `beats.beat_rate`.
+
+    If the heart rate varies within a window, its spectrum has several peaks and the highest changes between
+    windows; the beats can still be counted.
+    """
+    return beats.beat_rate(beat_times(pulse, fps))
 
 
 def window_centres(start_s: float, end_s: float, *, length_s: float, step_s: float) -> Windows:
@@ -155,18 +170,3 @@ def toolbox_rate(signal: Signal, fps: float, *, low_hz: float = 0.6, high_hz: fl
     axis_hz, power = scipy.signal.periodogram(filtered, fps, nfft=length, detrend=False)
     band = (axis_hz >= low_hz) & (axis_hz <= high_hz)
     return float(60 * axis_hz[band][power[band].argmax()])
-
-
-def detrend(
-    signal: Float[np.ndarray, "time *column"], *, smoothness: float
-) -> Float[np.ndarray, "time *column"]:
-    """Removes the smooth trend of a signal, or of every column: (I - (I + lambda^2 D'D)^-1) z.
-
-    D takes second differences. smoothness: lambda; a straight line is removed for any value. Needs three
-    samples or more.
-    Source: Tarvainen et al., IEEE Trans. Biomed. Eng. 49(2), 2002.
-    """
-    frames = len(signal)
-    second = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(frames - 2, frames))
-    system = scipy.sparse.eye_array(frames) + smoothness**2 * (second.T @ second)
-    return signal - scipy.sparse.linalg.spsolve(system.tocsc(), signal)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ from flax import traverse_util
 from jaxtyping import Float
 
 from pulse3d import stream
-from pulse3d.config import ClipConfig, Config
+from pulse3d.config import CLASSICAL, ClipConfig, Config
 from pulse3d.errors import InputError
-from pulse3d.evaluation import baselines, map_truth, peers
+from pulse3d.evaluation import map_truth, peers
 from pulse3d.evaluation.metrics import TOLERANCE_BPM, Windows
 from pulse3d.evaluation.traces import TRACE_FPS, Centres, Traces
+from pulse3d.mapping import classical
 from pulse3d.mapping.mapper import Mapper
 from pulse3d.mapping.tiles import Map
 from pulse3d.network.weights_file import Weights
@@ -30,8 +32,6 @@ from pulse3d.reading import places, readout
 from pulse3d.reading.bilateral import Colour
 from pulse3d.settings import to_dict
 from pulse3d.video import Frame, Video
-
-BASELINE_RATES_BPM = (40.0, 240.0, 401)  # the baselines' rate axis: first, last, number
 
 
 class Evidence(NamedTuple):
@@ -80,7 +80,7 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Evidence:
 def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s: float) -> Evidence:
     """Evidence of GREEN, CHROM or POS from the skin's trace; always a pulse unless the trace is constant.
 
-    The probability is `baselines.spectrum_probability`. window_s: None makes one window of the
+    The probability is `classical.spectrum_probability`. window_s: None makes one window of the
     whole recording. Raises InputError for a recording shorter than one window.
     """
     started = time.perf_counter()
@@ -89,7 +89,7 @@ def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s
     for start in window_starts(len(traces.colour), clip, step_s):
         trace = traces.colour[start : start + clip.frames]
         signal, spectrum = _skin_window(trace, clip, method)
-        moves = np.ptp(trace, axis=0).max() > baselines.STILL * trace.max()
+        moves = np.ptp(trace, axis=0).max() > classical.STILL * trace.max()
         peak = axis[spectrum.argmax()] if moves else np.nan
         rows.append((_centre(start, clip), spectrum * moves, float(moves), peak, peak))
         signals.append(signal)
@@ -97,7 +97,7 @@ def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s
 
 
 def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: float) -> Evidence:
-    """Evidence of GREEN, CHROM or POS from the trace of every patch, by `baselines.map_traces`.
+    """Evidence of GREEN, CHROM or POS from the trace of every patch, by `classical.map_traces`.
 
     Raises InputError for a recording shorter than one window.
     """
@@ -106,7 +106,7 @@ def patch_evidence(traces: Traces, method: str, *, window_s: float, step_s: floa
     axis, rows, maps = clip.rate_axis_bpm, [], []
     for start in window_starts(len(traces.colour), clip, step_s):
         window = traces.colour[start : start + clip.frames]
-        probability = np.asarray(baselines.map_traces(window, clip, method))
+        probability = np.asarray(classical.map_traces(window, clip, method))
         rows.append(_summarise_map(_centre(start, clip), probability, axis, readout.combine))
         shown = readout.patch_rates(probability, axis)
         sure = readout.patch_confidence(probability, axis, TOLERANCE_BPM)
@@ -120,7 +120,7 @@ def peer_evidence(video: Video, source: str, *, window_s: float | None, step_s: 
     """Evidence of a peer, `peers.ask`, in the same windows as a baseline's.
 
     The peer's rate is equation_8_bpm and median_bpm, its quality is pulse_share; the probability is
-    `baselines.spectrum_probability` of its signal. window_s: None makes one window of the whole recording.
+    `classical.spectrum_probability` of its signal. window_s: None makes one window of the whole recording.
     Raises InputError for a recording that cannot be read or is shorter than one window.
     """
 
@@ -196,10 +196,7 @@ def _with_places(evidence: Evidence, windows: list[tuple[Map, Colour]], config: 
 
 def baseline_clip(window_s: float) -> ClipConfig:
     """The length and rates of the baselines' windows; raises InputError if they are too short."""
-    low, high, rates = BASELINE_RATES_BPM
-    return ClipConfig(
-        fps=TRACE_FPS, frames=round(window_s * TRACE_FPS), low_bpm=low, high_bpm=high, rates=rates
-    )
+    return replace(CLASSICAL["pos"].clip, fps=TRACE_FPS, frames=round(window_s * TRACE_FPS))
 
 
 def window_starts(frames: int, clip: ClipConfig, step_s: float) -> range:
@@ -231,13 +228,13 @@ def fingerprint(weights: Weights) -> str:
 @partial(jax.jit, static_argnames=("clip", "method"))
 def _skin_window(trace: jax.Array, clip: ClipConfig, method: str) -> tuple[jax.Array, jax.Array]:
     """The pulse signal of a window and its probability over rates."""
-    signal = baselines.METHODS[method](trace, fps=clip.fps)
+    signal = classical.METHODS[method](trace, fps=clip.fps)
     return signal, _signal_spectrum(signal, clip)
 
 
 @partial(jax.jit, static_argnames="clip")
 def _signal_spectrum(signal: jax.Array | np.ndarray, clip: ClipConfig) -> jax.Array:
-    return baselines.spectrum_probability(signal, clip.fps, clip.rate_axis_bpm)
+    return classical.spectrum_probability(signal, clip.fps, clip.rate_axis_bpm)
 
 
 def _centre(start: int, clip: ClipConfig) -> float:

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pulse3d.config import CLASSICAL
 from pulse3d.errors import InputError
-from pulse3d.evaluation import baselines, peers
+from pulse3d.evaluation import peers
 
 READOUTS = ("peak", "posterior", "tracked", "own", "median", "eq8")
 REGIONS = ("face", "skin", "frame")  # where green, chrom and pos take the mean colour
-BASELINES = tuple(baselines.METHODS)
+BASELINES = tuple(CLASSICAL)
 BASELINE_MAPS = tuple(f"{name}_map" for name in BASELINES)
 
 

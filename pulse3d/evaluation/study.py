@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pulse3d import __version__, archive, files, video
-from pulse3d.config import DEFAULT_PRESET, ReadoutConfig, get_preset
+from pulse3d.config import CLASSICAL, ReadoutConfig
 from pulse3d.errors import InputError
 from pulse3d.evaluation import evidence as gather
 from pulse3d.evaluation import faces, map_truth, peers, traces
@@ -131,11 +131,11 @@ def _make_peer(name: str, study: Study) -> Source:
 
 
 def _baseline_readout(study: Study) -> ReadoutConfig:
-    """The settings with which a spectrum is read out.
+    """The settings with which a spectrum is read out, whatever method they ask for.
 
     A spectrum is a probability, not a likelihood ratio: its strength is no evidence of a pulse.
     """
-    settings = override_use(get_preset(DEFAULT_PRESET), study.settings)
+    settings = override_use(CLASSICAL["pos"], study.settings)
     return dataclasses.replace(settings.readout, method="votes", no_pulse_prior=0.0, evidence_power=0.0)
 
 

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax import lax
+from jaxtyping import Array, Float
 
 from pulse3d.errors import InputError
-from pulse3d.evaluation import baselines, faces
+from pulse3d.evaluation import faces
+from pulse3d.mapping.classical import Image, skin_mask
 from pulse3d.mapping.layout import Layout
 from pulse3d.video import Frame, Video
 
@@ -53,7 +55,7 @@ def region_traces(video: Video, region: str) -> Traces:
         whole = jax.jit(lambda image: jnp.asarray(image).mean((0, 1), dtype=jnp.float32))
         traces = _read_traces(video, lambda frame: whole(frame.image))
     else:
-        skin = jax.jit(lambda image, box: baselines.skin_mean(image, box)[0])
+        skin = jax.jit(lambda image, box: skin_mean(image, box)[0])
         traces = _read_traces(
             video,
             lambda frame: skin(frame.image, track and faces.inner(faces.box_at(track, frame.time_s))),
@@ -68,12 +70,52 @@ def patch_traces(video: Video, *, patch_px: int, stride_px: int) -> Traces:
     Holds one frame at a time. Raises InputError for a video that cannot be read or is smaller
     than a patch.
     """
-    means = jax.jit(partial(baselines.patch_means, patch_px=patch_px, stride_px=stride_px))
+    means = jax.jit(partial(patch_means, patch_px=patch_px, stride_px=stride_px))
     frame_px = video.height, video.width
     layout = Layout(frame_px, frame_px, cell_px=1, top=0, left=0, patch=patch_px, stride=stride_px)
     return _read_traces(video, lambda frame: means(frame.image))._replace(
         frame_px=frame_px, centres_px=layout.centres_px()
     )
+
+
+def patch_means(image: Image, *, patch_px: int, stride_px: int) -> Float[Array, "row col 3"]:
+    """The mean colour of every square of `patch_px`, one every `stride_px`, of an image of 0...1.
+
+    Square (row, col) has its top left pixel at (row x stride, col x stride). Raises InputError
+    where the image is smaller than a square.
+    """
+    if min(image.shape[:2]) < patch_px:
+        raise InputError(
+            f"frames of {image.shape[1]}x{image.shape[0]} px: smaller than a patch of {patch_px} px;"
+            " give a smaller patch"
+        )
+    sums = jnp.asarray(image, jnp.float32)
+    for axis in (0, 1):
+        size, stride = [1, 1, 1], [1, 1, 1]
+        size[axis], stride[axis] = patch_px, stride_px
+        sums = lax.reduce_window(sums, 0.0, lax.add, size, stride, "VALID")
+    return sums / patch_px**2
+
+
+def skin_mean(
+    image: Image, box: Float[Array | np.ndarray, "4"] | None = None
+) -> tuple[Float[Array, "3"], Float[Array, ""]]:
+    """The mean colour of an image's skin, in the image's units, and the share of pixels that are skin.
+
+    Without any skin, the mean is over all pixels and the share is 0. box: top, left, bottom and right, in
+    pixels; everything outside is ignored.
+    """
+    rows, cols = (np.arange(size) + 0.5 for size in image.shape[:2])
+    inside = jnp.ones(image.shape[:2], bool)
+    if box is not None:
+        top, left, bottom, right = box
+        inside = ((rows >= top) & (rows < bottom))[:, None] & ((cols >= left) & (cols < right))
+        inside = jnp.where(inside.any(), inside, True)
+    mask = skin_mask(image) & inside
+    weight = jnp.where(mask.any(), mask, inside)
+    channels = jnp.moveaxis(jnp.asarray(image), -1, 0)
+    sums = [jnp.sum(channel * weight, dtype=jnp.float32) for channel in channels]
+    return jnp.stack(sums) / weight.sum(), mask.sum() / inside.sum()
 
 
 def _read_traces(video: Video, summarise: Callable[[Frame], jax.Array]) -> Traces:

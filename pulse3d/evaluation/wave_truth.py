@@ -9,7 +9,7 @@ import scipy.signal
 from jaxtyping import Float
 
 from pulse3d.errors import InputError
-from pulse3d.evaluation import beats
+from pulse3d.evaluation.contact import beat_times
 from pulse3d.reading.pulse_wave import PulseWave
 
 FPS = 60.0  # both waves are interpolated to this
@@ -74,7 +74,7 @@ def compare(
     lags_s = np.arange(-MOST_LAG_S, MOST_LAG_S + 1e-9, 1 / FPS)
     found = [correlation(lag) for lag in lags_s]
     best = int(np.argmax(np.array(found) - 0.01 * abs(lags_s)))
-    own, others = beats.beat_times(shifted(lags_s[best]), FPS), beats.beat_times(raw, FPS)
+    own, others = beat_times(shifted(lags_s[best]), FPS), beat_times(raw, FPS)
     others = others[~missing[np.minimum(np.round(others * FPS).astype(int), len(missing) - 1)]]
     if not len(own) or not len(others):
         raise InputError("pulse wave: no beats to compare")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pulse3d import video
-from pulse3d.config import CellNetConfig, Config
+from pulse3d.config import Config
 from pulse3d.errors import InputError
 from pulse3d.mapping import cells
 from pulse3d.mapping.cells import Cells
@@ -72,8 +72,8 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     if stride_px is not None and stride_px < 1:
         raise InputError(f"stride_px = {stride_px}: must be at least 1")
     wanted = stride_px or config.map.stride_px
-    # the network that reads cells maps each cell separately
-    patch = 1 if isinstance(config.model, CellNetConfig) else config.clip.patch_px
+    # what reads cells maps each cell separately
+    patch = 1 if config.map.cells else config.clip.patch_px
     if not config.map.cells:
         layout = Layout(frame_shape, frame_shape, 1, 0, 0, patch, wanted)
     else:

@@ -1,15 +1,15 @@
 """The mapper of a video: frames to windows, windows to maps, on all devices.
 
 It gives the same numbers as `definition`, but much faster, because neighbouring places share most of their
-work (`fast_patches` for the paper's network, `fast_cells` for the default one). It is made once for a video
-and passed on; only its layout defines where the places are.
+work (`fast_patches` for the paper's network, `fast_cells` for the default one). GREEN, CHROM and POS are in
+`classical`. A mapper is made once for a video and passed on; only its layout defines where the places are.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from pulse3d.config import CellNetConfig, Config
-from pulse3d.mapping import fast_cells, fast_patches
+from pulse3d.config import CellNetConfig, ClassicalConfig, Config
+from pulse3d.mapping import classical, fast_cells, fast_patches
 from pulse3d.mapping.cells import Cells
 from pulse3d.mapping.layout import Layout, make_layout, make_reader
 from pulse3d.mapping.tiles import Map, Window
@@ -34,6 +34,8 @@ class Mapper:
     the number of frames from one window to the next; yields (index of the first frame, cells, input of `map`)
     of each window, and holds little more than one window. map: turns such an input into a map, on all
     devices. program: turns a window of cells into its map, as one traceable program for one device.
+    evidence: turns a window of cells into the evidence of the whole frame for every rate, for methods that do
+    not take it from the map (None: `readout.evidence` of the map).
     """
 
     config: Config
@@ -42,6 +44,7 @@ class Mapper:
     windows: Callable[[Iterable[Cells], int], Iterator[tuple[int, Window, Any]]]
     map: Callable[[Any], Map]
     program: Callable[[Array], Array]
+    evidence: Callable[[Window], np.ndarray] | None = None
 
     def __call__(self, window: Window) -> Map:
         """The map of a window of cells, as if it were the whole video."""
@@ -67,6 +70,8 @@ def make_mapper(
     """
     layout = make_layout(frame_shape, config, stride_px=stride_px)
     devices = jax.local_devices() if devices is None else devices
+    if isinstance(config.model, ClassicalConfig):
+        return _classical_mapper(config.model.method, config, layout, devices)
     make = _cells_mapper if isinstance(config.model, CellNetConfig) else _patch_mapper
     return make(params, config, layout, devices)
 
@@ -108,6 +113,21 @@ def _patch_mapper(params: model.Params, config: Config, layout: Layout, devices:
         layout,
         fast_patches.make_mapper(params, config, layout.grid, stride=stride, devices=devices),
         lambda window: fast_patches.map_window(params, window, config, stride=stride),
+    )
+
+
+def _classical_mapper(method: str, config: Config, layout: Layout, devices: list[jax.Device]) -> Mapper:
+    """The mapper of a classical method, each cell and window by itself; the frame is read from its skin."""
+    stride, clip = layout.stride, config.clip
+    mapper = classical.make_mapper(clip, method, tuple(devices))
+    made = window_mapper(
+        config,
+        layout,
+        lambda window: mapper(window[:, ::stride, ::stride]),
+        lambda window: classical.map_traces(window[:, ::stride, ::stride], clip, method),
+    )
+    return replace(
+        made, evidence=lambda window: np.asarray(classical.skin_evidence(window, clip, method), np.float64)
     )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from pulse3d.config import CellNetConfig, ClipConfig, Config
+from pulse3d.config import CellNetConfig, ClipConfig, Config, ModelConfig, expect
 from pulse3d.errors import InputError, first_line
 from pulse3d.network import cell_net
 from pulse3d.network.paper_net import PulseNet
@@ -25,7 +25,7 @@ def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet 
     """The network of a config; compute: the type of its multiplications."""
     if isinstance(config.model, CellNetConfig):
         return cell_net.CellNet(config.model, config.clip, compute)
-    return PulseNet(config.model, config.clip.classes, compute)
+    return PulseNet(expect(config.model, ModelConfig), config.clip.classes, compute)
 
 
 def init_params(key: jax.Array, config: Config) -> Params:

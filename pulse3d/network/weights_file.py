@@ -16,7 +16,7 @@ import numpy as np
 from flax import traverse_util
 
 from pulse3d.archive import Arrays, write_arrays
-from pulse3d.config import DEFAULT_PRESET, PRESETS, Config
+from pulse3d.config import CLASSICAL, DEFAULT_PRESET, PRESETS, Config
 from pulse3d.errors import InputError
 from pulse3d.files import UnreadableError, parse_json
 from pulse3d.network import model
@@ -50,6 +50,8 @@ def save_weights(path: Path, params: model.Params, config: Config, provenance: d
 def load_weights(name: str, *, like: Config | None = None) -> Weights:
     """Loads weights by name ("default" or a preset) or from a weights file, training folder or Keras folder.
 
+    green, chrom and pos are classical methods, which have no parameters.
+
     Raises InputError for anything else and, if `like` is given, for weights of another network
     than that config's.
     """
@@ -67,6 +69,8 @@ def _find_weights(name: str) -> Weights:
             importlib.resources.files("pulse3d") / "weights" / f"{preset}.npz"
         ) as file:
             return _load_file(file, preset)
+    if name in CLASSICAL:
+        return Weights({}, CLASSICAL[name], {"source": "a classical method, without weights"}, name)
     path = Path(name)
     if path.is_dir():
         if (path / KERAS_MODEL).exists():
@@ -82,7 +86,7 @@ def _find_weights(name: str) -> Weights:
     if not path.exists():
         raise InputError(
             f"--weights={name}: no such file; name a file, a folder, or"
-            f" {' or '.join(sorted({'default', *PRESETS}))}"
+            f" {' or '.join(sorted({'default', *PRESETS, *CLASSICAL}))}"
         )
     return _load_file(path, path.stem)
 

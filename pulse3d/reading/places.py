@@ -42,14 +42,23 @@ def evidence(
         e = log( odds max p(f) / p(no pulse) ),  |f - rate| <= tolerance
 
     averaged with its neighbours of like colour (`bilateral`); the reach is `place_reach` times the map's
-    shorter side. odds: `Config.odds`.
+    shorter side. odds: `Config.odds`. Votes are probabilities, not likelihoods, and "no pulse" is not all
+    that speaks against a rate; of them
+
+        e = log( (q / (1 - q)) / (n / (1 - n)) ),  q = sum p(f),  |f - rate| <= tolerance
+
+    where n is the share of the rates that are near.
     """
     if not np.isfinite(rate_bpm):
         return np.zeros(probability.shape[:2])
     near = abs(rate_axis_bpm - rate_bpm) <= config.readout.place_tolerance_bpm
-    best = probability[..., :-1][..., near].max(-1).astype(np.float64)
-    none = probability[..., -1].astype(np.float64)
-    ratio = np.log(np.maximum(best, LEAST)) - np.log(np.maximum(none, LEAST)) + np.log(config.odds)
+    shares = probability[..., :-1][..., near].astype(np.float64)
+    if config.readout.method == "tracked":
+        best, rest, odds = shares.max(-1), probability[..., -1].astype(np.float64), config.odds
+    else:
+        best, odds = shares.sum(-1), (~near).sum() / near.sum()
+        rest = 1 - best
+    ratio = np.log(np.maximum(best, LEAST)) - np.log(np.maximum(rest, LEAST)) + np.log(odds)
     reach = config.readout.place_reach * min(ratio.shape)
     return bilateral.average(ratio, colour, reach=reach, tolerance=config.readout.place_colour)
 
@@ -149,7 +158,10 @@ def _read_pulse(
     config: Config,
     timing: dict[str, float],
 ) -> Pulse:
-    """Reads a pulse from the whole frame, then again from the places that carry it."""
+    """Reads a pulse from the whole frame, then, from likelihoods, again from the places that carry it.
+
+    Votes of single places are less than what the frame was read from, in classical methods its mean colour.
+    """
     settings = config.readout
 
     def read(strength: np.ndarray) -> Pulse:
@@ -163,6 +175,8 @@ def _read_pulse(
         return Pulse(readings, probability, strength)
 
     pulse = read(strength)
+    if settings.method != "tracked":
+        return pulse
     again = np.stack(
         [
             readout.likelihood(probability.astype(np.float32), config.odds, weight=weight)

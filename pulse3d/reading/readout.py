@@ -108,7 +108,7 @@ def likelihood(
 
 def pool(probability: Map, config: ReadoutConfig, *, odds: int | float) -> Float[np.ndarray, "rate"]:
     """The evidence of a map for every rate: by `combine` or `likelihood`, depending on the method."""
-    return combine(probability) if config.method == "votes" else likelihood(probability, odds)
+    return likelihood(probability, odds) if config.method == "tracked" else combine(probability)
 
 
 def is_pulse(
@@ -121,7 +121,7 @@ def is_pulse(
     For votes, at least `min_pulse_share` of the patches must have a pulse; for likelihoods, some patch must
     support some rate; `track` decides whether that is enough.
     """
-    if config.method == "votes":
+    if config.method != "tracked":
         return np.asarray(pulse_share >= config.min_pulse_share)
     return np.asarray(strength.max(-1) > 0)
 

@@ -64,16 +64,21 @@ def find_regions(
     """Finds the regions of a video and reads each separately, in one pass over the maps of its windows.
 
     A place counts if most windows show a rate there (rate_bpm, nan for none), with a mean confidence of at
-    least `region_confidence`; its rate is the median over time. odds: as in `readout.evidence`.
+    least `region_confidence`; its rate is the median over time. A region's votes count near the rate that it
+    shows, since those of single places may be for anything. odds: as in `readout.evidence`.
     """
     sure = confidence.mean(0) >= config.region_confidence
     median = np.where(sure, readout.median_map(rate_bpm), np.nan)
     parts = label(median, tolerance_bpm=config.region_tolerance_bpm, least=config.region_places)
     evidence: list[list[np.ndarray]] = [[] for _ in parts]
-    for probability in maps:
+    for probability, shown in zip(maps, rate_bpm, strict=True):
         whole = probability.astype(np.float32)
         for part, collected in zip(parts, evidence, strict=True):
-            collected.append(readout.evidence(whole[part][None], config, odds=odds))
+            found = readout.evidence(whole[part][None], config, odds=odds)
+            if config.method == "tracked_votes":
+                near = abs(rate_axis_bpm - shown[part][:, None]) <= config.region_tolerance_bpm
+                found = found * near.any(0)
+            collected.append(found)
     timing = {"step_s": step_s, "window_s": window_s}
     return [
         Region(part, tracking.readings(np.stack(found), rate_axis_bpm, config, **timing))

@@ -19,8 +19,8 @@ def readings(
     step_s: float,
     window_s: float,
 ) -> list[Reading]:
-    """One reading per window from the evidence of all: by `track` for the method "tracked", else `alone`."""
-    if config.method == "tracked":
+    """One reading per window from the evidence of all: by `alone` for the method "votes", else `track`."""
+    if config.method != "votes":
         probability = track(evidence, rate_axis_bpm, config, step_s=step_s, window_s=window_s)
     else:
         probability = alone(evidence)
@@ -41,7 +41,7 @@ class Follower:
 
     def __call__(self, evidence: Float[np.ndarray, "rate"]) -> Reading:
         """The reading of the next window."""
-        if self._config.method != "tracked":
+        if self._config.method == "votes":
             return read(alone(evidence), self._axis, self._config)
         self._count += 1
         self._recent.append(_observed(evidence, self._config))

@@ -29,7 +29,7 @@ FILM_WIDTH_PX, FILM_FPS, FILM_BYTES, FILM_KBIT_S = 400, 15.0, 2_500_000, (40.0, 
 FIGURES = {"map": figures.map_figure, "companion": figures.companion_figure}
 NAMES = (
     *result.FILES,
-    *("regions.csv", "bvp.csv", "map.mat", "overlay.mp4", "report.html"),
+    *("regions.csv", "bvp.csv", "beats.csv", "map.mat", "overlay.mp4", "report.html"),
     *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg")),
 )  # all files that may be there
 
@@ -64,6 +64,12 @@ def write_waves(found: Result, parts: list[regions.Region]) -> None:
         [f"{at:.4f}", *(files.number(v, 5) for v in values)] for at, *values in zip(*columns, strict=True)
     )
     files.write_csv(found.folder / "bvp.csv", ",".join(["time_s", *names]), rows)
+
+
+def write_beats(found: Result) -> None:
+    """Writes beats.csv: when the beats of the frame's pulse wave come, and the ms since the beat before."""
+    rows = ([f"{at:.4f}", files.number(since, 1)] for at, since in zip(*found.beats, strict=True))
+    files.write_csv(found.folder / "beats.csv", "time_s,interval_ms", rows)
 
 
 def plan_film(path: Path, duration_s: float) -> video.Film | None:
@@ -132,6 +138,7 @@ def write_all(
     """
     parts = write_regions(found, config, step_s=step_s)
     write_waves(found, parts)
+    write_beats(found)
     if mat:
         matlab.write_mat(found, found.folder / "map.mat")
     with tempfile.TemporaryDirectory(prefix="pulse3d_") as hidden:
@@ -139,7 +146,7 @@ def write_all(
         pictures = write_pictures(found, source, figure=figure, film=film, watch=watch)
         playable = film.path.read_bytes() if film and film.path.exists() else b""
     others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
-    tables = ["rates.csv", "regions.csv", "bvp.csv", "map.npz"]
+    tables = ["rates.csv", "regions.csv", "bvp.csv", "beats.csv", "map.npz"]
     said = {"regions": len(parts), "files": [*tables, *pictures, *others]}
     page = replace(found, summary=found.summary | said)
     report.write_report(page, found.folder / "report.html", truth=truth, film=playable)

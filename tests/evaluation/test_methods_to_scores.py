@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from pulse3d import video
+from pulse3d import pipeline, stream, video
 from pulse3d.config import ClipConfig, ReadoutConfig
 from pulse3d.errors import InputError
 from pulse3d.evaluation import (
-    baselines,
     calibration,
     contact,
     datasets,
@@ -41,9 +40,11 @@ from pulse3d.evaluation.evidence import (
 )
 from pulse3d.evaluation.scores import Scored, detect, mean_map_scores, score, score_places
 from pulse3d.evaluation.traces import Traces, patch_traces, region_traces
+from pulse3d.mapping import classical
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import model, weights_file
 from pulse3d.reading import readout
+from pulse3d.settings import override_use
 
 nan = np.nan
 AXIS = np.arange(50.0, 101.0)
@@ -383,13 +384,40 @@ def test_baselines_find_the_pulse_of_skin_and_patches(method):
     assert patches.signal.shape == (2, 0)
     window = traces.colour[30:330]
     clip = ClipConfig(frames=300, low_bpm=40.0, high_bpm=240.0, rates=401)
-    expected = readout.combine(np.asarray(baselines.map_traces(window, clip, method)))
+    expected = readout.combine(np.asarray(classical.map_traces(window, clip, method)))
     np.testing.assert_allclose(patches.strength[1], expected, atol=1e-6)
     check_places(
-        patches.places, np.asarray(baselines.map_traces(window, clip, method)), clip.rate_axis_bpm, window=1
+        patches.places, np.asarray(classical.map_traces(window, clip, method)), clip.rate_axis_bpm, window=1
     )
     np.testing.assert_allclose(patches.places.col_px, [3.5, 11.5, 19.5])
     assert skin.places is None
+
+
+@pytest.mark.slow
+def test_the_map_of_predict_is_that_of_the_evaluation():
+    rng = np.random.default_rng(0)
+    absorbed = 0.02 * np.sin(2 * np.pi * 1.2 * np.arange(330) / 30)[:, None] * [0.3, 0.8, 0.5]
+    skin = 255 * np.array([0.7, 0.5, 0.4]) * (1 - absorbed)
+    frames = skin[:, None, None] + rng.normal(0, 4, (330, 40, 56, 3))
+    frames = frames.round().clip(0, 255).astype(np.uint8)
+    source = video.from_array(frames, fps=30.0)
+    expected = patch_evidence(patch_traces(source, patch_px=8, stride_px=8), "pos", window_s=10.0, step_s=1.0)
+    weights = weights_file.load_weights("pos")
+    weights = weights._replace(config=override_use(weights.config, ["map.cells=5"]))
+    windows = list(stream.map_stream(source.frames(), weights))
+    result = pipeline.map_video(frames, weights, fps=30.0)
+    assert result.summary["weights"] == "pos"
+    np.testing.assert_allclose(result.time_s, expected.time_s)
+    np.testing.assert_allclose(
+        (result.row_px, result.col_px[:5]), (expected.places.row_px, expected.places.col_px[:5])
+    )
+    axis, maps = result.rate_axis_bpm, np.stack([window.probability for window in windows])
+    np.testing.assert_allclose(result.probability, maps[..., :-1], atol=1e-3)
+    np.testing.assert_allclose(axis[maps[..., :-1].argmax(-1)], expected.places.likeliest_bpm)
+    np.testing.assert_allclose(1 - maps[..., -1], expected.places.pulse, atol=1e-4)
+    np.testing.assert_allclose([readout.combine(m) for m in maps], expected.strength, atol=1e-4)
+    np.testing.assert_allclose(result.pulse_rate_bpm, 72, atol=1)
+    assert np.isfinite(result.bvp.percent).all()
 
 
 def test_a_still_picture_has_no_pulse():

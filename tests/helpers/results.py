@@ -36,7 +36,8 @@ def make_result(
     reading[list(gaps)] = np.nan
     summary = {
         "video": name, "frame_width_px": 160, "frame_height_px": 120, "video_duration_s": 16.0,
-        "stride_px": 16, "interval": 0.9, "weights": "default", "window_s": 10.0, "step_s": 1.0,
+        "video_fps": 20.0, "stride_px": 16, "interval": 0.9, "weights": "default",
+        "window_s": 10.0, "step_s": 1.0,
         "windows": windows, "windows_with_pulse": int(np.isfinite(reading).sum()),
         "pulse_rate_median_bpm": 71.0 if pulse else None,
         "pulse_rate_low_median_bpm": 66.0 if pulse else None,

@@ -244,7 +244,7 @@ ALONE = {
 MAPS = [f"map.npz:{name}" for name in ("probability", "*no_pulse", "rate_bpm", "confidence", "snr_db")]
 READ = [
     "map.npz:amplitude_percent", "map.npz:pulse_*", "map.npz:low_bpm", "map.npz:high_bpm",
-    "map.npz:equation_8_bpm", "rates.csv:*", "regions.csv*", "bvp.csv*", "summary.json.*pulse*",
+    "map.npz:equation_8_bpm", "rates.csv:*", "regions.csv*", "bvp.csv*", "beats.csv*", "summary.json.*pulse*",
     "summary.json.confid*", "summary.json.regions", "printed",
 ]  # fmt: skip
 PICTURES = ["map.png", "companion.png", "overlay.mp4", "report.html*"]
@@ -586,6 +586,7 @@ PAIRS = {
     "paper": ("paper", (75, 48, 64), [], contextlib.nullcontext),
     "keras": ("{shared}/reference", (75, 48, 64), [], contextlib.nullcontext),
     "default": ("default", (165, 60, 64), [], contextlib.nullcontext),
+    "pos": ("pos", (300, 60, 64), [], contextlib.nullcontext),
     "mat": ("toy.npz", (60, 32, 40), ["--mat"], contextlib.nullcontext),
     "step_s": ("toy.npz", (60, 32, 40), ["--step_s=0.4"], contextlib.nullcontext),
     "pipe": ("toy.npz", (60, 32, 40), [], through_a_pipe),
@@ -782,4 +783,5 @@ def test_every_keyword_has_a_case():
         "Result.to_xarray": [],
         "Result.probabilities": [],
         "Result.maps": [],
+        "Result.heart_rate_variability": [],
     }

@@ -47,7 +47,7 @@ def assert_finds_every_region(printed):
 
 
 FILES = {
-    "rates.csv", "regions.csv", "bvp.csv", "map.npz", "map.png", "companion.png", "overlay.mp4",
+    "rates.csv", "regions.csv", "bvp.csv", "beats.csv", "map.npz", "map.png", "companion.png", "overlay.mp4",
     "report.html", "summary.json",
 }  # fmt: skip
 

@@ -155,3 +155,18 @@ def test_what_is_left_for_further_pulses_is_neither_near_the_known_rates_nor_in_
         np.testing.assert_array_equal(left[place][:-1], np.where(away, 0.5, 0))
     np.testing.assert_array_equal(left[0, 1], np.eye(len(axis) + 1)[-1])
     assert (left[1, 0, -1], left[1, 1, -1]) == (0.5, np.float32(readout.LEAST))
+
+
+def test_votes_for_other_rates_speak_against_a_rate(settings):
+    """A place that is sure of another rate does not carry this one, however sure it is of a pulse."""
+    settings = replace(settings, readout={"method": "tracked_votes", "place_tolerance_bpm": 4.0})
+    axis = settings.clip.rate_axis_bpm  # every 2.5 bpm: three are near 90
+    probability = np.full((1, 3, 66), 1e-9)
+    probability[0, 0, np.flatnonzero(axis == 90)] = 0.6
+    probability[0, 1, np.flatnonzero(axis == 150)] = 1.0
+    probability[0, 2, -1] = 1.0
+    probability[0, 0, -1] = 0.4
+    grey = np.full((1, 1, 3), 0.5)
+    alone = [places.evidence(probability[:, i : i + 1], grey, axis, 90.0, settings)[0, 0] for i in range(3)]
+    assert alone[0] == pytest.approx(np.log(0.6 / 0.4 * 62 / 3))
+    assert max(alone[1:]) < -10

@@ -245,12 +245,13 @@ def test_evidence_is_zero_where_nothing_speaks_for_a_pulse():
     np.testing.assert_array_equal(readout.evidence(one, VOTES, odds=4), 0)
     votes = certain(30, *[75] * 9)
     for share, passes in ((0.1, True), (0.11, False)):
-        settings = ReadoutConfig(min_pulse_share=share)
-        expected = readout.combine(votes) * passes
-        np.testing.assert_array_equal(readout.evidence(votes, settings, odds=4), expected)
+        for method in ("votes", "tracked_votes"):
+            settings = ReadoutConfig(method=method, min_pulse_share=share)
+            expected = readout.combine(votes) * passes
+            np.testing.assert_array_equal(readout.evidence(votes, settings, odds=4), expected)
 
 
-@pytest.mark.parametrize("method", ["votes", "tracked"])
+@pytest.mark.parametrize("method", ["votes", "tracked_votes", "tracked"])
 @pytest.mark.parametrize("window_s", [0.6, 2.0, 4.0, 20.0])
 def test_follower_reads_as_the_last_of_all_windows_so_far(method, window_s):
     settings = replace(TRACKED, method=method, evidence_scale=0.1, evidence_power=1.0, temperature=0.5)
@@ -268,7 +269,7 @@ def test_follower_reads_as_the_last_of_all_windows_so_far(method, window_s):
     assert np.allclose(whole, found, equal_nan=True) == (method == "votes")
 
 
-@pytest.mark.parametrize("method", ["votes", "tracked"])
+@pytest.mark.parametrize("method", ["votes", "tracked_votes", "tracked"])
 def test_windows_without_a_pulse_have_no_rate(method):
     found = tracking.readings(
         np.zeros((3, 75)), AXIS, replace(TRACKED, method=method), step_s=1.0, window_s=4.0

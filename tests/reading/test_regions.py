@@ -147,3 +147,22 @@ def test_a_region_without_a_reading_has_empty_rates(tmp_path):
     place = ["56.0", "88.0", "48.0", "64.0", "72.0", "104.0", "0.0625"]
     assert rows[0] == ["1", *place, "3", "0", "", "", "", ""]
     assert rows[1] == ["2", *place, "3", "1", "80.0", "75.0", "86.0", "0.500"]
+
+
+def test_votes_count_near_the_rate_that_a_region_shows(tmp_path):
+    """One place that is surer of another rate does not change it; without any near, there is no pulse."""
+    found = two_people(tmp_path)
+    maps = list(found.maps())
+    for probability in maps[:-1]:
+        probability[0, 0] = 0
+        probability[0, 0, np.argmin(abs(AXIS - 150))] = 1
+    maps[-1][:3, :3] = maps[0][1, 1] * 0
+    maps[-1][:3, :3, np.argmin(abs(AXIS - 150))] = 1
+    settings = replace(READOUT, method="tracked_votes", track_floor=1e-3)
+    arrays = (found.rate_bpm, found.confidence, AXIS, settings)
+    parts = regions.find_regions(maps, *arrays, odds=20.0, step_s=1.0, window_s=10.0)
+    rates = np.array([[reading.rate_bpm for reading in part.readings] for part in parts])
+    assert len(parts) == 2
+    np.testing.assert_allclose(np.nanmedian(rates, axis=1), [66, 112], atol=1)
+    assert np.isnan(rates[:, 3:5]).all()
+    assert np.isnan(rates[0, -1])

@@ -1,34 +1,35 @@
-"""GREEN, CHROM and POS: the pulse from colour alone, for one trace or for every patch of a map.
+"""GREEN, CHROM and POS: the pulse from colour alone, for one trace or for every place of a map.
 
 A trace is (time, 3): the mean red, green and blue of some skin in every frame, in any scale. A
 method turns it into a pulse signal (time,) that rises with blood volume, in relative units:
 0.01 is a colour change of about 1 %. Functions of a trace are unbatched (use `jax.vmap`) and
 can be jitted with `fps` and `method` static.
 
-A window is float32 (time, height, width, 3), RGB of 0...1; a map is (row, col, class)
-probabilities, "no pulse" last, as in `mapping`, so that the same read-outs take it.
+A map is (row, col, class) probabilities, "no pulse" last, as those of networks; the same read-outs take it.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
+import scipy.sparse.linalg
 from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped
 
 from pulse3d.config import ClipConfig
 from pulse3d.errors import InputError
-from pulse3d.evaluation import contact
+from pulse3d.mapping.spread import spread_evenly
 
 Trace = Float[Array | np.ndarray, "time 3"]
 Signal = Float[Array | np.ndarray, "time"]
 Axis = Float[Array | np.ndarray, "rate"]
+Traces = Float[Array | np.ndarray, "time row col 3"]
 Image = Shaped[Array | np.ndarray, "height width 3"]
-Window = Float[Array | np.ndarray, "time height width 3"]
 
 WINDOW_S = 1.6  # CHROM and POS normalise colours in windows of this length
 BAND_BPM = (36.0, 198.0)  # half-power points of the band-pass before a spectrum
@@ -100,7 +101,7 @@ def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Flo
         P(f) = B(f)^2 |sum_t w(t) x(t) exp(-2 pi i f t / 60)|^2
         B(f) = 1 / (1 + ((f^2 - l h) / (f (h - l)))^2)
 
-    x is the signal minus its smooth trend, `contact.detrend` with a smoothness of 100 at 30 fps, w a Hann
+    x is the signal minus its smooth trend, `detrend` with a smoothness of 100 at 30 fps, w a Hann
     window. The sum is evaluated at the rates themselves, without bins or zero-padding. B is the usual
     band-pass of the field, Butterworth of order 1, l = 36 to h = 198 bpm, forwards and backwards. Without
     detrending and band-pass, slow drifts outweigh the pulse. Uniform for a signal without power.
@@ -115,6 +116,21 @@ def spectrum_probability(signal: Signal, fps: float, rate_axis_bpm: Axis) -> Flo
     return jnp.where(power.sum() > 0, _divide(power, power.sum()), 1 / power.size)
 
 
+def detrend(
+    signal: Float[np.ndarray, "time *column"], *, smoothness: float
+) -> Float[np.ndarray, "time *column"]:
+    """Removes the smooth trend of a signal, or of every column: (I - (I + lambda^2 D'D)^-1) z.
+
+    D takes second differences. smoothness: lambda; a straight line is removed for any value. Needs three
+    samples or more.
+    Source: Tarvainen et al., IEEE Trans. Biomed. Eng. 49(2), 2002.
+    """
+    frames = len(signal)
+    second = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(frames - 2, frames))
+    system = scipy.sparse.eye_array(frames) + smoothness**2 * (second.T @ second)
+    return signal - scipy.sparse.linalg.spsolve(system.tocsc(), signal)
+
+
 @cache
 def _waves(frames: int, fps: float, rates_bpm: tuple[float, ...]) -> Float[np.ndarray, "time wave"]:
     """Cosines, then sines, of all rates under a Hann window, detrended.
@@ -124,7 +140,7 @@ def _waves(frames: int, fps: float, rates_bpm: tuple[float, ...]) -> Float[np.nd
     time_s = (np.arange(frames) - (frames - 1) / 2) / fps
     angle = 2 * np.pi / 60 * np.outer(time_s, rates_bpm)
     waves = np.hanning(frames)[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], 1)
-    return contact.detrend(waves, smoothness=SMOOTHNESS * (fps / 30) ** 2).astype(np.float32)
+    return detrend(waves, smoothness=SMOOTHNESS * (fps / 30) ** 2).astype(np.float32)
 
 
 def no_pulse_probability(spectrum: Axis, duration_s: float, rate_axis_bpm: Axis) -> Float[Array, ""]:
@@ -164,40 +180,52 @@ def trace_probability(trace: Trace, clip: ClipConfig, method: str) -> Float[Arra
     return jnp.append((1 - no_pulse) * spectrum, no_pulse)
 
 
-def patch_means(image: Image, *, patch_px: int, stride_px: int) -> Float[Array, "row col 3"]:
-    """The mean colour of every square of `patch_px`, one every `stride_px`, of an image of 0...1.
-
-    Square (row, col) has its top left pixel at (row x stride, col x stride). Raises InputError
-    where the image is smaller than a square.
-    """
-    if min(image.shape[:2]) < patch_px:
-        raise InputError(
-            f"frames of {image.shape[1]}x{image.shape[0]} px: smaller than a patch of {patch_px} px;"
-            " give a smaller patch"
-        )
-    sums = jnp.asarray(image, jnp.float32)
-    for axis in (0, 1):
-        size, stride = [1, 1, 1], [1, 1, 1]
-        size[axis], stride[axis] = patch_px, stride_px
-        sums = lax.reduce_window(sums, 0.0, lax.add, size, stride, "VALID")
-    return sums / patch_px**2
-
-
 @partial(jax.jit, static_argnames=("clip", "method", "batch_size"))
 def map_traces(
-    traces: Float[Array | np.ndarray, "time row col 3"],
-    clip: ClipConfig,
-    method: str,
-    *,
-    batch_size: int = 256,
+    traces: Traces, clip: ClipConfig, method: str, *, batch_size: int = 256
 ) -> Float[Array, "row col class"]:
-    """The map of a window from the traces of its patches: `trace_probability` of each.
+    """The map of a window from the traces of its places: `trace_probability` of each.
 
     Takes `batch_size` traces at a time, which bounds the memory and changes nothing else.
     """
     flat = jnp.moveaxis(traces, 0, 2).reshape(-1, traces.shape[0], 3)
-    maps = lax.map(lambda trace: trace_probability(trace, clip, method), flat, batch_size=batch_size)
+    maps = _map_each(flat, clip, method, batch_size=batch_size)
     return maps.reshape(*traces.shape[1:3], -1)
+
+
+@partial(jax.jit, static_argnames=("clip", "method"))
+def skin_evidence(traces: Traces, clip: ClipConfig, method: str) -> Float[Array, "rate"]:
+    """The evidence of a window for every rate, from one trace: the mean of places with a colour like skin.
+
+    It is the `trace_probability` of that trace, as the methods are used in the field. Without any skin,
+    the mean is over all places.
+    """
+    colour = jnp.asarray(traces)
+    skin = skin_mask(colour.mean(0))
+    weight = jnp.where(skin.any(), skin, True)
+    trace = jnp.einsum("trcx,rc->tx", colour, weight / weight.sum())
+    return trace_probability(trace, clip, method)[:-1]
+
+
+@lru_cache(maxsize=8)
+def make_mapper(
+    clip: ClipConfig, method: str, devices: tuple[jax.Device, ...]
+) -> Callable[[Traces], Float[np.ndarray, "row col class"]]:
+    """`map_traces` with the places spread over devices; the same one for the same arguments."""
+    run = spread_evenly(lambda _, traces: _map_each(traces, clip, method), list(devices))
+
+    def mapper(traces: Traces) -> Float[np.ndarray, "row col class"]:
+        flat = np.moveaxis(np.asarray(traces), 0, 2).reshape(-1, traces.shape[0], 3)
+        return run({}, flat).reshape(*traces.shape[1:3], -1)
+
+    return mapper
+
+
+def _map_each(
+    traces: Float[Array, "place time 3"], clip: ClipConfig, method: str, *, batch_size: int = 256
+) -> Float[Array, "place class"]:
+    """The probability of every trace, so many at a time."""
+    return lax.map(lambda trace: trace_probability(trace, clip, method), traces, batch_size=batch_size)
 
 
 def skin_mask(image: Image) -> Bool[Array, "height width"]:
@@ -214,27 +242,6 @@ def skin_mask(image: Image) -> Bool[Array, "height width"]:
     cb = 128 - 0.168736 * red - 0.331264 * green + 0.5 * blue
     cr = 128 + 0.5 * red - 0.418688 * green - 0.081312 * blue
     return (cb >= 77) & (cb <= 127) & (cr >= 133) & (cr <= 173)
-
-
-def skin_mean(
-    image: Image, box: Float[Array | np.ndarray, "4"] | None = None
-) -> tuple[Float[Array, "3"], Float[Array, ""]]:
-    """The mean colour of an image's skin, in the image's units, and the share of pixels that are skin.
-
-    Without any skin, the mean is over all pixels and the share is 0. box: top, left, bottom and right, in
-    pixels; everything outside is ignored.
-    """
-    rows, cols = (np.arange(size) + 0.5 for size in image.shape[:2])
-    inside = jnp.ones(image.shape[:2], bool)
-    if box is not None:
-        top, left, bottom, right = box
-        inside = ((rows >= top) & (rows < bottom))[:, None] & ((cols >= left) & (cols < right))
-        inside = jnp.where(inside.any(), inside, True)
-    mask = skin_mask(image) & inside
-    weight = jnp.where(mask.any(), mask, inside)
-    channels = jnp.moveaxis(jnp.asarray(image), -1, 0)
-    sums = [jnp.sum(channel * weight, dtype=jnp.float32) for channel in channels]
-    return jnp.stack(sums) / weight.sum(), mask.sum() / inside.sum()
 
 
 def _relative(colour: Float[Array, "time 3"]) -> Float[Array, "time 3"]:
