@@ -34,13 +34,13 @@ from pulse3d.video import VIDEO_SUFFIXES
 
 HOST = "127.0.0.1"
 SILENT_S = 30.0  # of a connection, before it is closed
-DRAIN_S = 5.0  # of what is still sent after a refusal: a browser reads the answer only when it has sent all
+LET_PASS_S = 5.0  # for what is sent but not wanted
 PIECE_BYTES = 2**20
 RESULTS = {
     "report.html": "text/html; charset=utf-8",
+    "overlay.mp4": "video/mp4",
     "map.png": "image/png",
     "companion.png": "image/png",
-    "overlay.mp4": "video/mp4",
     "rates.csv": "text/csv; charset=utf-8",
     "bvp.csv": "text/csv; charset=utf-8",
     "regions.csv": "text/csv; charset=utf-8",
@@ -111,6 +111,7 @@ class Server(ThreadingHTTPServer):
         low, high = messages.RATES_BPM
         return Template(text).substitute(
             max_mb=self.max_mb,
+            results=" ".join(RESULTS),
             window_s=f"{self.weights.config.clip.duration_s:g}",
             colours=figures.colour_table(figures.RATE_COLOURS).tobytes().hex(),
             low=f"{low:g}",
@@ -297,6 +298,7 @@ class _Handler(BaseHTTPRequestHandler):
                 pieces.append(self._read(self._left))
             if job.status.state == "mapping":  # until then they are of no use
                 webcam.put(b"".join(pieces))
+        self._let_pass()  # of a webcam that has ended
         self._get_job(number)
 
     def _post_stop(self, number: str) -> None:
@@ -335,7 +337,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         self._send_json({"error": message}, status)
-        deadline = time.monotonic() + DRAIN_S
+        self._let_pass()
+
+    def _let_pass(self) -> None:
+        """Reads what is left of the request: a browser reads an answer only when it has sent all."""
+        deadline = time.monotonic() + LET_PASS_S
         while self._left and time.monotonic() < deadline:
             data = self.rfile.read(min(PIECE_BYTES, self._left))
             if not data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from pulse3d.showing import outputs
 
 USUAL_SHAPE = (240, 320)  # of the frames that the network is compiled for before any come
 MAX_SIDE_PX = 320  # of a webcam's frame
-HELD_FRAMES = 150  # of a webcam, five seconds
+HELD_FRAMES = 120  # of a webcam, four seconds
+WAIT_S = 2.0  # for room, before frames of a batch are lost
 SILENT_S = 10.0  # without a frame, after which a webcam is taken to be off
 
 Item = TypeVar("Item")
@@ -84,9 +86,10 @@ class Webcam:
 
     def put(self, batch: bytes) -> None:
         """Takes a batch of frames, as in `read_batch`; those for which there is no room are lost."""
+        deadline = time.monotonic() + WAIT_S
         for frame in read_batch(batch, self._mapper.layout.frame):
             with contextlib.suppress(queue.Full):
-                self._waiting.put(frame, timeout=1.0)
+                self._waiting.put(frame, timeout=max(0.0, deadline - time.monotonic()))
 
     def run(self, job: Job) -> None:
         """Maps the frames until the job is stopped or no more come."""

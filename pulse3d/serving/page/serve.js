@@ -4,11 +4,10 @@
 
 const byId = (id) => document.getElementById(id);
 const [MAX_MB, WINDOW_S] = [Number(document.body.dataset.maxMb), Number(document.body.dataset.windowS)];
-const RESULTS = ["report.html", "overlay.mp4", "map.png", "companion.png", "rates.csv", "bvp.csv", "regions.csv",
-  "summary.json"];
+const RESULTS = document.body.dataset.results.split(" ");
 const FINISHED = ["done", "failed", "stopped"];
 const POLL_MS = 400, SEND_MS = 400; // from one question to the next, from one batch of frames to the next
-const SIDE_PX = 320, MOST_FRAMES = 90; // of a webcam's frames; of a batch, beyond which the oldest are lost
+const SIDE_PX = 320, MOST_FRAMES = 60; // of a webcam's frames; of a batch, beyond which the oldest are lost
 const BLUE = "#0072b2", FAINT = "rgba(0,114,178,0.55)", RED = "#cc3311";
 
 let shown = null; // what is on the stage: {film, status}
@@ -46,7 +45,7 @@ function waitingFor(status) {
 }
 
 function rateInWords({ pulse_rate_bpm, low_bpm, high_bpm, confidence, enough_video }) {
-  if (!enough_video) return ["no rate", "frames are missing"];
+  if (!enough_video) return ["no rate", "frames are missing; this machine may be busy"];
   if (pulse_rate_bpm === null) return ["no pulse", "in the newest window"];
   return [`${number(pulse_rate_bpm)} bpm`, `(${number(low_bpm)} to ${number(high_bpm)}), confidence ${number(confidence, 2)}`];
 }
@@ -54,8 +53,8 @@ function rateInWords({ pulse_rate_bpm, low_bpm, high_bpm, confidence, enough_vid
 function summaryInWords(summary) {
   if (summary.pulse_rate_median_bpm === null) return ["no pulse found", `in ${summary.windows} windows`];
   const [low, high] = [summary.pulse_rate_low_median_bpm, summary.pulse_rate_high_median_bpm];
-  return [`${number(summary.pulse_rate_median_bpm, 1)} bpm`, `median (${number(low)} to ${number(high)});`
-    + ` ${summary.windows_with_pulse} of ${summary.windows} windows with a pulse`];
+  return [`${number(summary.pulse_rate_median_bpm, 1)} bpm`, `median (${number(low)} to ${number(high)})`,
+    `${summary.windows_with_pulse} of ${summary.windows} windows with a pulse`];
 }
 
 function headline([strong, rest]) {
@@ -106,7 +105,12 @@ function drawStage() {
   if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
   context.fillStyle = "#222";
   context.fillRect(0, 0, ...size);
-  if (film.readyState >= 2) context.drawImage(film, 0, 0, ...size);
+  if (film.readyState >= 2) {
+    shown.still = shown.still || document.createElement("canvas");
+    if (shown.still.width !== film.videoWidth) [shown.still.width, shown.still.height] = [film.videoWidth, film.videoHeight];
+    shown.still.getContext("2d").drawImage(film, 0, 0);
+  }
+  if (shown.still) context.drawImage(shown.still, 0, 0, ...size); // what was seen last, while a film seeks
   if (!map) return;
   const [left, right, bottom, top] = map.extent_px.map((v) => zoom * v);
   context.imageSmoothingEnabled = false;
@@ -180,7 +184,7 @@ function fill(entry, status) {
     mapping: () => (status.window ? `${done}: ${rateInWords(status.window).join(" ")}` : "mapping"),
     drawing: () => "mapped; drawing the report",
     stopped: () => "stopped",
-    done: () => status.summary && summaryInWords(status.summary).join(" "),
+    done: () => summaryInWords(status.summary).join(", ").replace(", ", " "),
   }[status.state]();
   if (status.share) entry.bar.value = status.share; // before, it only shows that something happens
   if (!FINISHED.includes(status.state)) return;
