@@ -383,10 +383,16 @@ def test_a_webcam_is_mapped_and_its_map_lies_over_the_picture(browser, page):
     assert browser.execute_script("return shown.status.window.map.frame_px") == [320, 240]
     places = np.array(browser.execute_script("return document.getElementById('rate').data.at(-1).x"))
     assert len(places) >= 1
-    seen = picture(browser, "map")
-    assert seen.std() > 10, "the picture of the camera"
+    assert picture(browser, "map").std() > 10, "the picture of the camera"
     assert text(browser, "webcam") == "Stop the webcam"
     browser.find_element("id", "webcam").click()
     assert text(browser, "webcam") == "Use the webcam"
     wait(lambda: page.webcams == {})
+    [left, right, bottom, top] = browser.execute_script("return shown.status.window.map.extent_px")
+    browser.execute_script(
+        "const map = shown.picture.getContext('2d'); map.fillStyle = 'red'; map.fillRect(0, 0, 999, 999)"
+    )
+    wait(lambda: (picture(browser, "map")[360, 480] == [255, 0, 0]).all())
+    red = (picture(browser, "map") == [255, 0, 0]).all(-1)  # 3 px for one of the camera's
+    np.testing.assert_allclose(red.mean(), (right - left) * (bottom - top) / (320 * 240), atol=0.01)
     assert browser.get_log("browser") == []
