@@ -275,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
                     file.write(self._read(PIECE_BYTES))
         except BaseException as error:
             path.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename:
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
                 raise RefusedError(
                     HTTPStatus.INSUFFICIENT_STORAGE, f"{name}: cannot be kept ({error.strerror}); make room"
                 ) from None

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers.browsing import open_browser, picture, text, wait
 from helpers.inputs import encode
-from helpers.launching import start
+from helpers.launching import files_up_to, start
 
 import pulse3d
 from pulse3d import stream
@@ -104,6 +104,11 @@ def clip(tmp_path_factory):
     return encode(path, make_frames(), times_s=np.arange(60) / FPS, codec="libx264")
 
 
+def uploads(page):
+    """The videos that a server keeps."""
+    return [path for path in page.folder.iterdir() if path.is_file()]
+
+
 @pytest.fixture(scope="module")
 def uploaded(client, clip):
     """The status of a video that was mapped."""
@@ -121,7 +126,7 @@ def test_a_video_becomes_the_results_that_the_library_gives(client, page, weight
     assert found["overlay.mp4"][1][4:8] == b"ftyp"
     assert b"<title>me &amp; you.mkv</title>" in found["report.html"][1]
     assert not any(str(page.folder).encode() in body for _, body in found.values())
-    assert [path.name for path in page.folder.iterdir()] == ["results"], "the upload is gone"
+    assert uploads(page) == [], "it is gone"
 
 
 def test_the_running_rates_are_those_of_the_windows(clip, weights, uploaded):
@@ -158,7 +163,7 @@ def test_bad_videos_get_one_line_with_their_own_name(client, page, tmp_path):
         assert words in said["error"]
         assert str(page.folder) not in said["error"]
         assert client(f"results/{said['number']}/summary.json")[0] == 404
-    assert [path.name for path in page.folder.iterdir()] == ["results"]
+    assert uploads(page) == []
 
 
 @pytest.mark.parametrize(
@@ -219,7 +224,7 @@ def test_a_video_that_is_too_large_is_refused_before_it_is_kept(client, page):
     assert status == 413
     said = "big.mp4: 3 MB; at most 1 MB, cut it or start with a larger --max_mb"
     assert json.loads(body)["error"] == said
-    assert [path.name for path in page.folder.iterdir()] == ["results"]
+    assert uploads(page) == []
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(client, page):
@@ -230,7 +235,14 @@ def test_an_upload_that_breaks_off_leaves_nothing(client, page):
     answer = connection.getresponse()
     assert (answer.status, "broke off" in json.loads(answer.read())["error"]) == (400, True)
     connection.close()
-    assert [path.name for path in page.folder.iterdir()] == ["results"]
+    assert uploads(page) == []
+
+
+def test_an_upload_for_which_there_is_no_room_is_said_and_leaves_nothing(client, page):
+    with files_up_to(1000):
+        status, body = client("uploads?name=a.mp4", bytes(100_000))
+    assert (status, json.loads(body)["error"]) == (507, "a.mp4: cannot be kept (File too large); make room")
+    assert uploads(page) == []
 
 
 def batch(frames, first=0):

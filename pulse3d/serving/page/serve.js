@@ -231,7 +231,9 @@ async function mapFile(file) {
 
 async function startWebcam() {
   complain("");
-  if (!navigator.mediaDevices) throw new Error("This browser gives no webcam to this page.");
+  if (!navigator.mediaDevices || !("requestVideoFrameCallback" in HTMLVideoElement.prototype)) {
+    throw new Error("This browser gives no frames of a webcam to a page; it needs one of 2025 or later.");
+  }
   const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
   let stream;
   try {
@@ -288,7 +290,7 @@ async function sendFrames(current) {
       const status = await post(`webcams/${current.job}`, new Blob(current.batch.splice(0).flat()));
       if (session !== current) return;
       if (status.state === "failed") throw new Error(status.error);
-      if (FINISHED.includes(status.state)) return stopWebcam();
+      if (FINISHED.includes(status.state)) throw new Error("The webcam was stopped, as no frames came for a while.");
       show(current.film, status);
       if (status.state === "waiting") {
         headline(["…", waitingFor(status)]);
