@@ -325,6 +325,19 @@ def open_and_stop(client):
     return number
 
 
+def test_the_end_stops_the_job_that_runs_and_those_that_wait():
+    def work_on(job):
+        while True:
+            job.tell()
+            time.sleep(0.01)
+
+    line = turns.Turns()
+    jobs = [line.add(name, work_on) for name in "ab"]
+    wait(lambda: jobs[0].status.state == "mapping")
+    line.close()
+    assert [job.status.state for job in jobs] == ["stopped", "stopped"]
+
+
 @pytest.mark.slow
 def test_the_program_takes_its_flags_and_ctrl_c_leaves_only_what_out_keeps(toy, clip, tmp_path, monkeypatch):
     temporary, out = tmp_path / "tmp", tmp_path / "out"
