@@ -21,7 +21,7 @@ from pulse3d import stream
 from pulse3d.errors import InputError
 from pulse3d.network import model, weights_file
 from pulse3d.network.weights_file import Weights
-from pulse3d.serving import messages, server, work
+from pulse3d.serving import messages, server, turns, work
 from pulse3d.showing import figures
 
 FPS, SHAPE = 15, (32, 40)
@@ -71,9 +71,7 @@ class Client:
 
     def ended(self, number):
         """The status of a job when it has ended."""
-        return wait(
-            lambda: (said := self.json(f"jobs/{number}"))["state"] in ("done", "failed", "stopped") and said
-        )
+        return wait(lambda: (said := self.json(f"jobs/{number}"))["state"] in turns.FINISHED and said)
 
 
 @pytest.fixture(scope="module")
