@@ -17,7 +17,11 @@ setup(
     license="MIT",
     packages=[*find_packages(include=["pulse3d*"]), "pulse3d.launch", "pulse3d.launch.benchmarks"],
     package_dir={"pulse3d.launch": "launch", "pulse3d.launch.benchmarks": "launch/benchmarks"},
-    package_data={"pulse3d": ["weights/*.npz", "py.typed"], "pulse3d.showing": ["page/*"]},
+    package_data={
+        "pulse3d": ["weights/*.npz", "py.typed"],
+        "pulse3d.serving": ["page/*"],
+        "pulse3d.showing": ["page/*"],
+    },
     entry_points={"console_scripts": ["pulse3d = pulse3d.launch.command:main"]},
     python_requires=">=3.11",
     install_requires=[

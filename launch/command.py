@@ -8,6 +8,7 @@ pulse3d live                          the first camera, until Ctrl-C; `pulse3d l
 pulse3d NAME --help                   the options of one of the programs:
     predict     maps videos; `pulse3d me.mp4` is short for `pulse3d predict me.mp4`
     live        maps a camera
+    serve       a page on this machine: drop a video into it, or use the webcam
     train       trains a network on synthetic video
     evaluate    scores methods on recordings with a known pulse
     synthesize  writes clips of synthetic video
@@ -23,7 +24,7 @@ import sys
 
 from . import common
 
-PROGRAMS = ("predict", "train", "evaluate", "synthesize", "export", "benchmark")
+PROGRAMS = ("predict", "serve", "train", "evaluate", "synthesize", "export", "benchmark")
 
 
 def main() -> None:

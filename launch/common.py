@@ -11,6 +11,7 @@ import signal
 import sys
 import textwrap
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,12 +21,14 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
+import tqdm
 from absl import app, flags, logging
 from jax.experimental import multihost_utils
 
 from pulse3d import __version__, settings
 from pulse3d.errors import InputError
 
+LINE_S = 10.0  # between lines that say how far a program is
 HELP = ("--help", "-h", "-help", "--helpshort")
 
 
@@ -93,6 +96,57 @@ def stop_on_interrupt() -> Iterator[Stop]:
         yield stop
     finally:
         restore()
+
+
+@contextlib.contextmanager
+def progress(
+    what: str, total: int | None = None, unit: str = "", *, initial: int = 0, hidden: bool = False
+) -> Iterator[tqdm.tqdm]:
+    """Says how a wait is getting on: a bar on a terminal, elsewhere a line on stderr every `LINE_S`.
+
+    Yields the bar, whose `update` counts units, as in "window". total: 0 or None if it is not known. A wait
+    for compilation counts nothing, but goes on saying how long it takes.
+    """
+    terminal = sys.stderr.isatty()
+    form = None if unit else "{desc}: {elapsed}"
+    with contextlib.ExitStack() as stack:
+        file = None if terminal else stack.enter_context(open(os.devnull, "w"))
+        bar = stack.enter_context(
+            tqdm.tqdm(
+                total=total or None,
+                initial=initial,
+                unit=unit,
+                desc=what,
+                file=file,
+                bar_format=form,
+                disable=hidden,
+            )
+        )
+        if not (terminal or hidden):
+            stack.enter_context(_lines(bar))
+        yield bar
+
+
+@contextlib.contextmanager
+def _lines(bar: tqdm.tqdm) -> Iterator[None]:
+    """Prints how far a bar is, a line every `LINE_S` seconds."""
+    started, done = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        while not done.wait(LINE_S):
+            of = f" of {bar.total}" if bar.total else ""
+            count = f" {bar.unit} {bar.n}{of}," if bar.unit else ""
+            also = f", {bar.postfix}" if bar.postfix else ""
+            taken_s = time.monotonic() - started
+            print(f"{bar.desc}:{count} {taken_s:.0f} s{also}", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def cache_compilations() -> None:

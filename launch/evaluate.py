@@ -190,7 +190,7 @@ def compute(recordings: list[Recording], sources: dict[str, Source], folder: Pat
     """Computes missing evidence; returns the names of recordings that failed."""
     failed: set[str] = set()
     total = len(recordings) * len(sources)
-    with tqdm.tqdm(total=total, unit="evidence", desc="evaluating", disable=None) as bar:
+    with common.progress("evaluating", total, "evidence") as bar:
         for recording in recordings:
             bar.set_postfix_str(recording.name)
             for message in collect(recording, sources, folder, root=root, done=bar.update):

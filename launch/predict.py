@@ -18,9 +18,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
+from typing import TypeVar
 
 import jax
-import tqdm
 from absl import flags
 
 from pulse3d import config, files, pipeline, result, settings, stream, video
@@ -69,6 +69,7 @@ _MAT = flags.DEFINE_bool("mat", False, "Also writes map.mat, as the original pro
 _QUIET = flags.DEFINE_bool("quiet", False, "Prints nothing but errors.")
 _JSON = flags.DEFINE_bool("json", False, "Prints the summary as JSON, nothing else; live: a line a window.")
 OUT = Path("pulse3d_out")
+Item = TypeVar("Item")
 IN_TABLE = (
     "pulse_rate_median_bpm", "pulse_rate_low_median_bpm", "pulse_rate_high_median_bpm", "confidence_median",
     "windows", "windows_with_pulse", "share_of_frame_with_pulse", "regions", "seconds",
@@ -195,7 +196,7 @@ def map_one(
         truth=truth,
         figure=_FIGURE.value,
         mat=_MAT.value,
-        watch=lambda pictures: bar(pictures, total, "frame", "overlay"),
+        watch=lambda pictures: counted(pictures, total, "frame", "overlay"),
     )
     if _JSON.value:
         print(json.dumps(found.summary | {"out": str(out)}), flush=True)
@@ -206,17 +207,19 @@ def map_one(
     return found, mapper.layout
 
 
-def bar(items: Iterable, total: int, unit: str, what: str) -> Iterable:
-    """A progress bar with the time left, on a terminal."""
-    hidden = True if _QUIET.value or _JSON.value else None
-    return tqdm.tqdm(items, total=total or None, unit=unit, desc=what, disable=hidden)
+def counted(items: Iterable[Item], total: int, unit: str, what: str) -> Iterator[Item]:
+    """Yields the items, and says how many of them are done."""
+    with common.progress(what, total, unit, hidden=_QUIET.value or _JSON.value) as bar:
+        for item in items:
+            yield item
+            bar.update()
 
 
 def follow_file(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:
-    """The windows of a video, with a progress bar."""
+    """The windows of a video, and how many of them are done."""
     windows = pipeline.follow(source, frames, mapper, step_s=step_s)
     expected = max(0, int((source.duration_s - mapper.config.clip.duration_s) / step_s) + 1)
-    yield from bar(windows, expected, "window", "mapping")
+    yield from counted(windows, expected, "window", "mapping")
 
 
 def follow_live(source, frames, mapper, *, step_s) -> Iterator[stream.WindowResult]:

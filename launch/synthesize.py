@@ -36,7 +36,8 @@ def main() -> None:
         files.refuse_to_overwrite(out, ("clips.npz", "clips.png"))
     files.make_folder(out)
     keys = jax.random.split(jax.random.key(_SEED.value), _CLIPS.value)
-    clips, label, rate_bpm = jax.device_get(jax.jit(jax.vmap(lambda key: sample(key, settings)))(keys))
+    with common.progress("making clips"):
+        clips, label, rate_bpm = jax.device_get(jax.jit(jax.vmap(lambda key: sample(key, settings)))(keys))
     arrays = {"clips": clips, "label": label, "rate_bpm": rate_bpm, "fps": settings.clip.fps}
     archive.write_arrays(out / "clips.npz", **arrays)
     shown = slice(0, 24)

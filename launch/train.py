@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import tqdm
 from absl import flags
 from jax.experimental import multihost_utils
 
@@ -102,12 +101,12 @@ def train_to_end(
     *,
     leads: bool,
 ) -> None:
-    """Trains with a log, a progress bar and checkpoints; exits the program if stopped or on failure."""
+    """Trains with a log, the progress and checkpoints; exits the program if stopped or on failure."""
     started, first_step = time.time(), int(state.step)
     with (
         Logbook(workdir, first_step) if leads else contextlib.nullcontext() as logbook,
-        tqdm.tqdm(
-            total=settings.train.steps, initial=first_step, unit="step", disable=None if leads else True
+        common.progress(
+            "training", settings.train.steps, "step", initial=first_step, hidden=not leads
         ) as bar,
         contextlib.ExitStack() as profile,
         preemption() as stop,

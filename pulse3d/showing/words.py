@@ -51,8 +51,8 @@ def of_window(window: WindowResult, *, window_s: float) -> str:
     return f"{now_s:8.1f} s   {figures.caption(reading)}, confidence {reading.confidence:.2f}"
 
 
-def window_as_json(window: WindowResult, *, window_s: float) -> str:
-    """The same as a line of JSON, null for no pulse."""
+def window_values(window: WindowResult, *, window_s: float) -> dict[str, float | None]:
+    """The same as values by name, None for no pulse."""
     reading: Reading = window.reading
     values = {
         "now_s": window.time_s + window_s / 2,
@@ -60,8 +60,13 @@ def window_as_json(window: WindowResult, *, window_s: float) -> str:
         "low_bpm": reading.low_bpm,
         "high_bpm": reading.high_bpm,
     }
-    known = {name: round(v, 3) if np.isfinite(v) else None for name, v in values.items()}
-    return json.dumps(known | {"confidence": round(reading.confidence, 3)})
+    known = {name: round(float(v), 3) if np.isfinite(v) else None for name, v in values.items()}
+    return known | {"confidence": round(float(reading.confidence), 3)}
+
+
+def window_as_json(window: WindowResult, *, window_s: float) -> str:
+    """The same as a line of JSON, null for no pulse."""
+    return json.dumps(window_values(window, window_s=window_s))
 
 
 def of_regions(

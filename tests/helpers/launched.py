@@ -42,6 +42,7 @@ def become(asked: dict) -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.path[:0] = [asked["cwd"], *asked["environment"]["PYTHONPATH"].split(os.pathsep)]
+    importlib.import_module("launch.common").LINE_S = asked["line_s"]
     sys.argv = [f"launch.{asked['module']}", *asked["arguments"]]
 
 

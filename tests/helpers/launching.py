@@ -60,11 +60,12 @@ def launcher():
     )  # fmt: skip
 
 
-def run(module, *arguments, cwd=ROOT):
-    """Exit code, output and errors of a launcher, ended within 300 s."""
+def run(module, *arguments, cwd=ROOT, line_s=1000.0):
+    """Exit code, output and errors of a launcher, ended within 300 s; line_s: between lines of progress."""
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
         asked = {
             "module": module,
+            "line_s": line_s,
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(cwd),
             "environment": environment_of(module),

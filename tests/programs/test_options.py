@@ -31,6 +31,7 @@ from helpers.inputs import encode
 from helpers.launching import ROOT, TOY, read_csv, write_clips
 
 import pulse3d
+from launch import common
 from launch.benchmarks import timing, videos
 from pulse3d import stream, video
 from pulse3d.errors import InputError
@@ -39,7 +40,7 @@ from pulse3d.network import model, weights_file
 
 pytestmark = pytest.mark.slow
 
-LAUNCHERS = ("predict", "train", "evaluate", "synthesize", "export", "benchmark")
+LAUNCHERS = ("predict", "serve", "train", "evaluate", "synthesize", "export", "benchmark")
 FPS = 15
 
 
@@ -494,6 +495,7 @@ def measured():
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(videos, "predict", predict)
+        patched.setattr(common, "LINE_S", 1000.0)  # how far a program is depends on the machine
         yield
 
 
@@ -544,8 +546,11 @@ TOGETHER = {"train": {"distributed", "coordinator", "processes", "process"}}
 STARTED = test_train_program.test_two_processes_one_of_them_killed_train_the_same_network
 
 
-# run by tests that need more than the files here: masks of skin (test_evaluate_program.py)
-ELSEWHERE = {"evaluate": {"place_score", "pulseless"}}
+# run by tests that need more than the files here, and where these are: masks of skin, a client
+ELSEWHERE = {
+    "evaluate": ({"place_score", "pulseless"}, "programs/test_evaluate_program.py"),
+    "serve": ({"port", "weights", "set", "max_mb", "out"}, "serving/test_serving.py"),
+}
 
 
 def test_every_flag_has_a_case():
@@ -555,8 +560,10 @@ def test_every_flag_has_a_case():
     for launcher in LAUNCHERS:
         known = {flag.name for flag in FLAGS[f"launch.{launcher}"]}
         together = TOGETHER.get(launcher, set())
-        assert known == CASES[launcher].keys() | together | ELSEWHERE.get(launcher, set()), launcher
+        elsewhere, where = ELSEWHERE.get(launcher, (set(), "conftest.py"))
+        assert known == CASES.get(launcher, {}).keys() | together | elsewhere, launcher
         assert all(f"--{name}" in inspect.getsource(STARTED) for name in together)
+        assert all(f"--{name}" in (ROOT / "tests" / where).read_text() for name in elsewhere)
 
 
 @contextlib.contextmanager

@@ -3,19 +3,17 @@
 import base64
 import dataclasses
 import gzip
-import io
 import json
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from helpers.browsing import open_browser, picture, text, wait
 from helpers.results import AXIS, make_result
-from PIL import Image
 
 from pulse3d import video
 from pulse3d.errors import InputError
@@ -102,30 +100,8 @@ def test_a_table_that_is_none_is_refused(tmp_path, text):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium, which .ci/run installs."""
-    chromium, service = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if not (chromium and service):
-        assert not os.environ.get("PULSE3D_BROWSER"), "chromium and chromedriver are missing"
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(service))
-    yield driver
-    driver.quit()
-
-
-def wait(condition):
-    deadline = time.time() + 60
-    while not (value := condition()):
-        assert time.time() < deadline
-        time.sleep(0.05)
-    return value
+    with open_browser() as driver:
+        yield driver
 
 
 def show(browser, page: Path, width=1366, height=768):
@@ -134,16 +110,6 @@ def show(browser, page: Path, width=1366, height=768):
     browser.get(page.as_uri())
     wait(lambda: browser.execute_script("return document.body.dataset.ready"))
     assert browser.get_log("browser") == []
-
-
-def text(browser, name):
-    return browser.execute_script(f"return document.getElementById('{name}').textContent")
-
-
-def picture(browser, name):
-    """What a canvas shows, as an array of RGB."""
-    url = browser.execute_script(f"return document.getElementById('{name}').toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), float)
 
 
 def press(browser, *names):

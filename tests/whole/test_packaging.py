@@ -21,6 +21,9 @@ NEEDED = (
     "showing/page/page.html",
     "showing/page/page.js",
     "showing/page/page.css",
+    "serving/page/serve.html",
+    "serving/page/serve.js",
+    "serving/page/serve.css",
     "py.typed",
 )
 

@@ -22,6 +22,7 @@ FLOORS = [
     {"pipeline"},
     {"evaluation"},
     {"showing"},
+    {"serving"},
 ]
 PACKAGE = ROOT / "pulse3d"
 MODULES = {
@@ -40,6 +41,7 @@ OWNERS = {
     "rppg": {"evaluation.peers"},
     "skimage": {"evaluation.faces"},
     "matplotlib": {"showing"},
+    "http": {"serving.server"},
     "h5py": {"network.keras_import", "evaluation.datasets"},
 }
 # A result draws itself, with what is imported when it does.
