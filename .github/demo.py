@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from pulse3d import stream, video
 from pulse3d.config import SceneConfig
-from pulse3d.showing import figures
+from pulse3d.showing import figures, scales
 from pulse3d.synthetic import demo_scene
 
 HERE = Path(__file__).parent
@@ -31,14 +31,14 @@ def panels(settings: SceneConfig) -> list[Image.Image]:
     windows = list(stream.map_stream(source.frames(), "paper", stride_px=4, step_s=0.25))
     smooth = ndimage.uniform_filter(demo.frames[..., 1].astype(np.float32), (3, 31, 31))
     change = smooth - ndimage.uniform_filter1d(smooth, round(2 * settings.fps), axis=0)
-    font = ImageFont.truetype(figures.FONT, 13)
+    font = ImageFont.truetype(scales.FONT, 13)
     images = []
     for index in range(round(SHOWN_S * FPS)):
         time_s = 1.0 + index / FPS
         number = round(time_s * settings.fps)
         window = min(windows, key=lambda w: abs(w.time_s - time_s))
         rates = (np.nan_to_num(window.rate_bpm) - LOW_BPM) / (HIGH_BPM - LOW_BPM)
-        colours = matplotlib.colormaps[figures.RATE_COLOURS](rates)
+        colours = matplotlib.colormaps[scales.RATE_COLOURS](rates)
         colours[..., 3] = window.confidence
         layer = Image.fromarray((255 * colours).astype(np.uint8)).convert("RGBa")
         size = (settings.width_px - 24, settings.height_px - 24)

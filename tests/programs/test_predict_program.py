@@ -30,6 +30,13 @@ def test_too_short_or_small_a_video_leaves_no_results(tmp_path):
         assert not out.exists() or list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("limits", ["90", "90,50", "a,b", "50,90,120", "50,inf"])
+def test_limits_of_colours_that_are_none_are_refused(limits, tmp_path):
+    code, _, err = run("predict", f"--limits_bpm={limits}", f"--out={tmp_path / 'out'}")
+    assert (code, (tmp_path / "out").exists()) == (2, False)
+    assert f"--limits_bpm={limits}: expected two rates in bpm, such as 40,180" in err
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
