@@ -42,7 +42,7 @@ def test_every_window_is_measured_against_the_weighted_places_in_one_pass():
     assert np.isnan(none).all()
     for early in (first, second):
         np.testing.assert_allclose(early, LATER_DEG, atol=0.5)
-    turned = LATER_DEG + [[0, 90, 90], [90, 90, 90]]
+    turned = LATER_DEG + np.array([[0, 90, 90], [90, 90, 90]])
     for late in (third, last):
         np.testing.assert_allclose((late - turned + 180) % 360 - 180, 0, atol=0.5)
 
