@@ -175,10 +175,8 @@ files in {self.folder}; not a medical device"""
     ) -> list[PulseWave]:
         fps = 1 / float(np.median(np.diff(self.frame_s)))
         timing = {"window_s": self.summary["window_s"], "fps": fps}
-        return [
-            PulseWave(self.frame_s, pulse_wave.in_band(trace, self.frame_s, rates, self.time_s, **timing))
-            for trace, rates in zip(traces, rate_bpm, strict=True)
-        ]
+        waves = pulse_wave.in_band(traces.T, self.frame_s, rate_bpm.T, self.time_s, **timing)
+        return [PulseWave(self.frame_s, wave) for wave in waves.T]
 
     @property
     def bvp(self) -> PulseWave:

@@ -34,7 +34,7 @@ def of_windows(
         while start + len(held) < end:
             held.append(next(frames))
         held, start = held[max(0, first - start) :], max(start, int(first))
-        if not np.isfinite(rate) or len(held) < 3 or not places.any():
+        if not np.isfinite(rate) or len(held) < 3:
             yield np.full(places.shape, np.nan, np.float32)
             continue
         traces = np.stack(held).astype(np.float32)

@@ -93,8 +93,7 @@ def make_page(
         title=html.escape(Path(result.summary["video"]).name),
         style=(page / "page.css").read_text(encoding="utf-8"),
         script=(page / "page.js").read_text(encoding="utf-8"),
-        charts=(page / "charts.js").read_text(encoding="utf-8"),
-        tools=(page / "tools.js").read_text(encoding="utf-8"),
+        **{name: (page / f"{name}.js").read_text(encoding="utf-8") for name in ("charts", "tools", "map")},
         film=base64.b64encode(film).decode(),
         data=_fit(result, said, limits_bpm),
     )

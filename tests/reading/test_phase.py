@@ -15,9 +15,19 @@ def green(time_s, later_deg, *, percent=0.4, drift=0.0):
 
 def test_a_place_that_beats_later_has_a_positive_phase():
     time_s = np.arange(150) / FPS
-    traces = green(time_s, LATER_DEG, drift=0.002)
+    traces = green(time_s, LATER_DEG)
     found = phase.at_rate(traces, traces[:, 0, 0], fps=FPS, rate_bpm=BPM)
     np.testing.assert_allclose(found, LATER_DEG, atol=0.5)
+
+
+def test_a_drift_shifts_no_phase():
+    """In windows as short as 2.4 beats."""
+    time_s = np.arange(30) / FPS
+    steady, drifting = (green(time_s, LATER_DEG, drift=drift) for drift in (0.0, 0.05))
+    expected, found = (
+        phase.at_rate(traces, traces[:, 0, 0], fps=FPS, rate_bpm=BPM) for traces in (steady, drifting)
+    )
+    np.testing.assert_allclose(found, expected, atol=0.1)
 
 
 def test_a_place_that_does_not_change_has_no_phase():

@@ -18,40 +18,7 @@ function start(data) {
   const placeRate = (place, window = step) =>
     known(place, window) ? data.rate_axis_bpm[at(data.place_rate, place, window)] : null;
   const consensus = (window = step) => data.rate.rate_bpm[shownWindows[window]];
-  const scaled = (name) => (place) => {
-    const value = at(data[name], place);
-    const { low, high } = data.scales[name];
-    return value === NONE ? null : low + ((high - low) * value) / 254;
-  };
-  // fades: whether the confidence may be its opacity
-  const layers = {
-    rate: {
-      title: "pulse rate", unit: "bpm", digits: 0, value: placeRate, fades: true,
-      note: "The most likely rate of every place.",
-    },
-    confidence: {
-      title: "confidence", unit: "(0 to 1)", digits: 2, value: (p) => at(data.confidence, p) / 255,
-      note: "How sure every place is of its rate.",
-    },
-    deviation: {
-      title: "deviation", unit: "bpm", digits: 0, fades: true,
-      value: (p) => (known(p) && consensus() !== null ? placeRate(p) - consensus() : null),
-      note: "The rate of every place minus the pulse rate of this window. Red: faster, blue: slower.",
-    },
-    amplitude: {
-      title: "amplitude", unit: "% of the mean of green", digits: 2, value: scaled("amplitude"),
-      note: "How strongly every place changes at the pulse rate. Not a map of perfusion: light, motion and noise are in it.",
-    },
-    snr: {
-      title: "SNR", unit: "dB", digits: 1, value: scaled("snr"),
-      note: "Power at the pulse rate and its double against the rest, 36 to 198 bpm.",
-    },
-    phase: {
-      title: "phase", unit: "degrees", digits: 0, value: scaled("phase"), ticks: [-90, 0, 90],
-      note: "How much later (positive) or earlier a place beats than the frame's pulse wave, of places with its rate." +
-        " Motion and light shift phases, too.",
-    },
-  };
+  const layers = makeLayers(data, { at: (name, place) => at(data[name], place), placeRate, consensus });
 
   // header
   document.title = data.name;
@@ -134,35 +101,10 @@ function start(data) {
     context.drawImage(film && film.readyState >= 2 ? film : photo, 0, 0, width, height);
     context.imageSmoothingEnabled = false;
     context.drawImage(small, left, top, right - left, bottom - top);
-    drawNumbers(times);
-    outline(chosen, "#fff", times);
-    if (other !== null) outline(other, PINK, times);
-  }
-
-  // Of several regions, their numbers.
-  function drawNumbers(times) {
-    if (data.regions.table.length < 2) return;
     // as large on a telephone
-    const size = (13 * canvas.width) / Math.max(canvas.clientWidth, 1) / times;
-    context.font = `${size}px sans-serif`;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    for (const { region, col_px, row_px } of data.regions.table) {
-      context.fillStyle = "#000a";
-      context.beginPath();
-      context.arc(col_px, row_px, 0.8 * size, 0, 2 * Math.PI);
-      context.fill();
-      context.fillStyle = "#fff";
-      context.fillText(region, col_px, row_px);
-    }
-  }
-
-  function outline(place, colour, times) {
-    for (const [width, style] of [[8, "#000"], [4, colour]]) {
-      context.lineWidth = width / times;
-      context.strokeStyle = style;
-      context.strokeRect(...rectangle(place));
-    }
+    drawNumbers(context, data.regions.table, (13 * canvas.width) / Math.max(canvas.clientWidth, 1) / times);
+    drawOutline(context, rectangle(chosen), "#fff", 4 / times);
+    if (other !== null) drawOutline(context, rectangle(other), PINK, 4 / times);
   }
 
   function rectangle(place) {
@@ -388,28 +330,12 @@ function start(data) {
     magnify(factor, x + w / 2, y + h / 2);
   }
 
-  // The map as it is seen, with its colour bar and what it is.
   function savePicture() {
-    const { title, unit, digits } = layers[layer];
-    const { low, high } = data.scales[layer];
-    const picture = document.createElement("canvas");
-    [picture.width, picture.height] = [Math.max(canvas.width, 700), canvas.height + 110];
-    const pen = picture.getContext("2d");
-    pen.fillStyle = "#fff";
-    pen.fillRect(0, 0, picture.width, picture.height);
-    pen.drawImage(canvas, 0, 0);
-    const y = canvas.height + 14;
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(byId("bar-colours"), 40, y, 500, 22);
-    pen.fillStyle = "#000";
-    pen.font = "20px sans-serif";
-    pen.fillText(`${title} (${unit})`, 570, y + 18);
-    pen.fillText(`${data.name}, ${byId("clock").textContent}`, 20, y + 84);
-    pen.textAlign = "center";
-    for (const [v, text] of barTicks({ low, high }, digits, layers[layer].ticks)) {
-      pen.fillText(text, 40 + (500 * (v - low)) / (high - low), y + 46);
-    }
-    picture.toBlob((blob) => save(blob, `${stem}_${layer}.png`));
+    const [{ title, unit, digits, ticks: inner }, scale] = [layers[layer], data.scales[layer]];
+    const line = `${data.name}, ${byId("clock").textContent}`;
+    const label = `${title} (${unit.replace(/[()]/g, "")})`;
+    mapPicture(canvas, byId("bar-colours"), scale, barTicks(scale, digits, inner), label, line)
+      .toBlob((blob) => save(blob, `${stem}_${layer}.png`));
   }
 
   function saveTable(name, columns) {
