@@ -111,7 +111,7 @@ def test_files_have_the_documented_format(demo):
     assert summary["notice"] == "Not a medical device."
     overlay = list(video.open_video(out / "overlay.mp4").frames())
     assert len(overlay) == 450
-    assert overlay[0].image.shape == (180, 320, 3)
+    assert overlay[0].image.shape == (270, 480, 3)  # enlarged
 
 
 def test_every_ellipse_of_the_demo_is_a_region(demo):
