@@ -16,7 +16,7 @@ from scipy import ndimage
 
 import pulse3d
 from pulse3d.config import SceneConfig
-from pulse3d.showing import figures
+from pulse3d.showing import figures, scales
 from pulse3d.synthetic import demo_scene
 
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def panels(settings: SceneConfig) -> list[Image.Image]:
     result = pulse3d.map_video(demo.frames, fps=settings.fps)
     smooth = ndimage.uniform_filter(demo.frames[..., 1].astype(np.float32), (3, 31, 31))
     change = smooth - ndimage.uniform_filter1d(smooth, round(2 * settings.fps), axis=0)
-    font = ImageFont.truetype(figures.FONT, 13)
+    font = ImageFont.truetype(scales.FONT, 13)
     rate_map = _map_panel(demo, result, font)
     names = ("what the camera sees", f"its changes, blurred, x {GAIN:.0f}", "pulse-rate map")
     images = []
@@ -53,7 +53,7 @@ def _map_panel(demo: demo_scene.Scene, result: pulse3d.Result, font: ImageFont.F
     height, width = demo.frames.shape[1:3]
     rate_bpm = result.rate_bpm[len(result.time_s) // 2]
     scaled = (np.nan_to_num(rate_bpm) - LOW_BPM) / (HIGH_BPM - LOW_BPM)
-    colours = matplotlib.colormaps[figures.RATE_COLOURS](scaled)
+    colours = matplotlib.colormaps[scales.RATE_COLOURS](scaled)
     colours[..., 3] = np.isfinite(rate_bpm)
     cell_px = round(result.col_px[1] - result.col_px[0])
     layer = Image.fromarray((255 * colours).astype(np.uint8))

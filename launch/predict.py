@@ -61,6 +61,9 @@ _STEP = flags.DEFINE_float(
 _TRUTH = flags.DEFINE_string(
     "truth", None, "CSV of reference rates to show in report.html: time in s, rate in bpm."
 )
+_LIMITS = flags.DEFINE_list(
+    "limits_bpm", [f"{end:g}" for end in result.LIMITS_BPM], "Least and highest rate of the colours, in bpm."
+)
 _FIGURE = flags.DEFINE_enum("figure", None, ["pdf", "svg"], "Also writes the figures in this format.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces results that are in --out already.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.centre=window.")
@@ -76,7 +79,7 @@ IN_TABLE = (
 )  # fmt: skip
 GROUPS = {
     "Input": (_VIDEO, _FPS, _TRUTH),
-    "Output": (_OUT, _OVERWRITE, _FIGURE, _MAT, _QUIET, _JSON),
+    "Output": (_OUT, _OVERWRITE, _FIGURE, _LIMITS, _MAT, _QUIET, _JSON),
     "Model": (_WEIGHTS, _SET),
     "Speed": (_STRIDE, _STEP),
 }
@@ -90,6 +93,7 @@ def main(videos: Sequence[str] = ()) -> None:
     weights = weights_file.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=settings.override_use(weights.config, _SET.value))
     stream.whole_step(_STEP.value, weights.config)  # refused before anything is read
+    read_limits(_LIMITS.value)
     given = videos or ([_VIDEO.value] if _VIDEO.value is not None else [])
     if len(given) == 1 and video.list_videos(given[0]) == [str(given[0])]:
         source = video.open_video(given[0], fps=_FPS.value)
@@ -194,6 +198,7 @@ def map_one(
         step_s=step_s,
         follow=follow_live if source.live else follow_file,
         truth=truth,
+        limits_bpm=read_limits(_LIMITS.value),
         figure=_FIGURE.value,
         mat=_MAT.value,
         watch=lambda pictures: counted(pictures, total, "frame", "overlay"),
@@ -205,6 +210,17 @@ def map_one(
             print(line, file=sys.stderr)
         print(words.of_summary(found.summary, out))
     return found, mapper.layout
+
+
+def read_limits(texts: Sequence[str]) -> tuple[float, float]:
+    """The limits of the colours of rates from the flag; raises InputError if they are none."""
+    try:
+        low, high = map(float, texts)
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not 0 <= low < high < float("inf"):
+        raise InputError(f"--limits_bpm={','.join(texts)}: expected two rates in bpm, such as 40,140")
+    return low, high
 
 
 def counted(items: Iterable[Item], total: int, unit: str, what: str) -> Iterator[Item]:

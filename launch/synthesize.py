@@ -15,7 +15,7 @@ from absl import flags
 
 from pulse3d import archive, config, files
 from pulse3d.settings import override
-from pulse3d.showing import figures
+from pulse3d.showing import figures, training_figures
 from pulse3d.synthetic import paper_clips, scene_laws, scenes
 
 from . import common
@@ -41,7 +41,7 @@ def main() -> None:
     arrays = {"clips": clips, "label": label, "rate_bpm": rate_bpm, "fps": settings.clip.fps}
     archive.write_arrays(out / "clips.npz", **arrays)
     shown = slice(0, 24)
-    figure = figures.clips_figure(np.asarray(clips)[shown], rate_bpm[shown], settings.clip.fps)
+    figure = training_figures.clips_figure(np.asarray(clips)[shown], rate_bpm[shown], settings.clip.fps)
     figures.save_figure(figure, out / "clips.png")
     print(f"{_CLIPS.value} clips written to {out}: clips.npz, clips.png")
 

@@ -25,7 +25,7 @@ from jax.experimental import multihost_utils
 from pulse3d import __version__, config
 from pulse3d.network import weights_file
 from pulse3d.settings import override, to_dict
-from pulse3d.showing import figures
+from pulse3d.showing import training_figures
 from pulse3d.training import checkpoint, train
 from pulse3d.training.log import Logbook
 
@@ -86,7 +86,7 @@ def main() -> None:
     params, scores = best.final_params, train.fresh_scores(best.final_params, settings, mesh)
     checkpoints.close()
     if leads:
-        figures.learning_curve(
+        training_figures.learning_curve(
             workdir / "metrics.csv", workdir / "curve.png", title=f"{settings.preset}: validation"
         )
         export(workdir, settings, step, params, scores, init)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from pulse3d import archive, files
 from pulse3d.errors import InputError
-from pulse3d.reading import pulse_wave
+from pulse3d.reading import phase, pulse_wave
 from pulse3d.reading.beats import Beats, HeartRateVariability, find_beats, heart_rate_variability
 from pulse3d.reading.pulse_wave import PulseWave
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FILES = ("rates.csv", "map.npz", "summary.json")
 
 WHITE = 65535  # of `green` as it is stored
+LIMITS_BPM = (40.0, 140.0)  # of the colours of rates, the same for all videos
+SAME_BPM = 5.0  # so near to the frame's rate, a place has the frame's pulse
 MAX_BYTES = 2**32  # of the arrays of a map.npz that are read whole; `probability` is not
 
 
@@ -157,12 +159,25 @@ files in {self.folder}; not a medical device"""
                 found = pulse_wave.weighted_means(maps.entries("green"), places) / WHITE
         except files.UnreadableError as error:
             raise _no_results(self.folder, error) from None
+        return self._in_band(found, rate_bpm)
+
+    def place_waves(self, places: Int[np.ndarray, "place"]) -> list[PulseWave]:
+        """The pulse wave of single places, numbered along the rows, each at its own rate; reads the file."""
+        try:
+            with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
+                found = [frame.reshape(-1)[places] / WHITE for frame in maps.entries("green")]
+        except files.UnreadableError as error:
+            raise _no_results(self.folder, error) from None
+        rates = self.rate_bpm.reshape(len(self.time_s), -1)[:, places].astype(float)
+        return self._in_band(np.transpose(found), rates.T)
+
+    def _in_band(
+        self, traces: Float[np.ndarray, "part time"], rate_bpm: Float[np.ndarray, "part window"]
+    ) -> list[PulseWave]:
         fps = 1 / float(np.median(np.diff(self.frame_s)))
         timing = {"window_s": self.summary["window_s"], "fps": fps}
-        return [
-            PulseWave(self.frame_s, pulse_wave.in_band(trace, self.frame_s, rates, self.time_s, **timing))
-            for trace, rates in zip(found, rate_bpm, strict=True)
-        ]
+        waves = pulse_wave.in_band(traces.T, self.frame_s, rate_bpm.T, self.time_s, **timing)
+        return [PulseWave(self.frame_s, wave) for wave in waves.T]
 
     @property
     def bvp(self) -> PulseWave:
@@ -179,28 +194,56 @@ files in {self.folder}; not a medical device"""
         """RMSSD, SDNN and pNN50 of `beats`, with warnings, by `beats.heart_rate_variability`."""
         return heart_rate_variability(self.beats, video_fps=self.summary["video_fps"])
 
+    @property
+    def phase_deg(self) -> Float[np.ndarray, "window row col"]:
+        """How much later than the frame's pulse wave each place beats, in degrees; reads the file.
+
+        Of the places with the frame's rate, as `phase.of_windows`; nan elsewhere.
+        """
+        places = pulse_wave.weigh_places(self.rate_bpm, self.confidence, self.pulse_rate_bpm)
+        timing = {"window_s": self.summary["window_s"]}
+        try:
+            with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
+                found = phase.of_windows(
+                    maps.entries("green"), places, self.frame_s, self.time_s, self.pulse_rate_bpm, **timing
+                )
+                phases = np.stack(list(found))
+        except files.UnreadableError as error:
+            raise _no_results(self.folder, error) from None
+        return np.where(abs(self.rate_bpm - self.pulse_rate_bpm[:, None, None]) <= SAME_BPM, phases, np.nan)
+
     def maps(self) -> Iterator[Float[np.ndarray, "row col class"]]:
         """The map of every window as the network gives it, float16, "no pulse" last; reads the file."""
         return join_maps(self.probabilities(), self.network_no_pulse)
 
-    def plot(self, layer: str | None = None, *, window: int | None = None, ax: Axes | None = None) -> Figure:
+    def plot(
+        self,
+        layer: str | None = None,
+        *,
+        window: int | None = None,
+        ax: Axes | None = None,
+        limits_bpm: tuple[float, float] = LIMITS_BPM,
+    ) -> Figure:
         """The figure of map.png: frame, rate map, confidence, the rate over time, and the pulse wave.
 
-        layer: only that map, "rate", "confidence", "amplitude" or "snr". window: the map of that window; by
-        default the median of all (of confidences, the mean). ax: the axes to draw into, a figure of their
-        own by default. Raises InputError for another layer or window.
+        layer: only that map, "rate", "confidence", "amplitude", "snr" or "phase". window: the map of that
+        window; by default the median of all (of confidences and phases, the mean). ax: the axes to draw into,
+        a figure of their own by default. limits_bpm: of the colours of rates. Raises InputError for another
+        layer or window.
         """
         from pulse3d.showing import figures
 
         if layer is None and window is None and ax is None:
-            return figures.map_figure(self, title=Path(self.summary["video"]).name)
-        return figures.layer_figure(self, layer or "rate", window=window, ax=ax)
+            title = Path(self.summary["video"]).name
+            return figures.map_figure(self, title=title, limits_bpm=limits_bpm)
+        layer = layer or "rate"
+        return figures.layer_figure(self, layer, window=window, ax=ax, limits_bpm=limits_bpm)
 
-    def report(self, path: str | os.PathLike) -> Path:
-        """Writes the page for exploring the result, report.html."""
+    def report(self, path: str | os.PathLike, *, limits_bpm: tuple[float, float] = LIMITS_BPM) -> Path:
+        """Writes the page for exploring the result, report.html; limits_bpm: of the colours of rates."""
         from pulse3d.showing import report
 
-        report.write_report(self, Path(path))
+        report.write_report(self, Path(path), limits_bpm=limits_bpm)
         return Path(path)
 
     def _repr_html_(self) -> str:

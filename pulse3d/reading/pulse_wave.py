@@ -52,40 +52,45 @@ def weighted_means(
 
 
 def in_band(
-    trace: Float[np.ndarray, "time"],
+    trace: Float[np.ndarray, "time *part"],
     time_s: Float[np.ndarray, "time"],
-    rate_bpm: Float[np.ndarray, "window"],
+    rate_bpm: Float[np.ndarray, "window *part"],
     centre_s: Float[np.ndarray, "window"],
     *,
     window_s: float,
     fps: float,
-) -> Float[np.ndarray, "time"]:
+) -> Float[np.ndarray, "time *part"]:
     """The pulse wave of a trace in percent of its mean; nan where no window has a rate, or nothing is known.
 
         y = sum_w h_w B_w(1 - x / mean_w x) / sum_w h_w
 
-    x is the trace, w a window with a rate f (those without, nan, are left out), h its Hann window. B keeps
+    x is a trace, w a window with a rate f (those without, nan, are left out), h its Hann window. B keeps
     what lies within 9 bpm of f and 2f, less and less over the next 4 bpm, after a straight line is removed.
-    trace: the mean of green over places, at times time_s, `fps` a second but for gaps.
+    trace: the mean of green over places, at times time_s, `fps` a second but for gaps; or of several parts.
     """
-    total, weight = np.zeros(len(trace)), np.zeros(len(trace))
-    for rate, centre in zip(rate_bpm, centre_s, strict=True):
+    traces, rates = trace.reshape(len(trace), -1), rate_bpm.reshape(len(rate_bpm), -1)
+    total, weight = np.zeros(traces.shape), np.zeros(traces.shape)
+    for rate, centre in zip(rates, centre_s, strict=True):
         first, end = np.searchsorted(time_s, centre + np.array([-0.5, 0.5]) * window_s - 0.25 / fps)
-        part = trace[first:end]
-        if not np.isfinite(rate) or len(part) < 3 or part.mean() <= 0:
+        if end - first < 3:
             continue
-        taper = np.hanning(len(part) + 2)[1:-1]
-        change, steps = 1 - part / part.mean(), np.arange(len(part)) - (len(part) - 1) / 2
-        change -= steps * (steps @ change) / (steps @ steps)
-        total[first:end] += taper * _band(change, rate, fps)
-        weight[first:end] += taper
-    return np.where(weight > 0, 100 * total / np.where(weight > 0, weight, 1), np.nan)
+        known = np.isfinite(rate) & (traces[first:end].mean(0) > 0)
+        part = traces[first:end, known]
+        taper = np.hanning(len(part) + 2)[1:-1, None]
+        change, steps = 1 - part / part.mean(0), np.arange(len(part)) - (len(part) - 1) / 2
+        change -= np.outer(steps, steps @ change / (steps @ steps))
+        total[first:end, known] += taper * _band(change, rate[known], fps)
+        weight[first:end, known] += taper
+    wave = np.where(weight > 0, 100 * total / np.where(weight > 0, weight, 1), np.nan)
+    return wave.reshape(trace.shape)
 
 
-def _band(signal: Float[np.ndarray, "time"], rate_bpm: float, fps: float) -> Float[np.ndarray, "time"]:
-    """What a signal has around a rate and twice that rate."""
+def _band(
+    signal: Float[np.ndarray, "time part"], rate_bpm: Float[np.ndarray, "part"], fps: float
+) -> Float[np.ndarray, "time part"]:
+    """What every signal has around its rate and twice that rate."""
     length = max(len(signal), int(60 * fps))  # bins of 1 bpm or less
-    axis_bpm = np.fft.rfftfreq(length, 1 / fps) * 60
+    axis_bpm = np.fft.rfftfreq(length, 1 / fps)[:, None] * 60
     away = np.minimum(abs(axis_bpm - rate_bpm), abs(axis_bpm - 2 * rate_bpm))
     keep = np.clip(1 - (away - HALF_WIDTH_BPM) / EDGE_BPM, 0, 1)
-    return np.fft.irfft(keep * np.fft.rfft(signal, length), length)[: len(signal)]
+    return np.fft.irfft(keep * np.fft.rfft(signal, length, axis=0), length, axis=0)[: len(signal)]

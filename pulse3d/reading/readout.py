@@ -69,6 +69,22 @@ def median_map(values: Float[np.ndarray, "window row col"]) -> Float[np.ndarray,
     return median
 
 
+def typical_window(
+    rate_bpm: Float[np.ndarray, "window row col"],
+    confidence: Float[np.ndarray, "window"],
+    *,
+    far_bpm: float = 20.0,
+) -> int:
+    """The window whose map is most like the median of all maps; of equal ones, that of highest confidence.
+
+    A place that has a rate in only one of the two counts as `far_bpm` away, as do places still farther.
+    """
+    median = median_map(rate_bpm)
+    both, none = np.isfinite(rate_bpm) & np.isfinite(median), np.isnan(rate_bpm) & np.isnan(median)
+    away = np.where(both, np.minimum(abs(rate_bpm - median), far_bpm), np.where(none, 0.0, far_bpm))
+    return int(np.lexsort([-np.nan_to_num(confidence), away.mean((1, 2)).round(6)])[0])
+
+
 def combine(probability: Map) -> Float[np.ndarray, "rate"]:
     """One probability over rates from all patches that have a pulse; zeros if none has.
 

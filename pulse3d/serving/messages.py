@@ -9,12 +9,11 @@ import numpy as np
 
 from pulse3d.mapping.layout import Layout
 from pulse3d.reading import pulse_wave
-from pulse3d.result import map_extent
+from pulse3d.result import LIMITS_BPM, map_extent
 from pulse3d.serving.turns import Job, Turns
-from pulse3d.showing import figures, words
+from pulse3d.showing import scales, words
 from pulse3d.stream import WindowResult
 
-RATES_BPM = (40.0, 140.0)  # ends of the colour scale: as videos come, their rates are not known before
 OPACITY = 0.85  # of places with confidence 1
 RATES_TOLD = 300  # the newest
 
@@ -62,10 +61,10 @@ def rate_of(window: WindowResult, *, window_s: float) -> Rate:
 
 def colour_places(window: WindowResult) -> np.ndarray:
     """The rates of all places as colours, their confidence as opacity: (row, col, 4), uint8."""
-    low, high = RATES_BPM
+    low, high = LIMITS_BPM
     known = np.isfinite(window.rate_bpm)
     share = np.clip((np.where(known, window.rate_bpm, low) - low) / (high - low), 0, 1)
-    colours = figures.colour_table(figures.RATE_COLOURS)[np.round(255 * share).astype(int)]
+    colours = scales.colour_table(scales.RATE_COLOURS)[np.round(255 * share).astype(int)]
     opacity = np.round(255 * OPACITY * window.confidence * known).astype(np.uint8)
     return np.concatenate([colours, opacity[..., None]], -1)
 

@@ -27,9 +27,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from pulse3d.errors import InputError
 from pulse3d.network.weights_file import Weights
+from pulse3d.result import LIMITS_BPM
 from pulse3d.serving import messages, work
 from pulse3d.serving.turns import Job, Turns
-from pulse3d.showing import figures
+from pulse3d.showing import scales
 from pulse3d.video import VIDEO_SUFFIXES
 
 HOST = "127.0.0.1"
@@ -108,12 +109,12 @@ class Server(ThreadingHTTPServer):
     def page(self) -> str:
         """The page as HTML."""
         text = (resources("pulse3d.serving") / "page" / "serve.html").read_text(encoding="utf-8")
-        low, high = messages.RATES_BPM
+        low, high = LIMITS_BPM
         return Template(text).substitute(
             max_mb=self.max_mb,
             results=" ".join(RESULTS),
             window_s=f"{self.weights.config.clip.duration_s:g}",
-            colours=figures.colour_table(figures.RATE_COLOURS).tobytes().hex(),
+            colours=scales.colour_table(scales.RATE_COLOURS).tobytes().hex(),
             low=f"{low:g}",
             high=f"{high:g}",
         )

@@ -15,8 +15,7 @@ from pulse3d.evaluation.map_truth import OUTCOMES, SKIN
 from pulse3d.evaluation.scores import Scored, detect, detection_scores
 from pulse3d.reading import readout
 from pulse3d.result import map_extent
-from pulse3d.showing import figures
-from pulse3d.showing.figures import METHOD_COLOURS
+from pulse3d.showing.scales import METHOD_COLOURS, RATE_COLOURS, rate_range
 
 # For the outcomes of places; safe for the colour-blind (Okabe and Ito, 2008).
 OUTCOME_COLOURS = dict(zip(OUTCOMES, ("0.88", "#0072B2", "#D55E00", "#F0E442"), strict=True))
@@ -187,8 +186,8 @@ def map_figure(scored: list[Scored]) -> Figure:
         stride_px = [*np.diff(places.row_px), *np.diff(places.col_px), 1.0][0]  # of a lone place, a pixel
         extent = map_extent(places.row_px, places.col_px, stride_px)
         median = readout.median_map(places.rate_bpm)
-        low, high = figures.rate_range(median)
-        image = rates.imshow(median, extent=extent, cmap=figures.RATE_COLOURS, vmin=low, vmax=high)
+        low, high = rate_range(median)
+        image = rates.imshow(median, extent=extent, cmap=RATE_COLOURS, vmin=low, vmax=high)
         figure.colorbar(image, ax=rates, label="pulse rate (bpm)", shrink=0.8)
         colours = ListedColormap(["white", *OUTCOME_COLOURS.values()])
         outcome.imshow(mapped.outcome, extent=extent, cmap=colours, vmin=-1.5, vmax=len(OUTCOMES) - 0.5)

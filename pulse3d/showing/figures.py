@@ -1,4 +1,4 @@
-"""The figures of a result and of a training run, in matplotlib."""
+"""The figures of a result, in matplotlib."""
 
 from __future__ import annotations
 
@@ -6,122 +6,45 @@ import base64
 import html
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Rectangle
 
 from pulse3d.errors import InputError, nearest
 from pulse3d.files import whole_file
+from pulse3d.reading.phase import circular_mean
 from pulse3d.reading.readout import Reading, median_map
-from pulse3d.result import Result
-from pulse3d.training.log import read_rows
+from pulse3d.reading.regions import Region
+from pulse3d.result import LIMITS_BPM, Result
+from pulse3d.showing import time_plots
+from pulse3d.showing.scales import (
+    AMPLITUDE_COLOURS,
+    CONFIDENCE_COLOURS,
+    METHOD_COLOURS,
+    PHASE_COLOURS,
+    RATE_COLOURS,
+    SNR_DB,
+)
 from pulse3d.video import to_bytes
 
-RATE_COLOURS = "viridis"
-CONFIDENCE_COLOURS = "cividis"
-AMPLITUDE_COLOURS = "magma"
-WAVE_S = 20.0  # of the pulse wave in a figure
-DEVIATION_COLOURS = "RdBu_r"
-FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
-CHANNEL_COLOURS = ("#cc3311", "#117733", "#4477aa")  # red, green, blue
-# For the methods, in the order given; safe for the colour-blind (Okabe and Ito, 2008).
-METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.45")
+MOST_PARTS = 5  # regions with a line of their own in a figure
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
-    """Writes a figure under a temporary name, then renames it."""
-    with whole_file(path) as temporary, warnings.catch_warnings():
+    """Writes a figure under a temporary name, then renames it; text in PDF and SVG stays text."""
+    as_text = matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"})
+    with whole_file(path) as temporary, warnings.catch_warnings(), as_text:
         warnings.filterwarnings("ignore", "Glyph")  # the font lacks some scripts that names use
         figure.savefig(temporary, dpi=dpi, bbox_inches="tight")
-
-
-def learning_curve(metrics: Path, path: Path, *, title: str) -> None:
-    """Draws loss and accuracy by step from a metrics.csv."""
-    rows = read_rows(metrics)
-    checked = [row for row in rows if row["validation_loss"]]
-
-    def series(some, name):
-        return [int(row["step"]) for row in some], [float(row[name]) for row in some]
-
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(*series(rows, "loss"), color="0.7", label="training (with dropout)")
-    left.plot(*series(checked, "validation_loss"), "o-", ms=3, color="C0", label="validation")
-    left.set(xlabel="step", ylabel="cross-entropy (nats)", title=title)
-    right.plot(*series(rows, "accuracy"), color="0.7", label="training (with dropout)")
-    right.plot(*series(checked, "validation_accuracy"), "o-", ms=3, color="C0", label="exact class")
-    right.plot(
-        *series(checked, "validation_within_one_class"), "s--", ms=3, color="C1", label="within one class"
-    )
-    right.set(xlabel="step", ylabel="share of clips", ylim=(0, 1.02))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    save_figure(figure, path)
-
-
-def clips_figure(
-    clips: Float[np.ndarray, "clip time height width channel"],
-    rate_bpm: Float[np.ndarray, "clip"],
-    fps: float,
-) -> Figure:
-    """The mean of every clip over time, with its first frame.
-
-    One channel: brightness in grey levels of 8 bits; three: relative changes of red, green and
-    blue in percent. rate_bpm: nan for no pulse.
-    """
-    grey = clips.shape[-1] == 1
-    scale, limit = (255, 12) if grey else (100, None)
-    columns = min(4, len(clips))
-    rows = -(-len(clips) // columns)
-    figure = Figure(figsize=(3.6 * columns, 1.7 * rows + 0.4), layout="constrained")
-    grid = figure.subplots(rows, 2 * columns, width_ratios=[3, 1] * columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for clip, rate, trace, picture in zip(
-        clips, rate_bpm, grid[:, ::2].flat, grid[:, 1::2].flat, strict=False
-    ):
-        trace.axis("on")
-        for channel, colour in zip(
-            scale * clip.mean((1, 2)).T, ["C0"] if grey else CHANNEL_COLOURS, strict=True
-        ):
-            trace.plot(np.arange(len(clip)) / fps, channel, lw=1, color=colour)
-        trace.set_title("no pulse" if np.isnan(rate) else f"{rate:g} bpm", fontsize=9)
-        trace.tick_params(labelsize=7)
-        first = scale * clip[0].mean(-1)
-        edge = limit or max(abs(first).max(), 1e-6)
-        picture.imshow(first, cmap="gray", vmin=-edge, vmax=edge)
-    figure.supxlabel("time (s)", fontsize=9)
-    what = "brightness (grey levels)" if grey else "change of red, green and blue (%)"
-    figure.supylabel(what, fontsize=9)
-    return figure
-
-
-def colour_table(name: str) -> UInt8[np.ndarray, "256 3"]:
-    """The 256 colours of a scale, RGB."""
-    return matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
-
-
-def rate_range(
-    rate_bpm: Float[np.ndarray, "..."], confidence: Float[np.ndarray, "..."] | None = None
-) -> tuple[float, float]:
-    """Limits of the colour bar in bpm: 2nd to 98th percentile of the rates, at least 40 bpm wide.
-
-    confidence: if given, only rates of at least half the highest confidence count.
-    """
-    known = np.isfinite(rate_bpm)
-    if confidence is not None and known.any():
-        known &= confidence >= confidence[known].max() / 2
-    low, high = np.percentile(rate_bpm[known], [2, 98]) if known.any() else (60.0, 100.0)
-    centre, half = (low + high) / 2, max(high - low, 40.0) / 2
-    return float(max(centre - half, 0.0)), float(centre + half)
 
 
 def caption(reading: Reading) -> str:
@@ -131,39 +54,65 @@ def caption(reading: Reading) -> str:
     return f"{reading.rate_bpm:.0f} bpm ({reading.low_bpm:.0f}-{reading.high_bpm:.0f})"
 
 
-def map_figure(result: Result, *, title: str = "") -> Figure:
+def map_figure(
+    result: Result,
+    *,
+    title: str = "",
+    parts: Sequence[Region] = (),
+    limits_bpm: tuple[float, float] = LIMITS_BPM,
+) -> Figure:
     """Frame, rate map and confidence, and below them the rate over time and a piece of the pulse wave.
 
     Rates are medians over time where most windows have a pulse, confidences are means; confidence sets the
-    opacity.
+    opacity. parts: the regions; of several, each is numbered in the map and has a line of its own over time.
+    limits_bpm: of the colours of rates.
     """
+    parts = parts[:MOST_PARTS] if len(parts) > 1 else ()
     rate_bpm, confidence = median_map(result.rate_bpm), result.confidence.mean(0)
     panels = [
         FRAME,
-        make_panel("rate", rate_bpm, confidence),
-        make_panel("confidence", confidence, confidence),
+        make_panel("rate", rate_bpm, limits_bpm=limits_bpm),
+        make_panel("confidence", confidence),
     ]
-    return _panels_figure(result, panels, confidence, title=title, trace=True)
+    figure, grid = _panels_figure(result, panels, confidence, title=title, below=(1.7, 1.2))
+    for number, part in enumerate(parts, 1):
+        rows, cols = np.nonzero(part.places)
+        at = (result.col_px[cols].mean(), result.row_px[rows].mean())
+        box = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": METHOD_COLOURS[number + 1], "lw": 1.5}
+        figure.axes[1].annotate(str(number), at, ha="center", va="center", fontsize=9, bbox=box)
+    time_plots.draw_rates(figure.add_subplot(grid[1, :]), result, parts)
+    time_plots.draw_wave(figure.add_subplot(grid[2, :]), result)
+    figure.align_ylabels()
+    return figure
 
 
-def layer_figure(result: Result, layer: str, *, window: int | None = None, ax: Axes | None = None) -> Figure:
-    """One map over the frame; layer, window and ax as in `Result.plot`."""
+def layer_figure(
+    result: Result,
+    layer: str,
+    *,
+    window: int | None = None,
+    ax: Axes | None = None,
+    limits_bpm: tuple[float, float] = LIMITS_BPM,
+) -> Figure:
+    """One map over the frame; the arguments as in `Result.plot`."""
     count = len(result.time_s)
     if window is not None and not -count <= window < count:
         raise InputError(f"window {window}: there are {count}")
     layers = {
-        "rate": result.rate_bpm, "confidence": result.confidence,
-        "amplitude": result.amplitude_percent, "snr": result.snr_db,
+        "rate": "rate_bpm", "confidence": "confidence", "amplitude": "amplitude_percent", "snr": "snr_db",
+        "phase": "phase_deg",
     }  # fmt: skip
     if layer not in layers:
         raise InputError(f"layer {layer}: unknown{nearest(layer, layers)}; choose {', '.join(layers)}")
+    values, opacity = getattr(result, layers[layer]), result.confidence.mean(0)
     if window is not None:
-        values, opacity = layers[layer][window], result.confidence[window]
+        values, opacity = values[window], result.confidence[window]
     else:
-        opacity = result.confidence.mean(0)
-        values = opacity if layer == "confidence" else median_map(layers[layer])
+        overall = {"confidence": lambda maps: maps.mean(0), "phase": circular_mean}
+        values = overall.get(layer, median_map)(values)
     ax = ax or Figure(figsize=(6, 4.5), layout="constrained").add_subplot()
-    _draw_panel(ax, result, make_panel(layer, values, opacity), opacity if layer == "rate" else None)
+    panel = make_panel(layer, values, limits_bpm=limits_bpm)
+    _draw_panel(ax, result, panel, opacity if layer == "rate" else None)
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure
@@ -184,64 +133,67 @@ def result_html(result: Result) -> str:
 
 
 def companion_figure(result: Result, *, title: str = "") -> Figure:
-    """Amplitude and SNR of every place at the current pulse rate, as medians over time."""
-    amplitude, snr = median_map(result.amplitude_percent), median_map(result.snr_db)
-    confidence = result.confidence.mean(0)
-    panels = [FRAME, make_panel("amplitude", amplitude, confidence), make_panel("snr", snr, confidence)]
+    """Amplitude, SNR and phase of every place at the current pulse rate, as medians and means over time."""
+    panels = [
+        FRAME,
+        make_panel("amplitude", median_map(result.amplitude_percent)),
+        make_panel("snr", median_map(result.snr_db)),
+        make_panel("phase", circular_mean(result.phase_deg)),
+    ]
     note = "not a map of perfusion: light, motion and the camera's noise are in it"
-    return _panels_figure(result, panels, None, title=f"{title}\n{note}" if title else note)
+    return _panels_figure(result, panels, None, title=f"{title}\n{note}" if title else note)[0]
 
 
 class Panel(NamedTuple):
-    """A map over the frame: its name, values (None: the frame alone), and its colour scale."""
+    """A map over the frame: its title, values (None: the frame alone), and its colour scale."""
 
-    name: str
+    title: str
     values: np.ndarray | None
-    label: str
     colours: str
     low: float
     high: float
 
 
-FRAME = Panel("frame", None, "", "", 0.0, 1.0)
+FRAME = Panel("frame", None, "", 0.0, 1.0)
 
 
 def make_panel(
-    layer: str, values: Float[np.ndarray, "row col"], confidence: Float[np.ndarray, "row col"]
+    layer: str, values: Float[np.ndarray, "row col"], *, limits_bpm: tuple[float, float] = LIMITS_BPM
 ) -> Panel:
-    """The panel of a layer: "rate", "confidence", "amplitude" or "snr"; confidence: as in `rate_range`."""
-    if layer == "rate":
-        limits = rate_range(values, confidence)
-        return Panel("pulse rate", values, "pulse rate (bpm)", RATE_COLOURS, *limits)
-    if layer == "confidence":
-        return Panel(layer, values, "confidence (0 to 1)", CONFIDENCE_COLOURS, 0.0, 1.0)
+    """The panel of a layer: "rate", "confidence", "amplitude", "snr" or "phase"; limits_bpm: of rates."""
     if layer == "amplitude":
         known = values[np.isfinite(values)]
         most = float(np.percentile(known, 98)) if len(known) else 1.0
-        return Panel(layer, values, "amplitude of green (% of its mean)", AMPLITUDE_COLOURS, 0.0, most)
-    label = "SNR at the pulse rate (dB)"
-    return Panel("signal-to-noise ratio", values, label, CONFIDENCE_COLOURS, -15.0, 10.0)
+        return Panel("amplitude of green (% of its mean)", values, AMPLITUDE_COLOURS, 0.0, most)
+    title, colours, low, high = {
+        "rate": ("pulse rate (bpm)", RATE_COLOURS, *limits_bpm),
+        "confidence": ("confidence (0 to 1)", CONFIDENCE_COLOURS, 0.0, 1.0),
+        "snr": ("SNR at the pulse rate (dB)", CONFIDENCE_COLOURS, *SNR_DB),
+        "phase": ("phase (degrees; positive: later)", PHASE_COLOURS, -180.0, 180.0),
+    }[layer]
+    return Panel(title, values, colours, low, high)
 
 
 def _panels_figure(
-    result: Result, panels: list[Panel], opacity: np.ndarray | None, *, title: str, trace: bool = False
-) -> Figure:
-    """Panels side by side, each a map over the frame in grey, and the rate over time below them."""
+    result: Result,
+    panels: list[Panel],
+    opacity: np.ndarray | None,
+    *,
+    title: str,
+    below: tuple[float, ...] = (),
+) -> tuple[Figure, GridSpec]:
+    """Panels side by side, each a map over the frame in grey, and the grid; below: heights of other rows."""
     height, width = result.frame.shape[:2]
     # The frame's own shape, but the figure is at most as high as it is wide.
     panel_height = 3.7 * min(max(height / width, 0.4), 1.6)
-    figure = Figure(figsize=(12.5, panel_height + 0.9 + 3.6 * trace), layout="constrained")
-    rows = [panel_height, 1.7, 1.2] if trace else [panel_height]
-    grid = figure.add_gridspec(len(rows), 3, height_ratios=rows)
+    figure = Figure(figsize=(4.2 * len(panels), panel_height + 0.9 + 1.25 * sum(below)), layout="constrained")
+    grid = figure.add_gridspec(1 + len(below), len(panels), height_ratios=[panel_height, *below])
     for column, panel in enumerate(panels):
         _draw_panel(figure.add_subplot(grid[0, column]), result, panel, opacity)
-    if trace:
-        _draw_trace(figure.add_subplot(grid[1, :]), result)
-        _draw_wave(figure.add_subplot(grid[2, :]), result)
     if title:
         # a file name may hold bytes that are not text
         figure.suptitle(title.encode(errors="replace").decode(), fontsize=11, parse_math=False)
-    return figure
+    return figure, grid
 
 
 def _draw_panel(axes: Axes, result: Result, panel: Panel, opacity: np.ndarray | None) -> None:
@@ -251,7 +203,7 @@ def _draw_panel(axes: Axes, result: Result, panel: Panel, opacity: np.ndarray | 
     grey = np.repeat(image.mean(-1, keepdims=True), 3, -1) / 255 * 0.6 + 0.25
     axes.imshow(image if panel.values is None else grey, extent=(0, width, height, 0))
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    axes.set_title(panel.name, fontsize=11, loc="left")
+    axes.set_title(panel.title, fontsize=10, loc="left")
     if panel.values is None:
         return
     alpha = np.isfinite(panel.values) * (1.0 if opacity is None else np.clip(opacity * 1.2, 0, 1)) * 0.9
@@ -266,53 +218,9 @@ def _draw_panel(axes: Axes, result: Result, panel: Panel, opacity: np.ndarray | 
     )
     shown.set_clip_path(Rectangle((0, 0), width, height, transform=axes.transData))
     solid = ScalarMappable(shown.norm, shown.cmap)  # a bar of its own: the map's would be faded
-    bar = axes.figure.colorbar(solid, ax=axes, label=panel.label, shrink=0.85, extend="both", pad=0.02)
+    beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))  # as high as the map, whatever its shape
+    bar = axes.figure.colorbar(solid, cax=beside, extend="neither" if panel.low == -180 else "both")
+    if panel.low == -180:
+        bar.set_ticks([-180, -90, 0, 90, 180])
+    bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-
-
-def _draw_wave(axes: Axes, result: Result) -> None:
-    """The pulse wave around the window with the highest confidence."""
-    middle = result.time_s[np.nan_to_num(result.pulse_confidence).argmax()]
-    time_s, percent = result.bvp
-    shown = abs(time_s - middle) <= WAVE_S / 2
-    if np.isfinite(percent[shown]).any():
-        axes.plot(time_s[shown], percent[shown], color=CHANNEL_COLOURS[0], lw=1.2)
-        axes.set_xlim(time_s[shown][0], time_s[shown][-1])
-    else:
-        axes.text(0.5, 0.5, "no pulse wave", transform=axes.transAxes, ha="center", va="center", color="0.3")
-        axes.set(xticks=[], yticks=[])
-    axes.set_xlabel("time (s), where the rate is surest", fontsize=9)
-    axes.set_ylabel("pulse wave (%)", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.25)
-
-
-def _draw_trace(axes: Axes, result: Result) -> None:
-    """The pulse rate over time with its interval."""
-    share = round(100 * result.summary.get("interval", 0.9))
-    if np.isfinite(result.pulse_rate_bpm).any():
-        colour, rate = METHOD_COLOURS[0], result.pulse_rate_bpm
-        if len(rate) < 3:
-            around = [rate - result.low_bpm, result.high_bpm - rate]
-            axes.errorbar(
-                result.time_s, rate, around, fmt="o", capsize=4, color=colour, label="rate, interval"
-            )
-        else:
-            band = axes.fill_between(
-                result.time_s, result.low_bpm, result.high_bpm, color=colour, alpha=0.2, lw=0
-            )
-            band.set_label(f"{share} % interval")
-            axes.plot(result.time_s, rate, color=colour, label="rate")
-        axes.set_ylim(*rate_range(np.concatenate([result.low_bpm, result.high_bpm])))
-        axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
-    else:
-        axes.text(0.5, 0.5, "no pulse found", transform=axes.transAxes, ha="center", va="center", color="0.3")
-        axes.set_yticks([])
-    first, last = float(result.time_s[0]), float(result.time_s[-1])
-    axes.set_xlim(first - 0.5, max(last, first) + 0.5)
-    axes.set_xlabel("time (s), centre of the window", fontsize=9)
-    axes.set_ylabel("pulse rate (bpm)", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.25)

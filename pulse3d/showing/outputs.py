@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -23,10 +23,10 @@ from pulse3d.result import Result
 from pulse3d.showing import figures, matlab, overlay, report
 from pulse3d.stream import WindowResult
 
-OVERLAY_WIDTH_PX = 960  # at most
+OVERLAY_WIDTH_PX, OVERLAY_LEAST_PX = 960, 480  # at most; of the longer side, at least
 # of the film in the page, at most
 FILM_WIDTH_PX, FILM_FPS, FILM_BYTES, FILM_KBIT_S = 400, 15.0, 2_500_000, (40.0, 150.0)
-FIGURES = {"map": figures.map_figure, "companion": figures.companion_figure}
+FIGURES = ("map", "companion")
 NAMES = (
     *result.FILES,
     *("regions.csv", "bvp.csv", "beats.csv", "map.mat", "overlay.mp4", "report.html"),
@@ -82,17 +82,24 @@ def write_pictures(
     found: Result,
     source: video.Video,
     *,
+    parts: Sequence[regions.Region] = (),
+    limits_bpm: tuple[float, float] = result.LIMITS_BPM,
     figure: str | None = None,
     film: video.Film | None = None,
     watch: Callable[[Iterable], Iterable] = iter,
 ) -> list[str]:
     """Writes the figures and, unless the source is live, overlay.mp4; returns the names.
 
-    figure: pdf or svg, written in addition to png. film: as in `video.write_overlay`. watch: wraps the
-    iterator over the overlay's pictures.
+    parts, limits_bpm: as in `figures.map_figure`. figure: pdf or svg, written in addition to png. film: as
+    in `video.write_overlay`. watch: wraps the iterator over the overlay's pictures.
     """
-    title = f"{Path(source.name).name}: median over {len(found.time_s)} windows"
-    shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX)
+    count, name = len(found.time_s), Path(source.name).name
+    title = f"{name}: one window" if count == 1 else f"{name}: median over {count} windows"
+    shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX, least_px=OVERLAY_LEAST_PX)
+    makes: dict[str, Callable[..., Any]] = {
+        "map": partial(figures.map_figure, parts=parts, limits_bpm=limits_bpm),
+        "companion": figures.companion_figure,
+    }
     stopped, names = threading.Event(), list[str]()
 
     def watch_until_stopped(pictures: Iterable) -> Iterator:
@@ -103,12 +110,13 @@ def write_pictures(
 
     # FFmpeg encodes on a thread of its own while the figures are drawn
     with ThreadPoolExecutor(1) as thread:
-        path, layers = found.folder / "overlay.mp4", overlay.overlay_layers(found, shape)
+        path = found.folder / "overlay.mp4"
+        layers = overlay.overlay_layers(found, shape, limits_bpm=limits_bpm)
         write = partial(video.write_overlay, film=film, watch=watch_until_stopped)
         written = None if source.live else thread.submit(write, path, source, layers)
         try:
-            for name, make in FIGURES.items():
-                drawn = make(found, title=title)
+            for name in FIGURES:
+                drawn = makes[name](found, title=title)
                 for kind in ("png", *([figure] if figure else [])):
                     figures.save_figure(drawn, found.folder / f"{name}.{kind}")
                     names.append(f"{name}.{kind}")
@@ -127,14 +135,15 @@ def write_all(
     *,
     step_s: float,
     truth: report.Truth | None = None,
+    limits_bpm: tuple[float, float] = result.LIMITS_BPM,
     figure: str | None = None,
     mat: bool = False,
     watch: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Any]:
     """Writes everything beside a result into its folder; returns the entries for its summary.
 
-    config: of the network that made it. step_s: between windows. truth: reference rates for the page. figure,
-    watch: as in `write_pictures`. mat: whether to write map.mat.
+    config: of the network that made it. step_s: between windows. truth: reference rates for the page.
+    limits_bpm: of the colours of rates. figure, watch: as in `write_pictures`. mat: whether to write map.mat.
     """
     parts = write_regions(found, config, step_s=step_s)
     write_waves(found, parts)
@@ -143,13 +152,17 @@ def write_all(
         matlab.write_mat(found, found.folder / "map.mat")
     with tempfile.TemporaryDirectory(prefix="pulse3d_") as hidden:
         film = plan_film(Path(hidden) / "film.mp4", found.summary["video_seconds_read"])
-        pictures = write_pictures(found, source, figure=figure, film=film, watch=watch)
+        pictures = write_pictures(
+            found, source, parts=parts, limits_bpm=limits_bpm, figure=figure, film=film, watch=watch
+        )
         playable = film.path.read_bytes() if film and film.path.exists() else b""
     others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
     tables = ["rates.csv", "regions.csv", "bvp.csv", "beats.csv", "map.npz"]
     said = {"regions": len(parts), "files": [*tables, *pictures, *others]}
     page = replace(found, summary=found.summary | said)
-    report.write_report(page, found.folder / "report.html", truth=truth, film=playable)
+    report.write_report(
+        page, found.folder / "report.html", truth=truth, film=playable, parts=parts, limits_bpm=limits_bpm
+    )
     return said
 
 
@@ -161,23 +174,19 @@ def map_into(
     weights: str,
     step_s: float,
     follow: Callable[..., Iterator[WindowResult]],
-    truth: report.Truth | None = None,
-    figure: str | None = None,
-    mat: bool = False,
     watch: Callable[[Iterable], Iterable] = iter,
+    **options: Any,
 ) -> Result:
     """Maps a source into a folder, with everything beside the result; of what was there, nothing stays.
 
-    weights, step_s, follow: as in `pipeline.write_map`; the others as in `write_all`.
+    weights, step_s, follow: as in `pipeline.write_map`; watch and the options as in `write_all`.
     """
     started = time.time()
 
     def beside(found: Result) -> dict[str, Any]:
         for stale in set(NAMES) - set(result.FILES):
             (folder / stale).unlink(missing_ok=True)
-        said = write_all(
-            found, source, mapper.config, step_s=step_s, truth=truth, figure=figure, mat=mat, watch=watch
-        )
+        said = write_all(found, source, mapper.config, step_s=step_s, watch=watch, **options)
         return said | {"seconds": round(time.time() - started, 1)}
 
     return pipeline.write_map(

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pulse3d.reading.readout import Reading
+from pulse3d.reading.regions import Region
+from pulse3d.result import Result
 from pulse3d.showing import figures
 from pulse3d.stream import WindowResult
 
@@ -34,13 +36,46 @@ def of_summary(summary: dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
+def in_sentences(found: Result, parts: Sequence[Region]) -> list[str]:
+    """What a result says, in a few sentences; parts: the regions, if they are known."""
+    said, rates = found.summary, found.pulse_rate_bpm
+    known = np.isfinite(rates)
+    if not known.any():
+        where = "the one window" if len(rates) == 1 else f"any of {len(rates)} windows"
+        return [f"No pulse was found in {where} of {said['window_s']:g} s."]
+    low, high = (np.nanmedian(values) for values in (found.low_bpm, found.high_bpm))
+    interval = f"({100 * said['interval']:.0f} % interval {low:.0f} to {high:.0f})"
+    sentences = [f"The pulse rate is {found.median_bpm:.1f} bpm {interval}."]
+    if len(rates) > 1:
+        least, most = (
+            f"{rates[at]:.0f} bpm, at {found.time_s[at]:.0f} s"
+            for at in (np.nanargmin(rates), np.nanargmax(rates))
+        )
+        steady = round(np.nanmin(rates)) == round(np.nanmax(rates))
+        sentences += [
+            "It does not change over time." if steady else f"Over time it is between {least}, and {most}.",
+            f"{known.sum()} of {len(rates)} windows of {said['window_s']:g} s have a pulse.",
+        ]
+    sentences.append(f"{np.isfinite(found.rate_bpm).mean():.0%} of the frame pulsates.")
+    if len(parts) > 1:
+        medians = [
+            np.median(own) if len(own) else np.nan
+            for own in (
+                [one.rate_bpm for one in part.readings if np.isfinite(one.rate_bpm)] for part in parts
+            )
+        ]
+        each = ", ".join("none" if np.isnan(v) else f"{v:.0f}" for v in medians)
+        sentences.append(f"{len(parts)} regions have a rate of their own: {each} bpm.")
+    return [*sentences, *(f"{line[0].upper()}{line[1:]}." for line in warnings(said))]
+
+
 def warnings(summary: dict[str, Any]) -> list[str]:
     """What to know about a result, a line each: what was assumed, and what is missing."""
-    blind = summary["windows_without_enough_video"]
+    blind = summary.get("windows_without_enough_video", 0)
     return [
-        *(f"note: {note}" for note in summary["notes"]),
+        *(f"note: {note}" for note in summary.get("notes", [])),
         *([f"warning: {blind} windows have no pulse because frames are missing"] if blind else []),
-        *(f"warning: {lost}" for lost in summary["lost"]),
+        *(f"warning: {lost}" for lost in summary.get("lost", [])),
     ]
 
 

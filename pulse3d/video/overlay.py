@@ -33,9 +33,13 @@ class Film(NamedTuple):
     most_fps: float
 
 
-def overlay_shape(source: Video, *, max_width_px: int) -> tuple[int, int]:
-    """Height and width of an overlay: even, in proportion, at most `max_width_px` wide."""
-    scale = min(1.0, max_width_px / source.width)
+def overlay_shape(source: Video, *, max_width_px: int, least_px: int = 1) -> tuple[int, int]:
+    """Height and width of an overlay: even, in proportion, at most `max_width_px` wide.
+
+    least_px: of the longer side, as far as that width allows.
+    """
+    least = max(1.0, least_px / max(source.height, source.width))
+    scale = min(least, max_width_px / source.width)
     height, width = (max(2, round(n * scale) // 2 * 2) for n in (source.height, source.width))
     return height, width
 

@@ -327,6 +327,10 @@ CASES = {
             whole_steps,
         ),
         "truth": Case(["--truth=truth.csv"], ["report.html.truth*"]),
+        "limits_bpm": Case(
+            ["--limits_bpm=50,120"], ["map.png", "overlay.mp4", "report.html.scales.rate.*"],
+            check=says("report.html.scales.rate.high", 120.0),
+        ),
         "figure": Case(["--figure=svg"], ["map.svg", "companion.svg", *FILES]),
         "overwrite": overwriting("rates.csv", "map.mat"),
         "set": Case(
@@ -758,13 +762,15 @@ def test_keywords_of_a_result(tmp_path):
     """Where it is saved, reported and loaded from."""
     made = pulse3d.map_video(**GIVEN["map_video"])
     assert made.save(folder=tmp_path / "a") == tmp_path / "a"
-    assert made.report(path=tmp_path / "a.html") == tmp_path / "a.html"
+    assert made.report(path=tmp_path / "a.html", limits_bpm=(50.0, 90.0)) == tmp_path / "a.html"
+    assert dict(contents(tmp_path / "a.html", "page"))["page.scales.rate.low"] == 50
     assert {path.name for path in tmp_path.iterdir()} == {"a", "a.html"}
     assert differences(of_result(pulse3d.Result.load(folder=tmp_path / "a")), of_result(made)) == set()
     places, rate_bpm = np.ones((2, *made.rate_bpm.shape[1:])), np.full((2, len(made.time_s)), 90.0)
     first, second = made.pulse_waves(places=places, rate_bpm=rate_bpm * [[1], [np.nan]])
     assert np.isfinite(first.percent).all()
     assert np.isnan(second.percent).all()
+    assert len(made.place_waves(places=np.array([0, 3]))) == 2
 
 
 def test_every_keyword_has_a_case():
@@ -783,9 +789,10 @@ def test_every_keyword_has_a_case():
         "load_weights": ["name", "like"],
         "Result.load": ["folder"],
         "Result.pulse_waves": ["places", "rate_bpm"],
+        "Result.place_waves": ["places"],
         "Result.save": ["folder"],
-        "Result.report": ["path"],
-        "Result.plot": ["layer", "window", "ax"],
+        "Result.report": ["path", "limits_bpm"],
+        "Result.plot": ["layer", "window", "ax", "limits_bpm"],
         "Result.to_dataframe": [],
         "Result.to_xarray": [],
         "Result.probabilities": [],

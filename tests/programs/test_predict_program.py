@@ -30,6 +30,13 @@ def test_too_short_or_small_a_video_leaves_no_results(tmp_path):
         assert not out.exists() or list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("limits", ["90", "90,50", "a,b", "50,90,120", "50,inf"])
+def test_limits_of_colours_that_are_none_are_refused(limits, tmp_path):
+    code, _, err = run("predict", f"--limits_bpm={limits}", f"--out={tmp_path / 'out'}")
+    assert (code, (tmp_path / "out").exists()) == (2, False)
+    assert f"--limits_bpm={limits}: expected two rates in bpm, such as 40,140" in err
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
@@ -104,7 +111,7 @@ def test_files_have_the_documented_format(demo):
     assert summary["notice"] == "Not a medical device."
     overlay = list(video.open_video(out / "overlay.mp4").frames())
     assert len(overlay) == 450
-    assert overlay[0].image.shape == (180, 320, 3)
+    assert overlay[0].image.shape == (270, 480, 3)  # enlarged
 
 
 def test_every_ellipse_of_the_demo_is_a_region(demo):

@@ -22,6 +22,18 @@ def test_equation_8_is_the_mean_of_hard_votes_without_noise():
     assert np.isnan(readout.equation_8(certain(75, 75), AXIS))
 
 
+def test_the_typical_window_is_most_like_the_median_map():
+    maps = np.full((5, 2, 2), 70.0)
+    maps[0, 0, 0], maps[1, 1], maps[2, 0, 1], maps[3] = 78.0, np.nan, 71.0, np.nan
+    assert readout.typical_window(maps, np.array([0.9, 0.9, 0.9, 0.9, 0.1])) == 4
+    assert readout.typical_window(maps[:3], np.ones(3)) == 2
+    assert readout.typical_window(maps[[4, 4, 4]], np.array([0.5, 0.9, np.nan])) == 1, (
+        "of equal ones the surest"
+    )
+    assert readout.typical_window(maps[[0, 3, 1]], np.ones(3)) == 2, "a place without a rate is 20 bpm away"
+    assert readout.typical_window(maps * np.nan, np.zeros(5)) == 0
+
+
 def test_equation_8_counts_votes_not_probabilities():
     soft = certain(10, 10).copy()
     soft[0, 1] = 0.3 * np.eye(76)[10] + 0.29 * np.eye(76)[40] + 0.41 / 76

@@ -22,7 +22,7 @@ from pulse3d.errors import InputError
 from pulse3d.network import model, weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.serving import messages, server, turns, work
-from pulse3d.showing import figures
+from pulse3d.showing import scales
 
 FPS, SHAPE = 15, (32, 40)
 
@@ -142,7 +142,7 @@ def test_rates_are_colours_and_confidence_is_opacity(weights):
     [window, *_] = stream.map_stream(((i / FPS, image) for i, image in enumerate(make_frames())), weights)
     rates, sure = np.array([[30.0, 40, 90, 140, 200, np.nan]]), np.array([[1, 0.5, 1, 1, 0, 1]])
     rgba = messages.colour_places(window._replace(rate_bpm=rates, confidence=sure))
-    table = figures.colour_table("viridis")
+    table = scales.colour_table("viridis")
     np.testing.assert_array_equal(rgba[0, :5, :3], table[[0, 0, 128, 255, 255]])
     np.testing.assert_allclose(
         rgba[0, :, 3], 255 * messages.OPACITY * np.array([1, 0.5, 1, 1, 0, 0]), atol=0.5

@@ -1,14 +1,16 @@
 import dataclasses
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from helpers.results import make_result
 
 from pulse3d.reading import readout
 from pulse3d.reading.readout import Reading
+from pulse3d.reading.regions import Region
 from pulse3d.result import Result
-from pulse3d.showing import figures, overlay
+from pulse3d.showing import figures, overlay, scales
 
 
 def made_result(rate_bpm, confidence):
@@ -65,9 +67,76 @@ def test_layers_have_any_shape(shape):
         assert (image.shape, image.dtype) == ((*shape, 4), np.uint8)
 
 
-def test_the_colour_bar_is_about_the_sure_places():
-    rates, confidence = np.array([60.0, 62.0, 190.0]), np.array([0.9, 0.8, 0.1])
-    np.testing.assert_allclose(figures.rate_range(rates, confidence), (41, 81), atol=0.1)
+def test_before_the_first_window_there_is_no_map_and_no_rate():
+    known = made_result(np.full((2, 2), 70.0), np.ones((2, 2)))
+    rates = {name: np.array([70.0, 70.0]) for name in ("pulse_rate_bpm", "low_bpm", "high_bpm")}
+    known = dataclasses.replace(known, time_s=np.array([5.0, 6.0]), **rates)
+    (start, before), (first, at), (second, _) = overlay.overlay_layers(known, (320, 400))
+    assert (start, first, second) == (0.0, 5.0, 5.5)
+    assert not before[100:240, :, 3].any()
+    assert at[100:240, 80:160, 3].all()
+    # the caption, a dash, is shorter than the rate
+    assert (before[:40, :160, 3] > 0).sum() < (at[:40, :160, 3] > 0).sum()
+
+
+def test_the_trace_has_an_axis():
+    """From 50 to 90 bpm, with numbers at its left."""
+    known = made_result(np.full((2, 2), 70.0), np.ones((2, 2)))
+    rates = {name: np.array([70.0, 70.0]) for name in ("pulse_rate_bpm", "low_bpm", "high_bpm")}
+    (_, layer), _ = overlay.overlay_layers(dataclasses.replace(known, **rates), (320, 400))
+    left, box = round(0.62 * 400), layer[-52:]
+    beside = box[:, left + 2 : left + 17, :3].min(-1)
+    assert (beside[:26] > 200).any()
+    assert (beside[26:] > 200).any()
+
+
+@pytest.mark.parametrize("limits_bpm", [(40.0, 140.0), (60.0, 80.0)])
+def test_colours_of_the_overlay_are_between_the_limits(limits_bpm):
+    known = made_result(np.full((1, 2), 70.0), np.ones((1, 2)))
+    ((_, layer),) = overlay.overlay_layers(known, (320, 400), limits_bpm=limits_bpm)
+    low, high = limits_bpm
+    colour = 255 * np.array(matplotlib.colormaps["viridis"]((70 - low) / (high - low))[:3])
+    np.testing.assert_allclose(layer[160, 200, :3], colour, atol=3)
+
+
+def region(places, rates):
+    return Region(places, [Reading(rate, rate - 1, rate + 1, 0.9) for rate in rates])
+
+
+def test_every_region_of_several_has_a_line_and_a_number(tmp_path):
+    known = make_result(tmp_path)
+    sides = np.arange(5) < 2
+    parts = [region(np.tile(sides, (4, 1)), [70.0] * 6), region(np.tile(~sides, (4, 1)), [120.0] * 6)]
+    figure = figures.map_figure(known, parts=parts)
+    rates = figure.axes[3]
+    assert [line.get_label() for line in rates.lines] == ["frame", "region 1", "region 2"]
+    assert [line.get_ydata()[0] for line in rates.lines] == [71, 70, 120]
+    assert rates.get_ylim()[1] > 120
+    assert [text.get_text() for text in figure.axes[1].texts] == ["1", "2"]
+    (alone,) = figures.map_figure(known, parts=parts[:1]).axes[3].lines
+    assert alone.get_label() == "rate"
+
+
+def test_of_one_window_the_figure_says_a_number(tmp_path):
+    axes = figures.map_figure(make_result(tmp_path, windows=1)).axes[3]
+    assert [text.get_text() for text in axes.texts] == ["71 bpm (90 % interval 66 to 77)"]
+    assert not axes.axison
+
+
+def test_text_stays_text_in_vector_graphics(tmp_path):
+    figure = figures.companion_figure(make_result(tmp_path))
+    for kind in ("svg", "pdf"):
+        figures.save_figure(figure, tmp_path / f"a.{kind}")
+    assert ">phase (degrees; positive: later)</text>" in (tmp_path / "a.svg").read_text()
+    assert b"/Type3" not in (tmp_path / "a.pdf").read_bytes()
+
+
+def test_colours_of_every_scale_go_from_end_to_end():
+    for name in ("viridis", "twilight_shifted"):
+        table = scales.colour_table(name)
+        np.testing.assert_allclose(
+            table[[0, -1]], 255 * matplotlib.colormaps[name]([0.0, 1.0])[:, :3], atol=1
+        )
 
 
 def test_median_map_needs_most_windows():
@@ -98,5 +167,5 @@ def test_figures_are_written_in_every_format_whole_or_not_at_all(tmp_path, pulse
         ([50, 150], (52, 148)),
     ],
 )
-def test_colour_bar_spans_the_rates_shown_and_at_least_40_bpm(rates, expected):
-    np.testing.assert_allclose(figures.rate_range(np.array(rates, float)), expected, atol=1e-6)
+def test_an_axis_of_rates_spans_them_shown_and_at_least_40_bpm(rates, expected):
+    np.testing.assert_allclose(scales.rate_range(np.array(rates, float)), expected, atol=1e-6)

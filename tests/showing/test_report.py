@@ -17,7 +17,11 @@ from helpers.results import AXIS, make_result
 
 from pulse3d import video
 from pulse3d.errors import InputError
+from pulse3d.reading.readout import Reading
+from pulse3d.reading.regions import Region
 from pulse3d.showing import outputs, report
+
+LAYERS = ("rate", "confidence", "deviation", "amplitude", "snr", "phase")
 
 
 def header(page):
@@ -185,11 +189,19 @@ def test_click_on_a_place_shows_its_rates(browser, page):
 def test_every_layer_has_its_own_scale_and_paints(browser, page):
     show(browser, page)
     seen = set()
-    for layer in ("rate", "confidence", "deviation", "amplitude", "snr"):
+    for layer in LAYERS:
         browser.execute_script(f"document.querySelector('input[value={layer}]').click()")
         picture = browser.execute_script("return document.getElementById('map').toDataURL()")
-        seen.add((text(browser, "bar-label"), text(browser, "bar-low"), picture))
-    assert len(seen) == 5
+        ticks = browser.execute_script(
+            "return [...document.getElementById('bar-ticks').children].map(tick => tick.textContent)"
+        )
+        scale = header(page.read_text())["scales"][layer]
+        numbers = [float(tick.replace("\u2212", "-")) for tick in ticks]
+        np.testing.assert_allclose([numbers[0], numbers[-1]], [scale["low"], scale["high"]], atol=0.05)
+        assert (np.diff(numbers) > 0).all()
+        assert len(numbers) > 2
+        seen.add((text(browser, "bar-label"), *ticks, picture))
+    assert len(seen) == len(LAYERS)
     assert "Not a map of perfusion" in browser.execute_script(
         "document.querySelector('input[value=amplitude]').click();"
         "return document.getElementById('layer-note').textContent"
@@ -212,16 +224,17 @@ def test_colours_of_bar_and_map_are_those_of_the_scale(browser, tmp_path):
         ("deviation", "RdBu_r", (19, -1)),
         ("amplitude", "magma", (0.1, 0.1)),
         ("snr", "cividis", (-3, -3)),
+        ("phase", "twilight_shifted", (None, 0)),
     ):
         browser.execute_script(f"document.querySelector('input[value={layer}]').click()")
-        table = np.round(255 * matplotlib.colormaps[colours](np.arange(256))[:, :3])
+        table = np.round(255 * matplotlib.colormaps[colours](np.linspace(0, 1, 256))[:, :3])
         bar = picture(browser, "bar-colours")[0]
         np.testing.assert_allclose(bar, table, atol=1)
         low, high = scales[layer]["low"], scales[layer]["high"]
         painted = picture(browser, "map")
         for (x, y), value in zip(((80, 56), (48, 40)), values, strict=True):
             # 8 px of the canvas for one of the video
-            expected = 0.8 * table[round(255 * (value - low) / (high - low))]
+            expected = 0.8 * table[round(255 * (value - low) / (high - low))] if value is not None else 0
             np.testing.assert_allclose(painted[8 * y, 8 * x], expected, atol=4, err_msg=layer)
 
 
@@ -232,8 +245,8 @@ def test_keyboard_alone_will_do(browser, page):
     assert press(browser, "TAB") == "rate"
     assert press(browser, "ARROW_RIGHT") == "confidence", "arrows choose among the layers"
     assert text(browser, "bar-label").startswith("confidence")
-    assert press(browser, "TAB") == "fade"
-    assert press(browser, "TAB") == "stage"
+    # the confidence is not faded by itself
+    assert [press(browser, "TAB") for _ in range(3)] == ["threshold", "opacity", "stage"]
     before = text(browser, "place-title")
     press(browser, "ARROW_UP", "ARROW_LEFT", "ARROW_DOWN", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_DOWN")
     assert text(browser, "place-title") != before
@@ -248,6 +261,30 @@ def test_keyboard_alone_will_do(browser, page):
     assert text(browser, "clock").startswith("5.0 s")
     press(browser, "SPACE")
     assert text(browser, "play") == "Pause"
+
+
+@pytest.mark.parametrize("name", ["play", "layers", "threshold", "compare", "zoom-in", "rate"])
+def test_keys_work_after_any_click(browser, page, name):
+    show(browser, page)
+    click(browser, name, 0.1)
+    if name == "play":
+        click(browser, name, 0.1)
+    before = text(browser, "clock")
+    press(browser, "ARROW_LEFT" if name != "rate" else "ARROW_RIGHT")
+    assert text(browser, "clock") != before
+    press(browser, "SPACE")
+    assert text(browser, "play") == "Pause"
+
+
+def test_after_a_click_on_the_map_the_keys_are_its_own_until_escape(browser, page):
+    show(browser, page)
+    click(browser, "map", 0.5)
+    clock, place = text(browser, "clock"), text(browser, "place-title")
+    press(browser, "ARROW_LEFT")
+    assert (text(browser, "clock"), text(browser, "place-title") == place) == (clock, False)
+    press(browser, "ESCAPE")
+    press(browser, "ARROW_LEFT")
+    assert text(browser, "clock") != clock
 
 
 def test_what_is_in_focus_is_seen(browser, page):
@@ -298,7 +335,8 @@ def test_page_fits_screens_of_every_size(browser, page, width, height):
     show(browser, page, width, height)
     assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
     narrow = browser.execute_script(
-        "return [...document.querySelectorAll('section')].map(s => s.getBoundingClientRect().width)"
+        "return [...document.querySelectorAll('section:not([hidden])')]"
+        ".map(s => s.getBoundingClientRect().width)"
     )
     assert min(narrow) > 300
 
@@ -379,3 +417,172 @@ def test_page_without_a_pulse_says_so(browser, tmp_path):
     assert "no pulse" in text(browser, "place-title")
     words = browser.execute_script("return document.body.innerText")
     assert not re.search(r"NaN|undefined|null", words)
+
+
+def set_to(browser, name, value):
+    browser.execute_script(
+        "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
+        "one.dispatchEvent(new Event('input'))",
+        name,
+        value,
+    )
+
+
+def pixels(browser, x, y):
+    """The colours of the map around x, y of the frame of 160 x 120 px, where 8 px are one of the frame."""
+    script = (
+        "const part = Object.assign(document.createElement('canvas'), {width: 16, height: 16});"
+        "const map = document.getElementById('map');"
+        "part.getContext('2d').drawImage(map, arguments[0], arguments[1], 16, 16, 0, 0, 16, 16);"
+        "return part.toDataURL()"
+    )
+    url = browser.execute_script(script, 8 * x, 8 * y)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), float)
+
+
+def curves(browser, name):
+    return browser.execute_script(f"return document.getElementById('{name}').data.map(t => Array.from(t.y))")
+
+
+def click_on(browser, x, y, *, shift=False):
+    """Clicks on the map where the frame of 160 x 120 px has x, y."""
+    from selenium.webdriver import ActionChains, Keys
+
+    element = browser.find_element("id", "map")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    width, height = element.size["width"], element.size["height"]
+    scale = min(width / 160, height / 120)
+    hand = ActionChains(browser)
+    if shift:
+        hand.key_down(Keys.SHIFT)
+    hand.move_to_element_with_offset(element, round((x - 80) * scale), round((y - 60) * scale)).click()
+    hand.key_up(Keys.SHIFT).perform()
+
+
+def test_page_opens_at_the_window_most_like_the_median_map(tmp_path):
+    found = make_result(tmp_path)
+    drifting = found.rate_bpm + np.array([-4, -2, -1, 0, 2, 4.0])[:, None, None]
+    said = header(report.make_page(dataclasses.replace(found, rate_bpm=drifting)))
+    assert said["start_window"] in (2, 3)
+    assert np.argmax(found.pulse_confidence) == 5
+
+
+def test_what_is_below_the_threshold_is_not_shown_and_opacity_is_what_is_set(browser, page):
+    show(browser, page)
+    pictures = {}
+    for threshold, opacity in ((0, 0.8), (0.55, 0.8), (0.65, 0.8), (0, 0.4), (0, 0)):
+        set_to(browser, "threshold", threshold)
+        set_to(browser, "opacity", opacity)
+        pictures[threshold, opacity] = pixels(browser, 90, 60)
+    usual, kept, hidden, faint, bare = pictures.values()
+    np.testing.assert_array_equal(usual, kept)
+    np.testing.assert_array_equal(hidden, bare)
+    np.testing.assert_allclose(faint, (usual + bare) / 2, atol=3)
+    assert text(browser, "opacity-value") == "0.00"
+
+
+@pytest.mark.parametrize("how", ["shift", "button"])
+def test_two_places_are_compared(browser, page, how):
+    show(browser, page)
+    click_on(browser, 48, 40)
+    if how == "button":
+        click(browser, "compare", 0.5)
+    click_on(browser, 80, 56, shift=how == "shift")
+    assert text(browser, "place-title") == "Place at 48, 40 px: 70 bpm, confidence 0.60"
+    assert text(browser, "other-title") == "Place at 80, 56 px: 90 bpm, confidence 0.60"
+    assert [AXIS[np.argmax(y)] for y in curves(browser, "spectrum")] == [70, 90]
+    counts = [np.sum(np.diff(np.sign(np.array(y, float) + 0.01)) != 0) for y in curves(browser, "place-wave")]
+    np.testing.assert_allclose(counts, [2 * 70 / 6, 2 * 90 / 6], atol=1)
+    assert curves(browser, "place-rate")[1:] == [[70] * 6, [90] * 6]
+    click(browser, "compare", 0.5)
+    assert len(curves(browser, "spectrum")) == 1
+
+
+def test_waves_of_places_come_back_as_they_were(browser, tmp_path):
+    found = make_result(tmp_path)
+    report.write_report(found, tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    click_on(browser, 80, 56)
+    (shown,) = curves(browser, "place-wave")
+    (wave,) = found.place_waves(np.array([7]))
+    inside = abs(wave.time_s - 10) <= 5
+    np.testing.assert_allclose(shown, wave.percent[inside], atol=0.005)
+
+
+def test_of_too_many_places_the_surest_have_waves(tmp_path, monkeypatch):
+    found = make_result(tmp_path)
+    monkeypatch.setattr(report, "MAX_WAVE_VALUES", 3 * len(found.frame_s) + 1)
+    confidence = found.confidence.copy()
+    confidence[:, [0, 2, 3], [1, 0, 4]] = 0.9
+    said = header(report.make_page(dataclasses.replace(found, confidence=confidence)))
+    assert said["wave_places"]["places"] == [1, 10, 19]
+
+
+def test_the_map_is_magnified_around_a_place_and_clicks_are_where_they_seem(browser, page):
+    show(browser, page)
+    click_on(browser, 80, 56)
+    before = pixels(browser, 100, 50)
+    click(browser, "zoom-in", 0.5)
+    assert (pixels(browser, 100, 50) != before).any()
+    # the chosen place stays where it is: a place of 16 px beside it is 32 px away
+    click_on(browser, 80 + 32, 56)
+    assert text(browser, "place-title").startswith("Place at 96, 56 px")
+    click(browser, "zoom-out", 0.5)
+    assert not browser.find_element("id", "zoom-out").is_enabled()
+    click_on(browser, 80, 56)
+    np.testing.assert_array_equal(pixels(browser, 100, 50), before)
+
+
+@pytest.mark.slow
+def test_map_rates_and_waves_are_saved(browser, page, tmp_path):
+    options = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", options)
+    show(browser, page)
+    click_on(browser, 80, 56)
+    for name in ("save-map", "save-rates", "save-waves"):
+        click(browser, name, 0.5)
+    files = {"me & _b_you_rate.png", "me & _b_you_rates.csv", "me & _b_you_wave.csv"}
+    wait(lambda: {path.name for path in tmp_path.iterdir()} == files)
+    image = np.asarray(Image.open(tmp_path / "me & _b_you_rate.png").convert("RGB"), float)
+    np.testing.assert_allclose(image[:960, :1280], picture(browser, "map"), atol=1)
+    assert image.shape[0] > 960, "with the colour bar below"
+    rates = np.genfromtxt(tmp_path / "me & _b_you_rates.csv", delimiter=",", names=True)
+    assert rates.dtype.names == ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "confidence")
+    np.testing.assert_allclose(rates["pulse_rate_bpm"], 71)
+    waves = np.genfromtxt(tmp_path / "me & _b_you_wave.csv", delimiter=",", names=True)
+    assert waves.dtype.names == ("time_s", "frame_percent", "place_80_56_px_percent")
+    assert len(waves) == 225
+
+
+def test_regions_have_a_table_and_lines_and_words_say_what_was_found(browser, tmp_path):
+    found, sides = make_result(tmp_path), np.tile(np.arange(5) < 2, (4, 1))
+    parts = [
+        Region(places, [Reading(rate, rate - 1, rate + 1, 0.9)] * 6)
+        for places, rate in ((sides, 70.0), (~sides, 120.0))
+    ]
+    report.write_report(found, tmp_path / "report.html", parts=parts)
+    show(browser, tmp_path / "report.html")
+    rows = "[...document.querySelectorAll('#regions tr')]"
+    cells = f"return {rows}.map(row => [...row.children].map(cell => cell.textContent))"
+    first, second = browser.execute_script(cells)
+    assert first[:5] == ["1", "70.0", "69.0 to 71.0", "0.900", "6 of 6"]
+    assert second[:2] == ["2", "120.0"]
+    assert curves(browser, "rate")[1:3] == [[70] * 6, [120] * 6]
+    said = text(browser, "words")
+    assert said.startswith("The pulse rate is 71.0 bpm (90 % interval 66 to 77).")
+    assert "2 regions have a rate of their own: 70, 120 bpm." in said
+
+
+def test_of_one_window_nothing_is_drawn_over_time(browser, tmp_path):
+    report.write_report(make_result(tmp_path, windows=1), tmp_path / "report.html")
+    show(browser, tmp_path / "report.html")
+    assert not browser.find_element("id", "rate").is_displayed()
+    assert browser.find_element("id", "wave").is_displayed()
+    assert "71.0 bpm" in text(browser, "headline")
+
+
+def test_limits_of_the_rate_are_those_asked_for(tmp_path):
+    found = make_result(tmp_path)
+    for options, expected in (({}, (40, 140)), ({"limits_bpm": (50.0, 90.0)}, (50, 90))):
+        scale = header(report.make_page(found, **options))["scales"]["rate"]
+        assert (scale["low"], scale["high"]) == expected

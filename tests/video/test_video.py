@@ -419,6 +419,18 @@ def test_overlay_is_even_and_not_wider_than_asked():
         assert video.overlay_shape(source, max_width_px=960) == expected
 
 
+def test_overlay_of_a_small_video_is_enlarged_as_far_as_its_width_allows():
+    for (height, width), expected in (
+        ((8, 8), (480, 480)),
+        ((240, 320), (360, 480)),
+        ((480, 640), (480, 640)),
+        ((120, 30), (480, 120)),
+        ((10, 2000), (4, 960)),
+    ):
+        source = video.from_array(np.zeros((2, height, width), np.uint8), fps=30.0)
+        assert video.overlay_shape(source, max_width_px=960, least_px=480) == expected
+
+
 def test_failed_writing_leaves_nothing(tmp_path):
     def images():
         yield squares(1)[0]

@@ -15,6 +15,7 @@ from pulse3d.errors import InputError
 from pulse3d.network import model, weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.reading import tracking
+from pulse3d.result import LIMITS_BPM
 
 
 @pytest.fixture(scope="module")
@@ -224,9 +225,9 @@ def test_without_the_library_one_line_says_so(tmp_path, monkeypatch, name):
 def test_one_layer_is_drawn_alone_or_into_given_axes(tmp_path):
     result = make_result(tmp_path)
     figure = result.plot("snr", window=2)
-    axes, bar = figure.axes
+    (axes,) = figure.axes
     np.testing.assert_array_equal(axes.images[-1].get_array(), result.snr_db[2])
-    assert bar.get_ylabel() == "SNR at the pulse rate (dB)"
+    assert axes.get_title("left") == "SNR at the pulse rate (dB)"
     whole = Figure()
     left, right = whole.subplots(1, 2)
     assert result.plot("rate", ax=right) is whole
@@ -234,6 +235,30 @@ def test_one_layer_is_drawn_alone_or_into_given_axes(tmp_path):
     np.testing.assert_array_equal(right.images[-1].get_array(), np.median(result.rate_bpm, 0))
     confidence = result.plot("confidence").axes[0].images[-1].get_array()
     np.testing.assert_array_equal(confidence, result.confidence.mean(0))
+    assert result.plot("rate", limits_bpm=(50.0, 90.0)).axes[0].images[-1].get_clim() == (50, 90)
+    assert result.plot("rate").axes[0].images[-1].get_clim() == LIMITS_BPM
     for options, message in (({"layer": "snrr"}, "did you mean snr"), ({"window": 6}, "there are 6")):
         with pytest.raises(InputError, match=message):
             result.plot(**options)
+
+
+def test_phases_are_those_of_places_with_the_rate_of_the_frame(tmp_path):
+    """All places but one beat at 70 bpm, in step."""
+    result = make_result(tmp_path, gaps=(2,))
+    phases = result.phase_deg
+    known = np.isfinite(phases)
+    assert not known[2].any()
+    assert (known[[0, 1, 3, 4, 5]] == (np.arange(20).reshape(4, 5) != 7)).all()
+    assert abs(phases[known]).max() < 1
+    drawn = result.plot("phase").axes[0].images[-1]
+    assert drawn.get_clim() == (-180, 180)
+    assert abs(drawn.get_array()).max() < 1
+
+
+def test_the_wave_of_a_place_is_at_its_own_rate(tmp_path):
+    result = make_result(tmp_path)
+    for place, bpm in ((7, 90), (8, 70)):
+        (wave,) = result.place_waves(np.array([place]))
+        inside = slice(60, -60)
+        expected = 0.5 * np.sin(2 * np.pi * bpm / 60 * wave.time_s)
+        np.testing.assert_allclose(wave.percent[inside], expected[inside], atol=0.05)

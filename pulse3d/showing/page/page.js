@@ -1,48 +1,6 @@
 "use strict";
 // Everything here is drawn from one block of data; no text of the video's becomes markup.
 
-const byId = (id) => document.getElementById(id);
-const [NONE, NO_RATE] = [255, 65535];
-
-async function inflate(id) {
-  const bytes = Uint8Array.from(atob(byId(id).textContent.trim()), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).arrayBuffer();
-}
-
-// The block of data: the length of a JSON header, the header, then the arrays that it lists, of bytes or pairs of them.
-function unpack(buffer) {
-  const length = new DataView(buffer).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  let offset = 4 + length;
-  for (const [name, [bytes, shape]] of Object.entries(header.arrays)) {
-    const end = offset + shape.reduce((a, b) => a * b, bytes);
-    header[name] = new (bytes === 1 ? Uint8Array : Uint16Array)(buffer.slice(offset, end));
-    offset = end;
-  }
-  return header;
-}
-
-// A number as text, with a true minus, and none before zero.
-function number(value, digits = 0) {
-  if (value === null || value === undefined) return "–";
-  const text = value.toFixed(digits);
-  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
-}
-
-function rateText(index, data) {
-  const rate = data.rate.rate_bpm[index];
-  if (rate === null) return "no pulse";
-  return `${number(rate)} bpm (${number(data.rate.low_bpm[index])} to ${number(data.rate.high_bpm[index])})`;
-}
-
-function inWords(value) {
-  if (value === null) return "–";
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  if (Array.isArray(value)) return value.length ? value.join(", ") : "none";
-  return String(value);
-}
-
 function start(data) {
   const [windows, rows, cols] = data.arrays.place_rate[1];
   const places = rows * cols;
@@ -50,6 +8,8 @@ function start(data) {
   const shownWindows = data.windows; // which of all windows have maps here
   let step = 0;
   let chosen = data.start_place;
+  let other = null; // a second place, to compare
+  let comparing = false; // whether a click chooses the second
   let layer = "rate";
   let timer = null;
 
@@ -58,34 +18,7 @@ function start(data) {
   const placeRate = (place, window = step) =>
     known(place, window) ? data.rate_axis_bpm[at(data.place_rate, place, window)] : null;
   const consensus = (window = step) => data.rate.rate_bpm[shownWindows[window]];
-  const scaled = (name) => (place) => {
-    const value = at(data[name], place);
-    const { low, high } = data.scales[name];
-    return value === NONE ? null : low + ((high - low) * value) / 254;
-  };
-  const layers = {
-    rate: {
-      title: "pulse rate", unit: "bpm", digits: 0, value: placeRate,
-      note: "The most likely rate of every place.",
-    },
-    confidence: {
-      title: "confidence", unit: "(0 to 1)", digits: 2, value: (p) => at(data.confidence, p) / 255,
-      note: "How sure every place is of its rate.",
-    },
-    deviation: {
-      title: "deviation", unit: "bpm", digits: 0,
-      value: (p) => (known(p) && consensus() !== null ? placeRate(p) - consensus() : null),
-      note: "The rate of every place minus the pulse rate of this window. Red: faster, blue: slower.",
-    },
-    amplitude: {
-      title: "amplitude", unit: "% of the mean of green", digits: 2, value: scaled("amplitude"),
-      note: "How strongly every place changes at the pulse rate. Not a map of perfusion: light, motion and noise are in it.",
-    },
-    snr: {
-      title: "SNR", unit: "dB", digits: 1, value: scaled("snr"),
-      note: "Power at the pulse rate and its double against the rest, 36 to 198 bpm.",
-    },
-  };
+  const layers = makeLayers(data, { at: (name, place) => at(data[name], place), placeRate, consensus });
 
   // header
   document.title = data.name;
@@ -104,6 +37,9 @@ function start(data) {
     byId("headline").append(strong, ` median (${interval} ${number(low)} to ${number(high)}); ${found}`);
   }
 
+  const [BLUE, WARM, PINK, RED, GREY] = ["#2a8fd0", "#d55e00", "#cc79a7", "#cc3311", "#8b97a5"];
+  const REGIONS = ["#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b97a5"]; // as in map.png
+
   // the map
   const canvas = byId("map");
   const context = canvas.getContext("2d");
@@ -111,7 +47,7 @@ function start(data) {
   // as many pixels for a frame of any size: sharp lines on small ones, no waiting for large ones
   const zoom = 1280 / Math.max(width, height);
   [canvas.width, canvas.height] = [Math.round(zoom * width), Math.round(zoom * height)];
-  context.scale(zoom, zoom);
+  const view = new View(width, height);
   const small = document.createElement("canvas");
   [small.width, small.height] = [cols, rows];
   const [left, right, bottom, top] = data.extent_px;
@@ -144,31 +80,31 @@ function start(data) {
   }
 
   function drawMap() {
-    const { value } = layers[layer];
+    const { value, fades } = layers[layer];
     const { low, high, colours } = data.scales[layer];
-    const fade = byId("fade").checked && layer !== "confidence";
+    const fade = byId("fade").checked && fades;
+    const [least, opacity] = [255 * Number(byId("threshold").value), 255 * Number(byId("opacity").value)];
     const image = new ImageData(cols, rows);
     for (let place = 0; place < places; place++) {
       const v = value(place);
-      if (v === null) continue;
+      const confidence = at(data.confidence, place);
+      if (v === null || confidence < least) continue;
       const share = Math.max(0, Math.min(1, (v - low) / (high - low)));
       const colour = data.colours[colours][Math.round(share * 255)];
       image.data.set(colour, 4 * place);
-      image.data[4 * place + 3] = 255 * (fade ? 0.85 * (at(data.confidence, place) / 255) : 0.8);
+      image.data[4 * place + 3] = opacity * (fade ? confidence / 255 : 1);
     }
     small.getContext("2d").putImageData(image, 0, 0);
+    const times = zoom * view.times;
+    context.setTransform(times, 0, 0, times, -times * view.x, -times * view.y);
     context.imageSmoothingEnabled = true;
     context.drawImage(film && film.readyState >= 2 ? film : photo, 0, 0, width, height);
     context.imageSmoothingEnabled = false;
     context.drawImage(small, left, top, right - left, bottom - top);
-    const [x, y, w, h] = rectangle(chosen);
-    const line = 4 / zoom;
-    context.lineWidth = 2 * line;
-    context.strokeStyle = "#000";
-    context.strokeRect(x, y, w, h);
-    context.lineWidth = line;
-    context.strokeStyle = "#fff";
-    context.strokeRect(x, y, w, h);
+    // as large on a telephone
+    drawNumbers(context, data.regions.table, (13 * canvas.width) / Math.max(canvas.clientWidth, 1) / times);
+    drawOutline(context, rectangle(chosen), "#fff", 4 / times);
+    if (other !== null) drawOutline(context, rectangle(other), PINK, 4 / times);
   }
 
   function rectangle(place) {
@@ -177,21 +113,24 @@ function start(data) {
   }
 
   function drawBar() {
-    const { title, unit, note, digits } = layers[layer];
+    const { title, unit, note, digits, fades } = layers[layer];
     const { low, high, colours } = data.scales[layer];
+    byId("fade").disabled = !fades;
     const bar = byId("bar-colours").getContext("2d");
     const image = new ImageData(256, 1);
     data.colours[colours].forEach((colour, i) => image.data.set([...colour, 255], 4 * i));
     bar.putImageData(image, 0, 0);
-    byId("bar-low").textContent = number(low, digits);
-    byId("bar-high").textContent = number(high, digits);
+    byId("bar-ticks").replaceChildren(...barTicks(data.scales[layer], digits, layers[layer].ticks).map(([v, text]) => {
+      const tick = Object.assign(document.createElement("span"), { textContent: text });
+      tick.style.left = `${(100 * (v - low)) / (high - low)}%`;
+      return tick;
+    }));
     byId("bar-label").textContent = `${title}, ${unit}`;
     const warning = " No pulse was read out of this window: rates of single places are not to be trusted.";
     byId("layer-note").textContent = note + (consensus() === null ? warning : "");
   }
 
   // charts
-  const [BLUE, WARM, GREEN, PINK, RED] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#cc3311"];
 
   function drawRate() {
     const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
@@ -202,12 +141,15 @@ function start(data) {
         text: (i) => `truth ${number(data.truth.rate_bpm[i], 1)} bpm` });
     }
     const few = time_s.length < 3;
+    data.regions.rates_bpm.forEach((y, i) => traces.push({ x: time_s, y, name: `region ${i + 1}`, mode: "lines+markers",
+      size: few ? 9 : 1, width: 1.5, color: REGIONS[i], text: (k) => `region ${i + 1}: ${number(y[k], 1)} bpm` }));
     traces.push({ x: time_s, y: rate_bpm, name: "pulse rate", mode: few ? "markers" : "lines+markers",
       // of hours of video the points would be a blot; those without neighbours are in the band
       size: few ? 9 : time_s.length < 600 ? 4 : 1, color: BLUE,
       text: (i) => `${number(time_s[i], 1)} s: ${number(rate_bpm[i], 1)} bpm (${number(low_bpm[i])} to ${number(high_bpm[i])})` });
     const layout = { x: { title: "time (s), centre of the window" }, y: { title: "pulse rate (bpm)" } };
-    const values = low_bpm.concat(high_bpm, data.truth ? data.truth.rate_bpm : []).filter((v) => v !== null);
+    const values = low_bpm.concat(high_bpm, data.truth ? data.truth.rate_bpm : [], ...data.regions.rates_bpm)
+      .filter((v) => v !== null);
     if (values.length) {
       const [low, high] = [Math.min, Math.max].map((best) => values.reduce((a, b) => best(a, b)));
       const middle = (low + high) / 2, reach = Math.max((high - low) / 2 + 3, 20);
@@ -254,29 +196,45 @@ function start(data) {
     return best;
   }
 
+  function describe(place) {
+    const rate = placeRate(place);
+    const [row, col] = [Math.floor(place / cols), place % cols];
+    return `Place at ${number(data.col_px[col])}, ${number(data.row_px[row])} px: ` + (rate === null ? "no pulse"
+      : `${number(rate)} bpm, confidence ${number(at(data.confidence, place) / 255, 2)}`);
+  }
+
+  // Of the chosen place, and of the other one if two are compared.
   function drawPlace() {
-    const first = (step * places + chosen) * rates;
-    const shares = Array.from(data.probability.subarray(first, first + rates), (v) => v / 255);
-    const rate = placeRate(chosen);
-    const [row, col] = [Math.floor(chosen / cols), chosen % cols];
-    const where = `${number(data.col_px[col])}, ${number(data.row_px[row])} px`;
-    byId("place-title").textContent = `Place at ${where}: ` + (rate === null ? "no pulse"
-      : `${number(rate)} bpm, confidence ${number(at(data.confidence, chosen) / 255, 2)}`);
+    const pair = other === null ? [chosen] : [chosen, other];
+    byId("place-title").textContent = describe(chosen);
+    byId("other-title").hidden = other === null;
+    if (other !== null) byId("other-title").textContent = describe(other);
+    const colours = [BLUE, PINK];
     const axis = data.rate_axis_bpm;
-    chart("spectrum", [{ x: axis, y: shares, mode: "bars", color: BLUE, text: (i) => `${number(axis[i])} bpm: ${number(shares[i], 3)}` }], {
+    const shares = pair.map((place) => {
+      const first = (step * places + place) * rates;
+      return Array.from(data.probability.subarray(first, first + rates), (v) => v / 255);
+    });
+    chart("spectrum", shares.map((y, i) => ({ x: axis, y, mode: i ? "lines" : "bars", color: colours[i],
+      text: (k) => `${number(axis[k])} bpm: ${number(y[k], 3)}` })), {
       x: { title: "pulse rate (bpm)", range: [axis[0] - 2, axis[rates - 1] + 2] },
-      y: { title: "probability", range: [0, Math.max(0.05, 1.1 * Math.max(...shares))] }, cursor: consensus(),
+      y: { title: "probability", range: [0, Math.max(0.05, 1.1 * Math.max(...shares.flat()))] }, cursor: consensus(),
     });
     const times = shownWindows.map((window) => data.rate.time_s[window]);
-    const series = times.map((_, i) => placeRate(chosen, i));
     chart("place-rate", [
       { x: times, y: times.map((_, i) => consensus(i)), mode: "lines", color: WARM, width: 1 },
-      { x: times, y: series, mode: "lines+markers", color: GREEN, width: 1,
-        text: (i) => `${number(times[i], 1)} s: ${number(series[i])} bpm` },
+      ...pair.map((place, i) => {
+        const y = times.map((_, window) => placeRate(place, window));
+        return { x: times, y, mode: "lines+markers", color: colours[i], width: 1,
+          text: (k) => `${number(times[k], 1)} s: ${number(y[k])} bpm` };
+      }),
     ], {
       x: { title: "time (s)", range: [times[0] - 1, times[times.length - 1] + 1] },
-      y: { title: "this place (bpm)", range: [axis[0] - 4, axis[rates - 1] + 4] }, cursor: times[step],
+      y: { title: "rate (bpm)", range: [axis[0] - 4, axis[rates - 1] + 4] }, cursor: times[step],
     });
+    const waves = pair.map((place) => placeWave(data, place)).map((wave, i) => ({ wave, color: colours[i] }))
+      .filter(({ wave }) => wave);
+    chartWave("place-wave", waves, waves.length ? "no pulse" : "no wave of this place here; map.npz has all places");
   }
 
   function drawVotes() {
@@ -285,21 +243,31 @@ function start(data) {
       const index = at(data.place_rate, place);
       if (index !== NO_RATE) votes[index]++;
     }
-    chart("votes", [{ x: axis, y: votes, mode: "bars", color: PINK, text: (i) => `${number(axis[i])} bpm: ${votes[i]} places` }], {
+    chart("votes", [{ x: axis, y: votes, mode: "bars", color: GREY, text: (i) => `${number(axis[i])} bpm: ${votes[i]} places` }], {
       x: { title: "pulse rate (bpm)", range: [axis[0] - 2, axis[rates - 1] + 2] },
       y: { title: "places", range: [0, Math.max(1, 1.1 * Math.max(...votes))] }, cursor: consensus(),
     });
   }
 
-  function drawWave() {
+  // Waves of the whole video, as far as they are in this window; message: what is said if there are none.
+  function chartWave(id, waves, message) {
     const middle = data.rate.time_s[shownWindows[step]];
     const half = summary.window_s / 2;
-    const inside = data.wave.time_s.map((time, i) => i).filter((i) => Math.abs(data.wave.time_s[i] - middle) <= half);
-    const [x, y] = [data.wave.time_s, data.wave.percent].map((values) => inside.map((i) => values[i]));
-    chart("wave", [{ x, y, mode: "lines", color: RED, text: (i) => `${number(x[i], 2)} s: ${number(y[i], 3)} %` }], {
-      x: { title: "time (s)", range: [middle - half, middle + half] }, y: { title: "pulse wave (%)" },
-      cursor: film ? film.currentTime : null, message: y.every((v) => v === null) ? "no pulse" : "",
+    const inside = data.wave.time_s.map((_, i) => i).filter((i) => Math.abs(data.wave.time_s[i] - middle) <= half);
+    const x = inside.map((i) => data.wave.time_s[i]);
+    const traces = waves.map(({ wave, color }) => {
+      const y = inside.map((i) => wave[i]);
+      return { x, y, mode: "lines", color, text: (i) => `${number(x[i], 2)} s: ${number(y[i], 3)} %` };
     });
+    const none = traces.every(({ y }) => y.every((v) => v === null));
+    chart(id, traces, {
+      x: { title: "time (s)", range: [middle - half, middle + half] }, y: { title: "pulse wave (%)" },
+      cursor: film ? film.currentTime : null, message: none ? message : "",
+    });
+  }
+
+  function drawWave() {
+    chartWave("wave", [{ wave: data.wave.percent, color: RED }], "no pulse");
   }
 
   // moving about
@@ -329,10 +297,59 @@ function start(data) {
     goTo(window);
   }
 
-  function choose(place) {
-    chosen = place;
+  function choose(place, second = comparing) {
+    if (second) other = place; else chosen = place;
+    const [x, y, w, h] = rectangle(place);
+    view.show(x + w / 2, y + h / 2);
     drawMap();
     drawPlace();
+    showComparing();
+  }
+
+  function compare(on) {
+    comparing = on;
+    if (!on) other = null;
+    drawMap();
+    drawPlace();
+    showComparing();
+  }
+
+  function showComparing() {
+    byId("compare").setAttribute("aria-pressed", String(comparing || other !== null));
+    byId("compare-note").hidden = !comparing;
+  }
+
+  function magnify(factor, x, y) {
+    view.zoom(factor, x, y);
+    byId("zoom-out").disabled = view.times === 1;
+    drawMap();
+  }
+
+  function magnifyHere(factor) {
+    const [x, y, w, h] = rectangle(comparing && other !== null ? other : chosen);
+    magnify(factor, x + w / 2, y + h / 2);
+  }
+
+  function savePicture() {
+    const [{ title, unit, digits, ticks: inner }, scale] = [layers[layer], data.scales[layer]];
+    const line = `${data.name}, ${byId("clock").textContent}`;
+    const label = `${title} (${unit.replace(/[()]/g, "")})`;
+    mapPicture(canvas, byId("bar-colours"), scale, barTicks(scale, digits, inner), label, line)
+      .toBlob((blob) => save(blob, `${stem}_${layer}.png`));
+  }
+
+  function saveTable(name, columns) {
+    save(new Blob([asCsv(columns)], { type: "text/csv" }), `${stem}_${name}.csv`);
+  }
+
+  function saveWaves() {
+    const columns = { time_s: data.wave.time_s, frame_percent: data.wave.percent };
+    for (const place of other === null ? [chosen] : [chosen, other]) {
+      const where = `place_${number(data.col_px[place % cols])}_${number(data.row_px[Math.floor(place / cols)])}_px`;
+      const wave = placeWave(data, place);
+      if (wave) columns[`${where}_percent`] = wave.map((v) => (v === null ? null : v.toFixed(4)));
+    }
+    saveTable("wave", columns);
   }
 
   function play(on) {
@@ -359,23 +376,60 @@ function start(data) {
     return moving || timer !== null;
   }
 
-  function placeUnder(event) {
+  // The point of the frame under the mouse.
+  function pointUnder(event) {
     const box = canvas.getBoundingClientRect();
     // the picture is fitted into the canvas's box
     const scale = Math.min(box.width / width, box.height / height);
     const x = (event.clientX - box.left - (box.width - scale * width) / 2) / scale;
     const y = (event.clientY - box.top - (box.height - scale * height) / 2) / scale;
-    const col = Math.floor(((x - left) / (right - left)) * cols);
-    const row = Math.floor(((y - top) / (bottom - top)) * rows);
+    return x < 0 || y < 0 || x > width || y > height ? null : [view.x + x / view.times, view.y + y / view.times];
+  }
+
+  function placeUnder(event) {
+    const point = pointUnder(event);
+    if (!point) return null;
+    const col = Math.floor(((point[0] - left) / (right - left)) * cols);
+    const row = Math.floor(((point[1] - top) / (bottom - top)) * rows);
     return col < 0 || row < 0 || col >= cols || row >= rows ? null : row * cols + col;
   }
 
   slider.addEventListener("input", () => seek(Number(slider.value)));
   byId("play").addEventListener("click", () => play(!playing()));
-  byId("fade").addEventListener("change", drawMap);
+  for (const id of ["fade", "threshold", "opacity"]) {
+    byId(id).addEventListener("input", () => {
+      for (const name of ["threshold", "opacity"]) byId(`${name}-value`).textContent = number(Number(byId(name).value), 2);
+      drawMap();
+    });
+  }
+  byId("compare").addEventListener("click", () => compare(!(comparing || other !== null)));
+  byId("zoom-in").addEventListener("click", () => magnifyHere(2));
+  byId("zoom-out").addEventListener("click", () => magnifyHere(0.5));
+  const stem = data.name.replace(/\.[^.]*$/, "");
+  byId("save-map").addEventListener("click", savePicture);
+  byId("save-rates").addEventListener("click", () => {
+    const { time_s, rate_bpm, ...others } = data.rate;
+    saveTable("rates", { time_s, pulse_rate_bpm: rate_bpm, ...others });
+  });
+  byId("save-waves").addEventListener("click", saveWaves);
+  // Two fingers on a touchpad are a wheel with Ctrl; in a magnified map, the wheel alone moves it.
+  canvas.addEventListener("wheel", (event) => {
+    const point = pointUnder(event);
+    if (!point || !(event.ctrlKey || view.times > 1)) return;
+    event.preventDefault();
+    if (event.ctrlKey) return magnify(Math.exp(-0.01 * event.deltaY), ...point);
+    view.move(view.x + event.deltaX / view.times, view.y + event.deltaY / view.times);
+    drawMap();
+  }, { passive: false });
+  // A control that was clicked gives the keys back; one that was reached by keys keeps them.
+  document.addEventListener("click", (event) => {
+    if (event.detail > 0 && event.target.closest("button, label, input")) document.activeElement.blur();
+  });
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", () => document.querySelectorAll(".plot").forEach(drawChart));
   canvas.addEventListener("click", (event) => {
     const place = placeUnder(event);
-    if (place !== null) choose(place);
+    if (place !== null) choose(place, event.shiftKey || comparing);
   });
   canvas.addEventListener("mousemove", (event) => {
     const place = placeUnder(event);
@@ -396,14 +450,18 @@ function start(data) {
     const target = event.target;
     if (target === byId("stage")) {
       const [down, along] = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key] || [0, 0];
+      if (event.key === "Escape") { target.blur(); return; }
       if (down || along) {
-        const [row, col] = [Math.floor(chosen / cols) + down, (chosen % cols) + along];
+        const from = comparing && other !== null ? other : chosen;
+        const [row, col] = [Math.floor(from / cols) + down, (from % cols) + along];
         if (row >= 0 && row < rows && col >= 0 && col < cols) choose(row * cols + col);
         event.preventDefault();
         return;
       }
     }
-    if (event.key === " " && target.tagName !== "BUTTON" && (target.tagName !== "INPUT" || target === slider)) {
+    if (event.key === "c") {
+      compare(!(comparing || other !== null));
+    } else if (event.key === " " && target.tagName !== "BUTTON" && (target.tagName !== "INPUT" || target === slider)) {
       play(!playing());
       event.preventDefault();
     } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && target.tagName !== "INPUT") {
@@ -420,19 +478,18 @@ function start(data) {
     label.append(input, Object.assign(document.createElement("span"), { textContent: title }));
     byId("layers").append(label);
   }
-  for (const [name, value] of Object.entries(summary)) {
-    const row = document.createElement("tr");
-    const cells = [document.createElement("th"), document.createElement("td")];
-    cells[0].textContent = name.replace(/_(bpm|px|s|fps|percent)$/, " ($1)").replaceAll("_", " ");
-    cells[1].textContent = inWords(value);
-    row.append(...cells);
-    byId("summary").append(row);
-  }
+  byId("words").textContent = data.sentences.join(" ");
+  fillTable("summary", Object.entries(summary).map(([name, value]) => [withUnit(name), inWords(value)]));
+  fillTable("regions", data.regions.table.map((of) => [of.region, of.pulse_rate_bpm || "no pulse",
+    of.pulse_rate_bpm && `${of.low_bpm} to ${of.high_bpm}`, of.confidence, `${of.windows_with_pulse} of ${of.windows}`,
+    number(100 * of.share_of_frame, 1), `${of.col_px}, ${of.row_px}`]));
+  byId("region-panel").hidden = !data.regions.table.length;
+  // of one window there is a number, and nothing over time
+  for (const element of document.querySelectorAll(".over-time")) element.hidden = data.rate.time_s.length === 1;
   if (data.note) {
     byId("subset").textContent = data.note;
     byId("subset").hidden = false;
   }
-  drawBar();
   drawRate();
   goTo(data.start_window);
   document.body.dataset.ready = "yes";
