@@ -96,7 +96,8 @@ def test_of_several_video_streams_that_with_most_data_is_read_and_said(tmp_path)
         assert (found.height, found.width) == (64, 80)
         number = 2 if name == "a.mkv" else 1
         [note] = found.notes
-        assert note.endswith(f"holds 2 videos; number {number} is read, which has most data (80x64 px)")
+        which = f"number {number} is read, which has most data (80x64 px)"
+        assert note.endswith(f"holds 2 videos; {which}; --stream=N reads another")
         frames = [frame.image for frame in found.frames()]
         assert len(frames) == 40
         assert np.mean(np.ptp(frames, axis=(1, 2, 3))) > 100, "not the grey one"
