@@ -6,7 +6,7 @@ import contextlib
 import io
 import mmap
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -16,6 +16,7 @@ from pulse3d.errors import DamagedError, InputError
 from pulse3d.video import streams
 from pulse3d.video.clock import MAX_JUMP_S, continued
 from pulse3d.video.frames import Frame, Picture, Video
+from pulse3d.video.refusals import explain_unread
 
 MAX_LEFT_OUT = 0.1  # share of frames whose time does not rise; if there are more, the clock is broken
 # What FFmpeg may read: containers that hold the video itself. It would also accept playlists, lists of
@@ -24,8 +25,10 @@ CONTAINERS = (
     "3gp,apng,asf,av1,avi,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
     "mxf,nut,obu,ogg,rawvideo,rm,vc1,webm,wtv,yuv4mpegpipe"
 )
+ALIKE = 0.02  # up to this difference in their ratio of width to height, frames of two sizes show the same
 # of these, FFmpeg reads the first recording only, where several are joined
 ENDS_SOON = ("mov", "flv", "asf", "nut")
+NO_VIDEO = (av.InvalidDataError, av.ArgumentError)  # FFmpeg's errors for data that it cannot make sense of
 MAGIC_BYTES = 12  # of the head of such a file
 
 
@@ -107,6 +110,8 @@ def _open_container(
             duration = stream.frames / rate if fps else streams.declared_s(container, index)
             notes += streams.clock_notes(container, name, fps, rate, first.frame.time)
     except (av.FFmpegError, OSError, ValueError) as error:
+        if path and isinstance(error, NO_VIDEO):
+            raise InputError(f"{name}: {explain_unread(path)}") from None
         raise error if isinstance(error, InputError) else _refuse(name, error) from None
 
     def pictures() -> Iterator[Picture]:
@@ -143,10 +148,10 @@ def _decode(
     """Yields the frames of a video stream whose time rises, from 0 on; a clock that starts anew is continued.
 
     Packets that cannot be decoded are skipped. Raises DamagedError at the end if something is missing or
-    the clock started anew, InputError if the size of the frames changes.
+    the clock or the size changed, InputError if the shape of the frames does.
     """
     rate, stream = streams.frame_rate(container, name, fps, index), container.streams.video[index]
-    first_s, last_s, size, left_out, count = 0.0, -np.inf, None, 0, 0
+    first_s, last_s, left_out, count = 0.0, -np.inf, 0, 0
     lost, restarts = list[str](), list[float]()
     # threads per frame are faster than per slice, but delay the output by as many frames
     stream.thread_type = "SLICE" if live else "AUTO"
@@ -154,12 +159,8 @@ def _decode(
         (n / rate if fps or frame.time is None else frame.time, frame)
         for n, frame in enumerate(_decode_all(container, stream, lost))
     )
-    for count, (time_s, frame) in enumerate(continued(stamped, restarts), 1):  # noqa: B007
-        if (frame.width, frame.height) != (size := size or (frame.width, frame.height)):
-            raise InputError(
-                f"{name}: {frame.width}x{frame.height} px at {last_s - first_s:.2f} s, before it"
-                f" {size[0]}x{size[1]}; cut it there, or encode it anew in one size"
-            )
+    passing = continued(_in_one_size(stamped, name, lost), restarts)
+    for count, (time_s, frame) in enumerate(passing, 1):  # noqa: B007
         first_s = first_s if np.isfinite(last_s) else time_s
         if time_s <= last_s:
             left_out += 1
@@ -183,6 +184,29 @@ def _decode(
         lost.append(f"it ends after {read_s:.1f} of {declared_s:.1f} s")
     if lost:
         raise DamagedError(f"{name}: damaged: {', '.join(lost)}; copy it again, or encode it anew")
+
+
+def _in_one_size(
+    stamped: Iterable[tuple[float, av.VideoFrame]], name: str, lost: list[str]
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yields the frames, those of another size scaled to the first's, which is added to `lost`.
+
+    A call that adapts to its network changes the size and keeps the shape. Raises InputError if that changes.
+    """
+    first: tuple[float, av.VideoFrame] | None = None
+    for time_s, frame in stamped:
+        first = first or (time_s, frame)
+        size, before = (frame.width, frame.height), (first[1].width, first[1].height)
+        if size == before:
+            yield time_s, frame
+            continue
+        changed = "{}x{} px at {:.2f} s, before it {}x{}".format(*size, time_s - first[0], *before)
+        if frame.rotation or abs(size[0] * before[1] / (size[1] * before[0]) - 1) > ALIKE:
+            raise InputError(f"{name}: {changed}; cut it there, or encode it anew in one size")
+        if not any("scaled" in said for said in lost):
+            lost.append(f"{changed} (scaled to that)")
+        scaled = frame.reformat(*before)
+        yield time_s, scaled
 
 
 def _decode_all(
@@ -211,6 +235,8 @@ def _refuse(name: str, error: Exception) -> InputError:
 
 def _reason(error: Exception) -> str:
     """What FFmpeg says, without its number and its name of the file."""
+    if isinstance(error, NO_VIDEO):
+        return "damaged, or of a kind that is not known"
     reason = getattr(error, "strerror", None) or str(error)
     return reason.rstrip(".") or type(error).__name__
 

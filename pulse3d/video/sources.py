@@ -20,6 +20,7 @@ from pulse3d.errors import DamagedError, InputError
 from pulse3d.video.clock import MAX_JUMP_S, stamps_in_names
 from pulse3d.video.decoding import open_camera, open_file, open_pipe
 from pulse3d.video.frames import Frame, Video, as_rgb, check_fps, check_size, from_array, from_images
+from pulse3d.video.refusals import A_PICTURE, explain, refuse_address, refuse_folder
 from pulse3d.video.streams import check_number
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -27,6 +28,7 @@ VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
     ".ts", ".webm", ".wmv",
 )  # fmt: skip
+NO_ARRAY = "not a readable array file; save the frames again, as with numpy.save(path, array)"
 
 
 def list_videos(path: str | os.PathLike) -> list[str]:
@@ -36,7 +38,12 @@ def list_videos(path: str | os.PathLike) -> list[str]:
     """
     if not os.path.isdir(path):  # of any text, a name too long for a file included
         return [str(path)]
-    names = sorted(file for file in Path(path).iterdir() if not file.name.startswith("."))
+    try:
+        names = sorted(file for file in Path(path).iterdir() if not file.name.startswith("."))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a folder that you may read"
+        ) from None
     videos, images = (
         [str(file) for file in names if file.suffix.lower() in suffixes]
         for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES)
@@ -73,11 +80,12 @@ def _open(path: str | os.PathLike, fps: float | None, stream: int | None) -> Vid
         return open_camera(int(camera[1] or camera[2]), fps)
     if str(path) == "-":
         return open_pipe(os.dup(0), "stdin", fps, stream)
-    path = Path(path)
+    given, path = str(path), Path(path)
     try:
         if path.is_fifo():
             return open_pipe(path, str(path), fps, stream)
         if not path.exists():
+            refuse_address(given)
             raise InputError(f"{path}: no such file or folder")
         if path.is_dir():
             return _open_folder(path, fps)
@@ -87,14 +95,16 @@ def _open(path: str | os.PathLike, fps: float | None, stream: int | None) -> Vid
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file or a folder") from None
     if path.suffix.lower() in (".npy", ".npz"):
         return _open_npz(path, fps) if zipfile.is_zipfile(path) else _open_npy(path, fps)
+    if said := A_PICTURE if path.suffix.lower() in IMAGE_SUFFIXES else explain(path):
+        raise InputError(f"{path}: {said}")
     return open_file(path, fps, stream)
 
 
 def _open_npy(path: Path, fps: float | None) -> Video:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:
-        raise InputError(f"{path}: not a readable array file ({error})") from None
+    except Exception:
+        raise InputError(f"{path}: {NO_ARRAY}") from None
     return from_array(array, fps=fps, name=str(path))
 
 
@@ -132,8 +142,8 @@ def _open_npz(path: Path, fps: float | None) -> Video:
             return from_images(str(path), shape, dtype, fps, images)
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{path}: not a readable array file ({error})") from None
+    except Exception:
+        raise InputError(f"{path}: {NO_ARRAY}") from None
 
 
 def _open_folder(path: Path, fps: float | None) -> Video:
@@ -145,8 +155,7 @@ def _open_folder(path: Path, fps: float | None) -> Video:
     if not files:
         if (videos := list_videos(path)) != [str(path)]:
             raise InputError(f"{path}: a folder of {len(videos)} videos; give one of them")
-        known = f"({', '.join(IMAGE_SUFFIXES)}) and no videos ({', '.join(VIDEO_SUFFIXES)})"
-        raise InputError(f"{path}: holds no images {known}")
+        raise refuse_folder(path, IMAGE_SUFFIXES, VIDEO_SUFFIXES)
     time_s, notes = _times_of_images(path, [file.name for file in files], fps)
     height, width = _read_image(files[0]).shape[:2]
 
@@ -198,5 +207,5 @@ def _read_image(file: Path) -> np.ndarray:
             )
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{file}: not a readable image ({error})") from None
+    except Exception:
+        raise InputError(f"{file}: not a readable image; copy it again, or take it away") from None

@@ -4,13 +4,11 @@ import contextlib
 import os
 import re
 import threading
-from fractions import Fraction
 
-import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from helpers.inputs import pulse, rate_of
+from helpers.inputs import pulse, rate_of, write_films
 from helpers.sandbox import uniform_mapper
 
 from pulse3d import pipeline, stream, video
@@ -22,36 +20,15 @@ UNEVEN = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.05, 140))
 FIRST_NS = 1_392_643_993_642_815_000  # of a recording of PURE
 
 
-def write(path, *films, codec="libx264", times_s=EVEN, header_fps=FPS):
-    """A file with one video stream after the other, all of these times."""
-    with av.open(str(path), "w") as container:
-        streams = [container.add_stream(codec, rate=header_fps) for _ in films]
-        for one, frames in zip(streams, films, strict=True):
-            one.height, one.width = frames.shape[1:3]
-            one.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-            one.bit_rate, one.codec_context.time_base = 4_000_000, Fraction(1, header_fps)
-            if len(times_s) > 1 and times_s is not EVEN:
-                one.codec_context.time_base = Fraction(1, 1000)
-        for index, time_s in enumerate(times_s):
-            for one, frames in zip(streams, films, strict=True):
-                frame = av.VideoFrame.from_ndarray(frames[index], format="rgb24")
-                frame.time_base = one.codec_context.time_base
-                frame.pts = round(time_s / frame.time_base)
-                container.mux(one.encode(frame))
-        for one in streams:
-            container.mux(one.encode())
-    return path
-
-
 def two_films(path):
     """The first has 72 bpm, the second 90 and more data."""
-    return write(path, pulse(EVEN), pulse(EVEN, 90, 48, 64))
+    return write_films(path, pulse(EVEN), pulse(EVEN, 90, 48, 64))
 
 
 def joined(path, **options):
     """Two recordings, one after the other as `cat` joins them: the wave goes on, the clock starts anew."""
     films = np.split(pulse(np.arange(2 * len(EVEN)) / FPS), 2)
-    parts = [write(path.with_stem(f"part{n}"), film, **options) for n, film in enumerate(films)]
+    parts = [write_films(path.with_stem(f"part{n}"), film, **options) for n, film in enumerate(films)]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
@@ -92,13 +69,13 @@ READ = {
         lambda tmp: piped(two_films(tmp / "a.mkv")), {}, 72, 5, "number 1 is read, which comes first",
     ),
     "of a pipe number 2": (lambda tmp: piped(two_films(tmp / "a.mkv")), {"stream": 2}, 90, 5, ""),
-    "of one number 1": (lambda tmp: write(tmp / "a.mp4", pulse(EVEN)), {"stream": 1}, 72, 5, ""),
+    "of one number 1": (lambda tmp: write_films(tmp / "a.mp4", pulse(EVEN)), {"stream": 1}, 72, 5, ""),
     "stamps beside a header": (
-        lambda tmp: write(tmp / "a.mkv", pulse(UNEVEN), times_s=UNEVEN, header_fps=25), {}, 72, 4.86,
+        lambda tmp: write_films(tmp / "a.mkv", pulse(UNEVEN), times_s=UNEVEN, fps=25), {}, 72, 4.86,
         r"declares 25 frames a second, its time stamps come to 27.\d+; the time stamps are its clock$",
     ),
     "a rate instead of stamps": (
-        lambda tmp: write(tmp / "a.mp4", pulse(EVEN)), {"fps": 60.0}, 144, 2.5,
+        lambda tmp: write_films(tmp / "a.mp4", pulse(EVEN)), {"fps": 60.0}, 144, 2.5,
         "is read at 60 frames a second, as given; its own time stamps are not used$",
     ),
     "nanoseconds": (
