@@ -17,12 +17,23 @@ from pulse3d.errors import InputError
 FPS, SECONDS = 30, 5
 EVEN = np.arange(FPS * SECONDS) / FPS
 UNEVEN = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.05, 140))
+DIM = np.r_[np.arange(50) / 30, 50 / 30 + np.arange(51) / 15]
 FIRST_NS = 1_392_643_993_642_815_000  # of a recording of PURE
 
 
 def two_films(path):
     """The first has 72 bpm, the second 90 and more data."""
     return write_films(path, pulse(EVEN), pulse(EVEN, 90, 48, 64))
+
+
+def two_sizes(path):
+    """Pictures one after the other, from the middle on half as wide and high."""
+    films = (pulse(EVEN[:75]), pulse(EVEN[75:], height=16, width=16))
+    pictures = (
+        iio.imwrite("<bytes>", image, extension=".jpg", quality=97) for film in films for image in film
+    )
+    path.write_bytes(b"".join(pictures))
+    return path
 
 
 def joined(path, **options):
@@ -78,6 +89,19 @@ READ = {
         lambda tmp: write_films(tmp / "a.mp4", pulse(EVEN)), {"fps": 60.0}, 144, 2.5,
         "is read at 60 frames a second, as given; its own time stamps are not used$",
     ),
+    "a browser's recording": (
+        lambda tmp: write_films(tmp / "a.webm", pulse(EVEN), codec="libvpx", fps=1000, times_s=EVEN),
+        {}, 72, 5,
+        "declares 1000 frames a second, its time stamps come to 30; the time stamps are its clock$",
+    ),
+    "a rate that halves in the dark": (
+        lambda tmp: write_films(tmp / "a.mkv", pulse(DIM), times_s=DIM), {}, 72, 5.1,
+        "declares 30 frames a second, its time stamps come to 20; the time stamps are its clock$",
+    ),
+    "a call whose size adapts": (
+        lambda tmp: two_sizes(tmp / "a.mjpeg"), {"fps": 30.0}, 72, 5,
+        r"16x16 px at 2.50 s, before it 32x32 \(scaled to that\)",
+    ),
     "nanoseconds": (
         lambda tmp: images(tmp / "a", [f"Image{n}.png" for n in stamps(1)]), {}, 72, 4.86, NAMES.format("ns"),
     ),
@@ -127,11 +151,8 @@ def test_every_input_has_its_right_rate_and_says_what_was_assumed(tmp_path, toy,
     summary = pipeline.write_map(tmp_path / "out", source, mapper, weights="toy").summary
     assert rate_of(read) == pytest.approx(rate_bpm, abs=2)
     assert summary["video_seconds_read"] == pytest.approx(seconds, abs=0.2)
-    if said:
-        [line] = [*summary["notes"], *summary["lost"]]
-        assert re.search(said, line), line
-    else:
-        assert [*summary["notes"], *summary["lost"]] == []
+    lines = [*summary["notes"], *summary["lost"]]
+    assert any(re.search(said, line) for line in lines) if said else not lines, lines
 
 
 NONE = {

@@ -1,6 +1,7 @@
 import os
 import struct
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -391,8 +392,10 @@ def test_a_film_beside_the_overlay_has_its_pictures_and_times_but_no_layers(tmp_
 
 
 @pytest.mark.parametrize(("fps", "expected"), [(60.0, 15.0), (30.0, 15.0), (25.0, 12.5), (12.0, 12.0)])
-def test_a_film_has_so_many_frames_at_most_evenly(tmp_path, fps, expected):
+@pytest.mark.parametrize("declared_fps", [None, 1000.0])
+def test_a_film_has_so_many_frames_at_most_evenly(tmp_path, fps, expected, declared_fps):
     source = video.from_array(squares(48), fps=fps)
+    source = replace(source, fps=declared_fps or fps)  # a browser's recording declares 1000
     film = video.Film(tmp_path / "film.mp4", 48, 300.0, 15.0)
     video.write_overlay(tmp_path / "out.mp4", source, [(0.0, flat_layer(32, 48, (0, 0, 0), 0))], film=film)
     times_s = [frame.time_s for frame in video.open_video(film.path).frames()]
