@@ -83,9 +83,9 @@ def seeds(tmp_path_factory, toy):
     frames = noise(40)
     for name, options in VIDEOS.items():
         encode(folder / name, frames, **options)
-    write_films(folder / "two.mkv", frames, frames[:, :16, :16])
+    write_films(folder / "two.mkv", frames, frames[:, :16, :16], fps=15)
     for name in JOINED[1:]:
-        (folder / name).write_bytes(2 * write_films(folder / name, frames).read_bytes())
+        (folder / name).write_bytes(2 * write_films(folder / name, frames, fps=15).read_bytes())
     write_zip(folder / "member_images.zip", stamped_images(frames))
     np.save(folder / "a.npy", frames)
     np.savez_compressed(folder / "a.npz", frames)
