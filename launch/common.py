@@ -1,18 +1,22 @@
 """Shared by all launchers: flags, one clear line for bad input, a compilation cache."""
 
 import contextlib
+import errno
 import hashlib
 import inspect
 import io
 import json
+import logging as std_logging
 import os
 import re
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -29,6 +33,10 @@ from pulse3d import __version__, settings
 from pulse3d.errors import InputError
 
 LINE_S = 10.0  # between lines that say how far a program is
+NO_DEVICE = (
+    "JAX_PLATFORMS={}: this machine has no such device, or JAX no plug-in for it; unset it to compute on what"
+    " there is, or install '.[cuda]' or '.[tpu]'"
+)
 HELP = ("--help", "-h", "-help", "--helpshort")
 
 
@@ -50,21 +58,28 @@ def run(main: Callable[..., None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except OSError as error:
-            if jax.distributed.is_initialized() or not error.filename:
+            what = error.filename or {errno.ENOSPC: "disk", errno.EDQUOT: "disk"}.get(error.errno or 0)
+            if jax.distributed.is_initialized() or not what:
                 raise
-            print(f"error: {InputError(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            print(f"error: {InputError(f'{what}: {error.strerror}')}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
         except Exception as error:
-            if not jax.distributed.is_initialized():
+            if jax.distributed.is_initialized():
+                _leave_the_others(error)
+            if not is_without_device():
                 raise
-            _leave_the_others(error)
+            print(
+                f"error: {InputError(NO_DEVICE.format(os.environ.get('JAX_PLATFORMS', '')))}", file=sys.stderr
+            )
+            sys.exit(2)
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold bytes that are not text
         sys.stdout.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.WARNING)
+    quieten_jax()
     cache_compilations()
     app.run(guarded, flags_parser=partial(_parse_flags, sys.modules[main.__module__]))
 
@@ -150,11 +165,45 @@ def _lines(bar: tqdm.tqdm) -> Iterator[None]:
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs in the user's cache folder, so that later starts are quick."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "pulse3d" / "jax"))
+    """Keeps compiled programs in the user's cache folder, so that later starts are quick.
+
+    JAX_COMPILATION_CACHE_DIR names another. Where nothing can be written, one line says so.
+    """
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    try:
+        if not folder:
+            folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pulse3d" / "jax")
+            jax.config.update("jax_compilation_cache_dir", folder)
+        if "://" not in folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody's home is known
+        jax.config.update("jax_compilation_cache_dir", None)
+        why = getattr(error, "strerror", None) or "no home folder"
+        said = f"{folder or 'cache'}: compiled programs cannot be kept ({why}), so every start compiles anew"
+        print(f"warning: {InputError(said)}", file=sys.stderr)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def quieten_jax() -> None:
+    """Leaves out what JAX prints of things that do no harm, or prints it in one line."""
+    # a cache is a help only: what it cannot read or write is compiled anew
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    std_logging.getLogger("jax._src.xla_bridge").addFilter(_without_traceback)
+
+
+def _without_traceback(record: std_logging.LogRecord) -> bool:
+    record.exc_info = record.exc_text = None
+    return True
+
+
+def is_without_device() -> bool:
+    """Whether JAX finds no device of the kind that it was asked for; its exceptions are of all kinds."""
+    try:
+        return not jax.devices()
+    except Exception:
+        return True
 
 
 def join_processes(

@@ -54,6 +54,12 @@ _WEIGHTS = flags.DEFINE_string(
 _FPS = flags.DEFINE_float(
     "fps", None, "Frames per second, for what has no time stamps; those of a file with stamps are replaced."
 )
+_STREAM = flags.DEFINE_integer(
+    "stream",
+    None,
+    "Which video to read, from 1, of a file or a pipe that holds several; by default that with most data, or"
+    " the first of a pipe.",
+)
 _STRIDE = flags.DEFINE_integer("stride", None, "Pixels between patches.", lower_bound=1)
 _STEP = flags.DEFINE_float(
     "step_s", None, "Seconds between windows; to whole frames of the network.", lower_bound=1e-3
@@ -78,7 +84,7 @@ IN_TABLE = (
     "windows", "windows_with_pulse", "share_of_frame_with_pulse", "regions", "seconds",
 )  # fmt: skip
 GROUPS = {
-    "Input": (_VIDEO, _FPS, _TRUTH),
+    "Input": (_VIDEO, _FPS, _STREAM, _TRUTH),
     "Output": (_OUT, _OVERWRITE, _FIGURE, _LIMITS, _MAT, _QUIET, _JSON),
     "Model": (_WEIGHTS, _SET),
     "Speed": (_STRIDE, _STEP),
@@ -96,7 +102,7 @@ def main(videos: Sequence[str] = ()) -> None:
     read_limits(_LIMITS.value)
     given = videos or ([_VIDEO.value] if _VIDEO.value is not None else [])
     if len(given) == 1 and video.list_videos(given[0]) == [str(given[0])]:
-        source = video.open_video(given[0], fps=_FPS.value)
+        source = video.open_video(given[0], fps=_FPS.value, stream=_STREAM.value)
         map_one(source, weights, Path(_OUT.value) if _OUT.value else free_folder(OUT, source))
     elif given:
         map_several(given, weights)
@@ -117,7 +123,7 @@ def map_several(given: Sequence[str], weights: weights_file.Weights) -> None:
             print(f"{number} of {len(names)}: {InputError(name)}", flush=True)  # which escapes it
         out = None
         try:
-            source = video.open_video(name, fps=_FPS.value)
+            source = video.open_video(name, fps=_FPS.value, stream=_STREAM.value)
             out = free_folder(folder, source, used)
             used.add(out)
             said = map_one(source, weights, out)[0].summary

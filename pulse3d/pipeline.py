@@ -36,6 +36,7 @@ from pulse3d.settings import override_use
 
 Frames = Iterable[video.Frame]
 
+CLOCKS_AGREE = 0.02  # up to this difference of the declared frame rate and the time stamps
 RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
 
 
@@ -44,6 +45,7 @@ def map_video(
     weights: Weights | str = "default",
     *,
     fps: float | None = None,
+    stream: int | None = None,
     stride_px: int | None = None,
     step_s: float | None = None,
     settings: Iterable[str] = (),
@@ -51,9 +53,9 @@ def map_video(
 ) -> Result:
     """Maps a video, as `launch.predict` does.
 
-    source: anything that `video.open_video` takes, or an array as in `video.from_array`; fps: as there. The
-    other arguments are those of `map_stream`. settings: like "map.cells=60", as --set takes them. progress:
-    called after every window with the share of the video that is done, 0...1.
+    source: anything that `video.open_video` takes, or an array as in `video.from_array`; fps, stream: as
+    there. The other arguments are those of `map_stream`. settings: like "map.cells=60", as --set takes them.
+    progress: called after every window with the share of the video that is done, 0...1.
 
     The files are in a temporary folder that is deleted with the result; `Result.save` keeps them. Raises
     InputError for a video that cannot be read, is too short for one window or smaller than a patch. If a
@@ -62,9 +64,11 @@ def map_video(
     weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
     weights = weights._replace(config=override_use(weights.config, settings))
     if isinstance(source, np.ndarray):
+        if stream not in (None, 1):
+            raise InputError(f"array: stream = {stream}: an array is one video; leave it out")
         opened = video.from_array(source, fps=fps)
     else:
-        opened = video.open_video(source, fps=fps)
+        opened = video.open_video(source, fps=fps, stream=stream)
     mapper = make_mapper(weights.params, weights.config, (opened.height, opened.width), stride_px=stride_px)
     folder = Path(tempfile.mkdtemp(prefix="pulse3d_"))
     try:
@@ -141,7 +145,7 @@ def write_map(
         video_seconds_read=round(passed.read_s, 3),
         windows_without_enough_video=passed.blind,
         lost=passed.lost,
-        notes=list(source.notes),
+        notes=[*source.notes, *passed.notes],
         seconds=round(time.time() - started, 1),
     )
     files.write_json(folder / "summary.json", made.summary)
@@ -156,7 +160,7 @@ class _Pass(NamedTuple):
 
     first: the first image. frame_s: times of the frames whose green is stored, in s. evidence, votes: of
     every window, its evidence, and its rate by Eq. 8. blind: number of windows without enough video.
-    read_s: seconds of video read. lost: what is missing.
+    read_s: seconds of video read. lost: what is missing. notes: on the clock.
     """
 
     first: np.ndarray
@@ -167,25 +171,26 @@ class _Pass(NamedTuple):
     blind: int
     read_s: float
     lost: list[str]
+    notes: list[str]
 
 
 def _map_into(
     store: archive.NpzStream, source: video.Video, follow: Callable[..., Iterator[stream.WindowResult]]
 ) -> _Pass:
     """Maps every window of a source into the store, up to where the source is damaged."""
-    lost, read_s = list[str](), 0.0
+    lost, count, last_s = list[str](), 0, 0.0
 
     def watch(frames: Iterable[video.Frame]) -> Iterator[video.Frame]:
-        nonlocal read_s
+        nonlocal count, last_s
         for frame in frames:
-            read_s = frame.time_s + 1 / source.fps
+            count, last_s = count + 1, frame.time_s
             yield frame
 
     frames = watch(video.what_is_there(source.frames(), lost))
     first = next(frames, None)
     if first is None:
         raise InputError(lost[0] if lost else f"{source.name}: has no frames")
-    passed = _Pass(first.image, [], [], [], [], 0, 0.0, lost)
+    passed = _Pass(first.image, [], [], [], [], 0, 0.0, lost, [])
     for window in follow(source, chain([first], frames)):
         store.append(
             probability=window.probability[..., :-1].astype(np.float16),
@@ -204,7 +209,17 @@ def _map_into(
         passed.evidence.append(window.evidence)
         passed.votes.append(window.equation_8_bpm)
         passed = passed._replace(blind=passed.blind + (not window.enough_video))
-    return passed._replace(read_s=read_s)
+    notes = _clock_notes(source, count, last_s - first.time_s)
+    return passed._replace(read_s=last_s + 1 / source.fps, notes=notes)
+
+
+def _clock_notes(source: video.Video, frames: int, length_s: float) -> list[str]:
+    """A note if the time stamps of so many frames come to another rate than the source declares."""
+    rate = (frames - 1) / length_s if length_s > 0 else source.fps
+    if abs(rate / source.fps - 1) <= CLOCKS_AGREE:
+        return []
+    declared = f"{source.name} declares {source.fps:.4g} frames a second, its time stamps come to {rate:.4g}"
+    return [f"{declared}; the time stamps are its clock"]
 
 
 def _read_into(

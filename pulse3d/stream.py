@@ -69,7 +69,8 @@ def map_stream(
             print(window.time_s, window.reading.rate_bpm)
 
     frames: (time in s, image), as from `video.Video`, at any frame rate (resampled to the network's);
-    frames whose time does not rise are left out. Images: (height, width[, 3]) of one size, uint8 or float
+    frames whose time does not rise are left out; where the clock starts anew (`video.continued`), it goes on
+    from there. Images: (height, width[, 3]) of one size, uint8 or float
     of 0...1. weights: or their name, as in `weights_file.load_weights`. stride_px, devices: as in
     `mapper.make_mapper`; the others as in `map_windows`.
     """
@@ -252,14 +253,12 @@ def _in_seconds(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[fl
 
 
 def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) -> Iterator[video.Frame]:
-    """Yields the frames whose time stamps rise, as RGB.
+    """Yields the frames whose time stamps rise, as RGB; a clock that starts anew is continued.
 
     Raises InputError if the size or the clock jumps, or if the clock stands still or is none.
     """
     last_s, still = -np.inf, 0
-    for time_s, image in frames:
-        if not isinstance(time_s, numbers.Real):
-            raise InputError(f"frames: {time_s!r} is no time stamp; give seconds, as in (0.033, image)")
+    for time_s, image in video.continued(_stamped(frames), []):
         rgb = video.as_rgb(np.asarray(image), "frames")
         if rgb.shape[:2] != shape:
             raise InputError(
@@ -278,4 +277,12 @@ def _rising(frames: Iterable[tuple[float, np.ndarray]], shape: tuple[int, int]) 
             )
         if time_s > last_s:
             last_s = time_s
-            yield video.Frame(float(time_s), rgb)
+            yield video.Frame(time_s, rgb)
+
+
+def _stamped(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields the frames; raises InputError for a time that is no number."""
+    for time_s, image in frames:
+        if not isinstance(time_s, numbers.Real):
+            raise InputError(f"frames: {time_s!r} is no time stamp; give seconds, as in (0.033, image)")
+        yield float(time_s), image

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import sys
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
-from av.stream import Disposition
 
 from pulse3d.errors import DamagedError, InputError
-from pulse3d.video.frames import Frame, Picture, Video, check_size
+from pulse3d.video import streams
+from pulse3d.video.clock import MAX_JUMP_S, continued
+from pulse3d.video.frames import Frame, Picture, Video
+from pulse3d.video.refusals import explain_unread
 
-MAX_JUMP_S = 600.0  # from one time stamp to the next; a longer jump is not a gap but a broken clock
 MAX_LEFT_OUT = 0.1  # share of frames whose time does not rise; if there are more, the clock is broken
 # What FFmpeg may read: containers that hold the video itself. It would also accept playlists, lists of
 # files and pictures of text, which refer to other files or are not video.
@@ -24,22 +25,22 @@ CONTAINERS = (
     "3gp,apng,asf,av1,avi,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
     "mxf,nut,obu,ogg,rawvideo,rm,vc1,webm,wtv,yuv4mpegpipe"
 )
+ALIKE = 0.02  # up to this difference in their ratio of width to height, frames of two sizes show the same
+# of these, FFmpeg reads the first recording only, where several are joined
+ENDS_SOON = ("mov", "flv", "asf", "nut")
+NO_VIDEO = (av.InvalidDataError, av.ArgumentError)  # FFmpeg's errors for data that it cannot make sense of
+MAGIC_BYTES = 12  # of the head of such a file
 
 
-WEIGHED_PACKETS = 500  # of several video streams, before one is chosen
-# bare streams of pictures: FFmpeg makes time stamps up for them, of 25 frames a second
-WITHOUT_CLOCK = {"h261", "h263", "h264", "hevc", "m4v", "mjpeg", "obu", "rawvideo", "vc1"}
-
-
-def open_file(path: Path, fps: float | None) -> Video:
-    """Opens a video file; fps replaces its time stamps."""
+def open_file(path: Path, fps: float | None, number: int | None) -> Video:
+    """Opens a video file, and of several videos in it that of a number; fps replaces its time stamps."""
     limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    # with a scheme, so that no part of the name is taken for one
-    return _open_container(
-        str(path),
-        lambda: av.open(f"file:{path.absolute()}", options=limits, metadata_errors="replace"),
-        fps,
-    )
+
+    def open_() -> av.container.InputContainer:
+        # with a scheme, so that no part of the name is taken for one
+        return av.open(f"file:{path.absolute()}", options=limits, metadata_errors="replace")
+
+    return _open_container(str(path), open_, fps, number, path=path)
 
 
 def open_camera(number: int, fps: float | None) -> Video:
@@ -51,11 +52,11 @@ def open_camera(number: int, fps: float | None) -> Video:
             " as in ffmpeg -f dshow -i video=NAME -f matroska - | pulse3d predict -"
         )
     kind, device = devices[sys.platform]
-    return _open_container(f"video{number}", lambda: av.open(device, format=kind), fps, live=True)
+    return _open_container(f"video{number}", lambda: av.open(device, format=kind), fps, None, path=None)
 
 
-def open_pipe(pipe: int | Path, name: str, fps: float | None) -> Video:
-    """Opens a pipe, by file descriptor or path; the single pass over its frames closes it."""
+def open_pipe(pipe: int | Path, name: str, fps: float | None, number: int | None) -> Video:
+    """Opens a pipe, by file descriptor or path, as `open_file`; the single pass over its frames closes it."""
     try:
         with contextlib.ExitStack() as stack:
             # read by Python and not by FFmpeg: a signal does not interrupt FFmpeg while it waits for data
@@ -63,51 +64,66 @@ def open_pipe(pipe: int | Path, name: str, fps: float | None) -> Video:
             container = stack.enter_context(
                 av.open(file, "r", options={"format_whitelist": CONTAINERS}, metadata_errors="replace")
             )
-            rate = _frame_rate(container, name, fps)
-            frames = (_upright(picture) for picture in _decode(container, name, fps, live=True))
-            first = next(frames, None)
+            index, notes = streams.choose(container, name, number, weigh=False)
+            rate = streams.frame_rate(container, name, fps, index)
+            pictures = _decode(container, name, fps, index, live=True)
+            first = next(pictures, None)
             if first is None:
                 raise InputError(f"{name}: has no frames")
+            notes += streams.clock_notes(container, name, fps, rate, first.frame.time)
             opened = stack.pop_all()
     except (av.FFmpegError, OSError, ValueError) as error:
         raise error if isinstance(error, InputError) else _refuse(name, error) from None
+    upright = _upright(first)
 
     def only_pass() -> Iterator[Frame]:
         with opened:
-            yield first
-            yield from frames
+            yield upright
+            yield from map(_upright, pictures)
 
-    height, width = first.image.shape[:2]
+    height, width = upright.image.shape[:2]
     passing = only_pass()
-    return Video(name, height, width, rate, 0.0, lambda: passing, live=True)
+    return Video(name, height, width, rate, 0.0, lambda: passing, live=True, notes=tuple(notes))
 
 
 def _open_container(
-    name: str, open_: Callable[[], av.container.InputContainer], fps: float | None, *, live: bool = False
+    name: str,
+    open_: Callable[[], av.container.InputContainer],
+    fps: float | None,
+    number: int | None,
+    *,
+    path: Path | None,
 ) -> Video:
-    """A video that FFmpeg reads, opened again for every pass."""
-    number, notes = 0, list[str]()
+    """A video that FFmpeg reads, opened again for every pass; path: of its file, none for a camera."""
+    live, index, notes = path is None, 0, list[str]()
     try:
         if not live:
-            with open_() as container:
-                number = _choose_stream(container, name, notes)
+            with open_() as container:  # which is read ahead here
+                index, notes = streams.choose(container, name, number, weigh=True)
         with open_() as container:
-            rate = _frame_rate(container, name, fps, number)
-            stream = container.streams.video[number]
-            first = next(_decode(container, name, fps, number=number, live=live), None)
+            rate = streams.frame_rate(container, name, fps, index)
+            stream, kind = container.streams.video[index], container.format.name
+            first = next(_decode(container, name, fps, index, live=live), None)
             if first is None:
                 raise InputError(f"{name}: has no frames")
             height, width = _upright(first).image.shape[:2]
-            duration = stream.frames / rate if fps else _declared_s(container, number)
+            duration = stream.frames / rate if fps else streams.declared_s(container, index)
+            notes += streams.clock_notes(container, name, fps, rate, first.frame.time)
     except (av.FFmpegError, OSError, ValueError) as error:
+        if path and isinstance(error, NO_VIDEO):
+            raise InputError(f"{name}: {explain_unread(path)}") from None
         raise error if isinstance(error, InputError) else _refuse(name, error) from None
 
     def pictures() -> Iterator[Picture]:
         try:
             with open_() as container:
-                yield from _decode(container, name, fps, number=number, live=live)
+                yield from _decode(container, name, fps, index, live=live)
         except av.FFmpegError as error:
             raise _refuse(name, error) from None
+        if path and kind.startswith(ENDS_SOON) and _begins_again(path):
+            raise DamagedError(
+                f"{name}: two recordings joined, of which the first is read; give each as a file of its own"
+            )
 
     def frames() -> Iterator[Frame]:
         for picture in pictures():
@@ -120,80 +136,31 @@ def _open_container(
     return Video(name, height, width, rate, duration, frames, live, pictures, tuple(notes))
 
 
-def _choose_stream(container: av.container.InputContainer, name: str, notes: list[str]) -> int:
-    """The number of the video stream to read; of several, that with most data, which `notes` then says.
-
-    Raises InputError if there are only pictures, as the cover of a song.
-    """
-    streams = container.streams.video
-    films = [n for n, one in enumerate(streams) if not one.disposition & Disposition.attached_pic]
-    moving = [n for n in films if streams[n].codec_context is not None] or films
-    if len(moving) < 2:
-        if streams and not moving:
-            raise InputError(f"{name}: holds a picture, as of a cover, but no video")
-        return moving[0] if moving else 0
-    weight = dict.fromkeys((streams[n].index for n in moving), 0)
-    for packet in islice(container.demux([streams[n] for n in moving]), WEIGHED_PACKETS):
-        weight[packet.stream.index] += packet.size
-    best = max(moving, key=lambda n: weight[streams[n].index])
-    size = f"{streams[best].codec_context.width}x{streams[best].codec_context.height} px"
-    which = f"number {best + 1} is read, which has most data ({size})"
-    notes.append(f"{name} holds {len(moving)} videos; {which}")
-    return best
-
-
-def _declared_s(container: av.container.InputContainer, number: int) -> float:
-    """The length of a video stream by its header, in seconds; 0 if it gives none."""
-    stream = container.streams.video[number]
-    if stream.duration and stream.time_base:
-        return max(0.0, float(stream.duration * stream.time_base))
-    return max(0.0, (container.duration or 0) / av.time_base)
-
-
-def _frame_rate(
-    container: av.container.InputContainer, name: str, fps: float | None, number: int = 0
-) -> float:
-    """The nominal frame rate of a video stream.
-
-    Raises InputError if it or the rate is missing, or if nobody set a clock.
-    """
-    if not container.streams.video:
-        raise InputError(f"{name}: has no video stream")
-    stream = container.streams.video[number]
-    if stream.codec_context is None:
-        raise InputError(f"{name}: not a readable video (of a codec that is not known); encode it anew")
-    check_size(stream.codec_context.height, stream.codec_context.width, name)
-    if not fps and container.format.name in WITHOUT_CLOCK:
-        raise InputError(
-            f"{name}: a bare {container.format.name} stream, without a clock; give the frame rate that it was"
-            " recorded at, as in --fps=30"
-        )
-    if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)) > 0:
-        raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
-    return rate
+def _begins_again(path: Path) -> bool:
+    """Whether the head of a file stands in it a second time."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(data[:MAGIC_BYTES], MAGIC_BYTES) >= 0
 
 
 def _decode(
-    container: av.container.InputContainer, name: str, fps: float | None, *, live: bool, number: int = 0
+    container: av.container.InputContainer, name: str, fps: float | None, index: int, *, live: bool
 ) -> Iterator[Picture]:
-    """Yields the frames of a video stream whose time rises, from 0 on.
+    """Yields the frames of a video stream whose time rises, from 0 on; a clock that starts anew is continued.
 
-    Packets that cannot be decoded are skipped. Raises DamagedError at the end if something is missing,
-    InputError if the size of the frames changes.
+    Packets that cannot be decoded are skipped. Raises DamagedError at the end if something is missing or
+    the clock or the size changed, InputError if the shape of the frames does.
     """
-    rate = _frame_rate(container, name, fps, number)
-    first_s, last_s, size, left_out = 0.0, -np.inf, None, 0
-    lost: list[str] = []
+    rate, stream = streams.frame_rate(container, name, fps, index), container.streams.video[index]
+    first_s, last_s, left_out, count = 0.0, -np.inf, 0, 0
+    lost, restarts = list[str](), list[float]()
     # threads per frame are faster than per slice, but delay the output by as many frames
-    container.streams.video[number].thread_type = "SLICE" if live else "AUTO"
-    index = -1
-    for index, frame in enumerate(_decode_all(container, container.streams.video[number], lost)):
-        if (frame.width, frame.height) != (size := size or (frame.width, frame.height)):
-            raise InputError(
-                f"{name}: {frame.width}x{frame.height} px at {last_s - first_s:.2f} s, before it"
-                f" {size[0]}x{size[1]}; cut it there, or encode it anew in one size"
-            )
-        time_s = index / rate if fps or frame.time is None else frame.time
+    stream.thread_type = "SLICE" if live else "AUTO"
+    stamped = (
+        (n / rate if fps or frame.time is None else frame.time, frame)
+        for n, frame in enumerate(_decode_all(container, stream, lost))
+    )
+    passing = continued(_in_one_size(stamped, name, lost), restarts)
+    for count, (time_s, frame) in enumerate(passing, 1):  # noqa: B007
         first_s = first_s if np.isfinite(last_s) else time_s
         if time_s <= last_s:
             left_out += 1
@@ -203,14 +170,43 @@ def _decode(
         else:
             last_s = time_s
             yield Picture(time_s - first_s, frame)
-    if left_out > MAX_LEFT_OUT * (index + 1):
-        lost.append(f"{left_out} of {index + 1} frames are left out, their time stamps do not rise")
-    declared_s = 0.0 if live or fps else _declared_s(container, number)
+    if left_out > MAX_LEFT_OUT * count:
+        lost.append(f"{left_out} of {count} frames are left out, their time stamps do not rise")
+    if restarts:
+        more = f" and {len(restarts) - 1} times more" if len(restarts) > 1 else ""
+        lost.append(
+            f"its clock starts anew at {restarts[0] - first_s:.2f} s{more}, as where recordings are joined"
+            " (all is read, one after the other)"
+        )
+    declared_s = 0.0 if live or fps else streams.declared_s(container, index)
     read_s = last_s - first_s + 1 / rate if np.isfinite(last_s) else 0.0
     if declared_s - read_s > max(1.0, 0.05 * declared_s):
         lost.append(f"it ends after {read_s:.1f} of {declared_s:.1f} s")
     if lost:
         raise DamagedError(f"{name}: damaged: {', '.join(lost)}; copy it again, or encode it anew")
+
+
+def _in_one_size(
+    stamped: Iterable[tuple[float, av.VideoFrame]], name: str, lost: list[str]
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yields the frames, those of another size scaled to the first's, which is added to `lost`.
+
+    A call that adapts to its network changes the size and keeps the shape. Raises InputError if that changes.
+    """
+    first: tuple[float, av.VideoFrame] | None = None
+    for time_s, frame in stamped:
+        first = first or (time_s, frame)
+        size, before = (frame.width, frame.height), (first[1].width, first[1].height)
+        if size == before:
+            yield time_s, frame
+            continue
+        changed = "{}x{} px at {:.2f} s, before it {}x{}".format(*size, time_s - first[0], *before)
+        if frame.rotation or abs(size[0] * before[1] / (size[1] * before[0]) - 1) > ALIKE:
+            raise InputError(f"{name}: {changed}; cut it there, or encode it anew in one size")
+        if not any("scaled" in said for said in lost):
+            lost.append(f"{changed} (scaled to that)")
+        scaled = frame.reformat(*before)
+        yield time_s, scaled
 
 
 def _decode_all(
@@ -239,6 +235,8 @@ def _refuse(name: str, error: Exception) -> InputError:
 
 def _reason(error: Exception) -> str:
     """What FFmpeg says, without its number and its name of the file."""
+    if isinstance(error, NO_VIDEO):
+        return "damaged, or of a kind that is not known"
     reason = getattr(error, "strerror", None) or str(error)
     return reason.rstrip(".") or type(error).__name__
 

@@ -21,6 +21,7 @@ from pulse3d.video.frames import Frame, Picture, Video, to_bytes
 from pulse3d.video.reading_ahead import frames_ahead, read_ahead, what_is_there
 
 TICKS = Fraction(1, 1000)
+ROUNDING_S = 2e-3  # of time stamps in whole milliseconds
 _BT709, _UNNAMED = 1, 2  # codes of matrix coefficients (ITU-T H.273, Table 4)
 
 
@@ -62,19 +63,21 @@ def write_overlay(
     layer, following = next(upcoming)[1], next(upcoming, None)
     shape, shown, blend = layer.shape[:2], None, None
     pictures = source.pictures() if source.pictures else map(_picture, source.frames())
-    shrink, every = None, max(1, math.ceil(source.fps / film.most_fps)) if film else 1
+    shrink, filmed_s = None, -math.inf
     with contextlib.ExitStack() as opened:
         encode = opened.enter_context(new_mp4(path, source.fps))
         if film:
             small = new_mp4(film.path, source.fps, crf=30, most_kbit_s=film.most_kbit_s)
             encode_small = opened.enter_context(small)
         passing = read_ahead(what_is_there(pictures, []), ahead=frames_ahead(source, 8))
-        for index, (time_s, frame) in enumerate(watch(passing)):
+        for time_s, frame in watch(passing):
             while following is not None and time_s >= following[0]:
                 layer, following, shown = following[1], next(upcoming, None), None
             blend = blend or _make_blend(frame, shape)
             shown = shown or _as_layer(layer, frame)
-            if film and index % every == 0:
+            # by the time stamps: a file may declare any frame rate, as 1000 of a browser's recording
+            if film and time_s - filmed_s >= 1 / film.most_fps - ROUNDING_S:
+                filmed_s = time_s
                 shrink = shrink or _make_scale(frame, overlay_shape(source, max_width_px=film.width_px))
                 encode_small(Picture(time_s, shrink(frame)))
             encode(Picture(time_s, blend(frame, shown)))

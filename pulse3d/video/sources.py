@@ -13,17 +13,22 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from jaxtyping import Float
 
 from pulse3d.archive import read_header
 from pulse3d.errors import DamagedError, InputError
+from pulse3d.video.clock import MAX_JUMP_S, stamps_in_names
 from pulse3d.video.decoding import open_camera, open_file, open_pipe
 from pulse3d.video.frames import Frame, Video, as_rgb, check_fps, check_size, from_array, from_images
+from pulse3d.video.refusals import A_PICTURE, explain, refuse_address, refuse_folder
+from pulse3d.video.streams import check_number
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
     ".ts", ".webm", ".wmv",
 )  # fmt: skip
+NO_ARRAY = "not a readable array file; save the frames again, as with numpy.save(path, array)"
 
 
 def list_videos(path: str | os.PathLike) -> list[str]:
@@ -33,7 +38,12 @@ def list_videos(path: str | os.PathLike) -> list[str]:
     """
     if not os.path.isdir(path):  # of any text, a name too long for a file included
         return [str(path)]
-    names = sorted(file for file in Path(path).iterdir() if not file.name.startswith("."))
+    try:
+        names = sorted(file for file in Path(path).iterdir() if not file.name.startswith("."))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a folder that you may read"
+        ) from None
     videos, images = (
         [str(file) for file in names if file.suffix.lower() in suffixes]
         for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES)
@@ -45,44 +55,56 @@ def list_videos(path: str | os.PathLike) -> list[str]:
     return videos or [str(path)]
 
 
-def open_video(path: str | os.PathLike, *, fps: float | None = None) -> Video:
+def open_video(path: str | os.PathLike, *, fps: float | None = None, stream: int | None = None) -> Video:
     """Opens a video file, a folder of images (natural order), a `.npy`/`.npz` array, or a live source.
 
     Live sources are "0", "1" ... or "<video0>" ... (cameras), "-" (standard input) and named pipes; pipes
     need a format that can be read sequentially (Matroska, MPEG-TS ...). fps: frames per second,
-    needed if there are no time stamps (folders, arrays, bare streams); for a file or a live source, it
-    replaces the time stamps. Arrays are (time, height, width[, 3]): integers of full
-    range, or floats of 0...1. Raises InputError for anything that cannot be read; a pass over
-    damaged frames raises DamagedError at its end.
+    needed if there are no time stamps (arrays, bare streams, folders of images whose names are none);
+    otherwise, it replaces the time stamps. stream: the number of the video to read, from 1, of a file or a
+    pipe that holds several; by default that with most data, of a pipe the first. Arrays are
+    (time, height, width[, 3]): integers of full range, or floats of 0...1. Raises InputError for anything
+    that cannot be read; a pass over damaged frames raises DamagedError at its end.
     """
     check_fps(fps)
+    opened = _open(path, fps, stream)
+    if opened.pictures is None and not opened.live:
+        check_number(stream, [""], str(path))
+    return opened
+
+
+def _open(path: str | os.PathLike, fps: float | None, stream: int | None) -> Video:
     camera = re.fullmatch(r"<video(\d+)>|(\d+)", str(path))
     if camera and not Path(path).exists():
+        check_number(stream, [""], str(path))
         return open_camera(int(camera[1] or camera[2]), fps)
     if str(path) == "-":
-        return open_pipe(os.dup(0), "stdin", fps)
-    path = Path(path)
+        return open_pipe(os.dup(0), "stdin", fps, stream)
+    given, path = str(path), Path(path)
     try:
         if path.is_fifo():
-            return open_pipe(path, str(path), fps)
+            return open_pipe(path, str(path), fps, stream)
         if not path.exists():
+            refuse_address(given)
             raise InputError(f"{path}: no such file or folder")
         if path.is_dir():
             return _open_folder(path, fps)
         if not path.is_file():
             raise InputError(f"{path}: a device or a socket; give a file, a folder or a pipe")
+        if said := A_PICTURE if path.suffix.lower() in IMAGE_SUFFIXES else explain(path):
+            raise InputError(f"{path}: {said}")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file or a folder") from None
     if path.suffix.lower() in (".npy", ".npz"):
         return _open_npz(path, fps) if zipfile.is_zipfile(path) else _open_npy(path, fps)
-    return open_file(path, fps)
+    return open_file(path, fps, stream)
 
 
 def _open_npy(path: Path, fps: float | None) -> Video:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:
-        raise InputError(f"{path}: not a readable array file ({error})") from None
+    except Exception:
+        raise InputError(f"{path}: {NO_ARRAY}") from None
     return from_array(array, fps=fps, name=str(path))
 
 
@@ -120,8 +142,8 @@ def _open_npz(path: Path, fps: float | None) -> Video:
             return from_images(str(path), shape, dtype, fps, images)
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{path}: not a readable array file ({error})") from None
+    except Exception:
+        raise InputError(f"{path}: {NO_ARRAY}") from None
 
 
 def _open_folder(path: Path, fps: float | None) -> Video:
@@ -133,10 +155,8 @@ def _open_folder(path: Path, fps: float | None) -> Video:
     if not files:
         if (videos := list_videos(path)) != [str(path)]:
             raise InputError(f"{path}: a folder of {len(videos)} videos; give one of them")
-        known = f"({', '.join(IMAGE_SUFFIXES)}) and no videos ({', '.join(VIDEO_SUFFIXES)})"
-        raise InputError(f"{path}: holds no images {known}")
-    if fps is None:
-        raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
+        raise refuse_folder(path, IMAGE_SUFFIXES, VIDEO_SUFFIXES)
+    time_s, notes = _times_of_images(path, [file.name for file in files], fps)
     height, width = _read_image(files[0]).shape[:2]
 
     def frames() -> Iterator[Frame]:
@@ -147,9 +167,31 @@ def _open_folder(path: Path, fps: float | None) -> Video:
                     f"{file}: {image.shape[1]}x{image.shape[0]} px, the first image has {width}x{height};"
                     " bring all to one size"
                 )
-            yield Frame(index / fps, image)
+            if index and time_s[index] - time_s[index - 1] > MAX_JUMP_S:
+                raise DamagedError(
+                    f"{file}: {time_s[index] - time_s[index - 1]:.0f} s after the image before it; put what"
+                    " follows into its own folder"
+                )
+            yield Frame(float(time_s[index]), image)
 
-    return Video(str(path), height, width, fps, len(files) / fps, frames)
+    rate = fps or (len(files) - 1) / float(time_s[-1])
+    return Video(str(path), height, width, rate, float(time_s[-1]) + 1 / rate, frames, notes=notes)
+
+
+def _times_of_images(
+    path: Path, names: list[str], fps: float | None
+) -> tuple[Float[np.ndarray, "frame"], tuple[str, ...]]:
+    """The times of a folder's images in s, by fps or by their names, and a note where both would do."""
+    stamps = stamps_in_names(names)
+    if fps is not None:
+        note = f"{path} is read at {fps:g} frames a second, as given; its names are time stamps, not used"
+        return np.arange(len(names)) / fps, (note,) if stamps else ()
+    if stamps is None:
+        raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
+    time_s, unit = stamps
+    rate = (len(names) - 1) / float(time_s[-1])
+    clock = f"the names of its images, which count {unit} since 1970, are its clock"
+    return time_s, (f"{path} has no frame rate; {clock} ({rate:.4g} frames a second on average)",)
 
 
 def _read_image(file: Path) -> np.ndarray:
@@ -165,5 +207,5 @@ def _read_image(file: Path) -> np.ndarray:
             )
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{file}: not a readable image ({error})") from None
+    except Exception:
+        raise InputError(f"{file}: not a readable image; copy it again, or take it away") from None

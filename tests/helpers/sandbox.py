@@ -88,7 +88,7 @@ def _open(kind, path):
     source = video.open_video(path, fps=30.0 if path.suffix in (".npy", ".npz") else None)
     if kind == "frames":
         return sum(1 for _ in source.frames())
-    if kind == "video":
+    if kind in ("video", "images"):
         lost = []
         frames = video.what_is_there(video.read_ahead(source.frames()), lost)
         mapper = uniform_mapper(_toy(), (source.height, source.width), stride_px=10**6)

@@ -27,7 +27,7 @@ import pytest
 import scipy.io
 import test_train_program
 from absl import flags
-from helpers.inputs import encode
+from helpers.inputs import encode, write_films
 from helpers.launching import ROOT, TOY, read_csv, write_clips
 
 import pulse3d
@@ -204,6 +204,9 @@ def given(tmp_path_factory, toy):
     for name in ("clip", "other"):
         noise = rng.normal(128, 20, (1, 32, 40, 3)) + rng.normal(0, 5, (60, 32, 40, 3))
         np.save(folder / f"{name}.npy", np.clip(noise + wave, 0, 255).astype(np.uint8))
+    write_films(
+        folder / "two.mkv", np.load(folder / "clip.npy")[:, :24, :24], np.load(folder / "clip.npy"), fps=FPS
+    )
     for seed, name in enumerate(("toy", "second")):
         params = jax.tree.map(lambda x: 4 * x, model.init_params(jax.random.key(seed), toy))
         weights_file.save_weights(folder / f"{name}.npz", params, toy, {})
@@ -316,6 +319,11 @@ CASES = {
             ["--fps=30"], [*WINDOWS, *FRAMES, "summary.json.video_fps", "summary.json.video_duration_s"],
             [*MAPS, *SHOWN, "summary.json.video_seconds_read", "*.windows_without_enough_video"],
             says("map.npz:time_s", lambda time_s: len(time_s) == 1),
+        ),
+        "stream": Case(
+            ["--video=two.mkv", "--stream=1", "--weights=toy.npz", "--out={out}"],
+            ["summary.json.video", "summary.json.frame_width_px"], ["*"],
+            says("summary.json.frame_width_px", 24), alone=True,
         ),
         "stride": Case(
             ["--stride=4"],
@@ -683,6 +691,7 @@ KEYWORDS = {
             30.0, ["time_s", "summary.video_*", "summary.windows*"],
             [*VALUES, "summary.video_seconds_read", "frame_s"],
         ),
+        "stream": (1, [], []),
         "stride_px": (4, [*PLACES, "row_px", "col_px", "summary.stride_px"], VALUES),
         "step_s": (0.4, [*PLACES, "time_s", "summary.step_s", "summary.windows"], [*VALUES, "frame_s"]),
         "settings": (["map.centre=window"], ["probability", "summary.centre"], VALUES),
@@ -749,6 +758,12 @@ def test_keyword_progress_is_told_after_every_window():
     assert told[-1] == 1
 
 
+def test_keyword_stream_of_a_video():
+    assert [pulse3d.open_video("two.mkv", stream=number).width for number in (1, 2, None)] == [24, 40, 40]
+    with pytest.raises(InputError, match="array: stream = 2: an array is one video"):
+        pulse3d.map_video(np.load("clip.npy"), "toy.npz", fps=15.0, stream=2)
+
+
 def test_keyword_path_and_fps_of_a_video():
     for fps in (15.0, 30.0):
         opened = pulse3d.open_video("clip.npy", fps=fps)
@@ -785,7 +800,7 @@ def test_every_keyword_has_a_case():
     assert {name: [key for key in keys if key != "self"] for name, keys in found.items()} == {
         "map_video": [*KEYWORDS["map_video"]],
         "map_stream": [*KEYWORDS["map_stream"]],
-        "open_video": ["path", "fps"],
+        "open_video": ["path", "fps", "stream"],
         "load_weights": ["name", "like"],
         "Result.load": ["folder"],
         "Result.pulse_waves": ["places", "rate_bpm"],

@@ -1,6 +1,7 @@
 import os
 import struct
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -96,7 +97,8 @@ def test_of_several_video_streams_that_with_most_data_is_read_and_said(tmp_path)
         assert (found.height, found.width) == (64, 80)
         number = 2 if name == "a.mkv" else 1
         [note] = found.notes
-        assert note.endswith(f"holds 2 videos; number {number} is read, which has most data (80x64 px)")
+        which = f"number {number} is read, which has most data (80x64 px)"
+        assert note.endswith(f"holds 2 videos; {which}; --stream=N reads another")
         frames = [frame.image for frame in found.frames()]
         assert len(frames) == 40
         assert np.mean(np.ptp(frames, axis=(1, 2, 3))) > 100, "not the grey one"
@@ -390,8 +392,10 @@ def test_a_film_beside_the_overlay_has_its_pictures_and_times_but_no_layers(tmp_
 
 
 @pytest.mark.parametrize(("fps", "expected"), [(60.0, 15.0), (30.0, 15.0), (25.0, 12.5), (12.0, 12.0)])
-def test_a_film_has_so_many_frames_at_most_evenly(tmp_path, fps, expected):
+@pytest.mark.parametrize("declared_fps", [None, 1000.0])
+def test_a_film_has_so_many_frames_at_most_evenly(tmp_path, fps, expected, declared_fps):
     source = video.from_array(squares(48), fps=fps)
+    source = replace(source, fps=declared_fps or fps)  # a browser's recording declares 1000
     film = video.Film(tmp_path / "film.mp4", 48, 300.0, 15.0)
     video.write_overlay(tmp_path / "out.mp4", source, [(0.0, flat_layer(32, 48, (0, 0, 0), 0))], film=film)
     times_s = [frame.time_s for frame in video.open_video(film.path).frames()]

@@ -11,10 +11,11 @@ import shutil
 import zipfile
 
 import hypothesis
+import imageio.v3 as iio
 import jax
 import numpy as np
 import pytest
-from helpers.inputs import FPS, encode, noise, result_members, write_zip
+from helpers.inputs import FPS, encode, noise, result_members, write_films, write_zip
 from helpers.sandbox import Sandbox, states, uniform_mapper
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
@@ -34,6 +35,8 @@ VIDEOS = {
     "a.ts": {"codec": "mpeg2video"},
     "a.gif": {"codec": "gif", "pix_fmt": "rgb8"},
 }
+# two videos in a file, and the same recording twice, one after the other
+JOINED = ("two.mkv", "joined.ts", "joined.mkv", "joined.mp4")
 
 
 def mutate(rng, data):
@@ -80,6 +83,10 @@ def seeds(tmp_path_factory, toy):
     frames = noise(40)
     for name, options in VIDEOS.items():
         encode(folder / name, frames, **options)
+    write_films(folder / "two.mkv", frames, frames[:, :16, :16], fps=15)
+    for name in JOINED[1:]:
+        (folder / name).write_bytes(2 * write_films(folder / name, frames, fps=15).read_bytes())
+    write_zip(folder / "member_images.zip", stamped_images(frames))
     np.save(folder / "a.npy", frames)
     np.savez_compressed(folder / "a.npz", frames)
     np.save(folder / "float.npy", (frames / 255).astype(np.float32))
@@ -89,9 +96,17 @@ def seeds(tmp_path_factory, toy):
     write_zip(folder / "map.npz", result_members().items())
     shutil.copy(folder / "map.npz", folder / "member_map.npz")
     write_checkpoints(folder / "member_run.zip")
-    of_kind = {"video": [*VIDEOS, "a.npy", "a.npz", "float.npy"], "weights": ["small.npz", "member.npz"]}
-    of_kind |= {"result": ["map.npz", "member_map.npz"], "checkpoints": ["member_run.zip"]}
+    of_kind = {"video": [*VIDEOS, *JOINED, "a.npy", "a.npz", "float.npy"], "images": ["member_images.zip"]}
+    of_kind |= {"weights": ["small.npz", "member.npz"], "result": ["map.npz", "member_map.npz"]}
+    of_kind |= {"checkpoints": ["member_run.zip"]}
     return {kind: [(name, (folder / name).read_bytes()) for name in names] for kind, names in of_kind.items()}
+
+
+def stamped_images(frames):
+    """(name, bytes) of images whose names are time stamps."""
+    for index, image in enumerate(frames):
+        stamp_ns = 1_392_643_993_642_815_000 + round(index * 1e9 / FPS)
+        yield f"Image{stamp_ns}.bmp", iio.imwrite("<bytes>", image, extension=".bmp")
 
 
 def write_checkpoints(path):
@@ -107,7 +122,7 @@ def write_checkpoints(path):
 
 def place(path, kind, data):
     """Writes what a test is to open: a file, or a folder of results or of a training run."""
-    if kind == "checkpoints":
+    if kind in ("checkpoints", "images"):
         shutil.rmtree(path, ignore_errors=True)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             archive.extractall(path)
@@ -141,7 +156,7 @@ def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["video", "weights", "result", "checkpoints"])
+@pytest.mark.parametrize("kind", ["video", "images", "weights", "result", "checkpoints"])
 @pytest.mark.parametrize("cases", [30, pytest.param(2000, marks=pytest.mark.long)])
 def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
     counts = count_outcomes(tmp_path, seeds, kind, cases=cases, seed=cases)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+import pulse3d
 from pulse3d import stream, video
 from pulse3d.config import SceneConfig
 from pulse3d.evaluation import pulseless
@@ -67,6 +68,16 @@ def test_a_pulse_is_answered_and_the_same_still_picture_is_not(read_video):
     assert amplitude_percent.max() < 3
     without = demo_scene.make_scene(jax.random.key(0), replace(SKIN, amplitude=1e-9))
     assert np.isnan(read_video(without.frames)[0]).all()
+
+
+def test_a_sure_answer_is_clear_in_green_somewhere():
+    """Ratio and confidence agree where nothing but noise is in the way (`notebooks/robustness.md`)."""
+    scene = demo_scene.make_scene(jax.random.key(0), replace(SKIN, amplitude=0.3 * SKIN.amplitude))
+    found = pulse3d.map_video(np.asarray(scene.frames), fps=SKIN.fps)
+    sure = found.pulse_confidence >= 0.9
+    np.testing.assert_allclose(found.pulse_rate_bpm[sure], 72, atol=3)
+    assert sure.any()
+    assert (np.nanmax(found.snr_db[sure], axis=(1, 2)) > -3).all()
 
 
 @pytest.mark.parametrize("kind", pulseless.GENERATED)
