@@ -86,7 +86,7 @@ def _find_weights(name: str) -> Weights:
     if not path.exists():
         raise InputError(
             f"--weights={name}: no such file; name a file, a folder, or"
-            f" {' or '.join(sorted({'default', *PRESETS, *CLASSICAL}))}"
+            f" one of {', '.join(sorted({'default', *PRESETS, *CLASSICAL}))}"
         )
     return _load_file(path, path.stem)
 

@@ -91,12 +91,12 @@ def _open(path: str | os.PathLike, fps: float | None, stream: int | None) -> Vid
             return _open_folder(path, fps)
         if not path.is_file():
             raise InputError(f"{path}: a device or a socket; give a file, a folder or a pipe")
+        if path.suffix.lower() in (".npy", ".npz"):
+            return _open_npz(path, fps) if zipfile.is_zipfile(path) else _open_npy(path, fps)
         if said := A_PICTURE if path.suffix.lower() in IMAGE_SUFFIXES else explain(path):
             raise InputError(f"{path}: {said}")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file or a folder") from None
-    if path.suffix.lower() in (".npy", ".npz"):
-        return _open_npz(path, fps) if zipfile.is_zipfile(path) else _open_npy(path, fps)
     return open_file(path, fps, stream)
 
 

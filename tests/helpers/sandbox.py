@@ -159,7 +159,7 @@ def main(memory_mb, cpu_s):
 
     with contextlib.suppress(ImportError):
         import h5py  # noqa: F401
-    from pulse3d import errors
+    from pulse3d import errors, result, stream, video  # noqa: F401
     from pulse3d.network import weights_file
     from pulse3d.training import train  # noqa: F401
 

@@ -152,7 +152,7 @@ def test_rates_are_colours_and_confidence_is_opacity(weights):
 def test_bad_videos_get_one_line_with_their_own_name(client, page, tmp_path):
     short = encode(tmp_path / "s.mkv", make_frames(0.8), times_s=np.arange(12) / FPS, codec="libx264")
     for data, words in (
-        (b"no video", "not a readable video"),
+        (b"no video", "a text file, not a video"),
         (short.read_bytes(), "one window needs 1.6 s"),
     ):
         said = client.ended(client.json("uploads?name=bad.mkv", data)["number"])
@@ -389,7 +389,7 @@ def test_a_video_that_is_chosen_or_dropped_ends_in_a_rate(browser, page, clip):
     wait(lambda: text(browser, "videos").count("summary.json") == 2)
     assert text(browser, "videos").startswith("<b>dropped</b>.mkv")
     browser.execute_script(drop, base64.b64encode(b"no video").decode(), "bad.mp4")
-    wait(lambda: "bad.mp4: not a readable video" in text(browser, "videos"))
+    wait(lambda: "bad.mp4: a text file, not a video" in text(browser, "videos"))
     browser.execute_script(drop, base64.b64encode(bytes(1_500_000)).decode(), "big.mp4")
     wait(lambda: "big.mp4: 2 MB; at most 1 MB" in text(browser, "videos"))
     assert browser.get_log("browser") == []

@@ -172,7 +172,7 @@ def test_damaged_weights_get_one_clear_line(tmp_path, toy, params, damage, messa
 
 
 def test_unknown_weights_name_the_choices(tmp_path):
-    with pytest.raises(InputError, match="default or paper"):
+    with pytest.raises(InputError, match="one of chrom, default, green, paper, pos"):
         weights_file.load_weights("papr")
     with pytest.raises(InputError, match="holds neither"):
         weights_file.load_weights(str(tmp_path))

@@ -471,13 +471,13 @@ def make_bad(tmp_path, name):
     ("name", "message"),
     [
         ("missing.mp4", "no such file"),
-        ("text.mp4", "not a readable video"),
-        ("empty.mp4", "not a readable video"),
+        ("text.mp4", "a text file, not a video"),
+        ("empty.mp4", "empty; copy it again"),
         ("text.npy", "not a readable array"),
         ("pickled.npy", "not a readable array"),
         ("shape.npy", r"shape \(3, 4\)"),
         ("type.npy", "type complex128"),
-        ("folder", "holds no images"),
+        ("folder", "an empty folder"),
         ("mixed", "9x8 px, the first image has 8x8"),
     ],
 )
