@@ -222,10 +222,11 @@ def read_limits(texts: Sequence[str]) -> tuple[float, float]:
     """The limits of the colours of rates from the flag; raises InputError if they are none."""
     try:
         low, high = map(float, texts)
+        result.check_limits((low, high))
     except ValueError:
-        low, high = 0.0, 0.0
-    if not 0 <= low < high < float("inf"):
-        raise InputError(f"--limits_bpm={','.join(texts)}: expected two rates in bpm, such as 40,140")
+        raise InputError(
+            f"--limits_bpm={','.join(texts)}: expected two rates in bpm, such as 40,140"
+        ) from None
     return low, high
 
 

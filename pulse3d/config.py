@@ -399,6 +399,12 @@ class ReadoutConfig:
             self.region_confidence,
             "must be in [0, 1]",
         )
+        _require(
+            0 <= self.place_bar_share <= 1,
+            "readout.place_bar_share",
+            self.place_bar_share,
+            "must be in [0, 1]",
+        )
         for name in (
             "track_floor",
             "temperature",

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from pulse3d import __version__, archive, files, stream, video
-from pulse3d.config import Config
+from pulse3d.config import CellNetConfig, Config
 from pulse3d.errors import InputError
 from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
@@ -123,13 +123,19 @@ def write_map(
     started, config = time.time(), mapper.config
     step_s = stream.whole_step(step_s, config)
     if source.live:  # compiles before the camera starts: it would not wait
-        mapper(np.zeros(mapper.window_shape, np.float32))
+        blank = np.zeros(mapper.window_shape, np.float32)
+        mapper(blank)
+        if mapper.evidence:
+            mapper.evidence(blank)
     with archive.NpzStream(folder / "map.npz") as store:
         passed = _map_into(store, source, partial(follow, mapper=mapper, step_s=step_s))
         if not passed.times_s:
             length = "ended too soon" if source.live else f"{passed.read_s:.1f} s long"
             why = passed.lost[0] if passed.lost else f"{source.name}: {length}"
-            raise InputError(f"{why}; one window needs {config.clip.duration_s:g} s")
+            needed_s = (
+                config.map.shortest_s if isinstance(config.model, CellNetConfig) else config.clip.duration_s
+            )
+            raise InputError(f"{why}; one window needs {needed_s:g} s")
         readings = _read_into(store, passed, config, step_s=step_s)
         row_px, col_px = mapper.layout.centres_px()
         store.put(row_px=row_px, col_px=col_px, fps=config.clip.fps, weights=weights)

@@ -210,7 +210,9 @@ files in {self.folder}; not a medical device"""
                 phases = np.stack(list(found))
         except files.UnreadableError as error:
             raise _no_results(self.folder, error) from None
-        return np.where(abs(self.rate_bpm - self.pulse_rate_bpm[:, None, None]) <= SAME_BPM, phases, np.nan)
+        return np.where(
+            abs(self.rate_bpm - self.pulse_rate_bpm[:, None, None]) <= SAME_BPM, phases, np.float32(np.nan)
+        )
 
     def maps(self) -> Iterator[Float[np.ndarray, "row col class"]]:
         """The map of every window as the network gives it, float16, "no pulse" last; reads the file."""
@@ -229,10 +231,11 @@ files in {self.folder}; not a medical device"""
         layer: only that map, "rate", "confidence", "amplitude", "snr" or "phase". window: the map of that
         window; by default the median of all (of confidences and phases, the mean). ax: the axes to draw into,
         a figure of their own by default. limits_bpm: of the colours of rates. Raises InputError for another
-        layer or window.
+        layer or window, or for limits that are none.
         """
         from pulse3d.showing import figures
 
+        check_limits(limits_bpm)
         if layer is None and window is None and ax is None:
             title = Path(self.summary["video"]).name
             return figures.map_figure(self, title=title, limits_bpm=limits_bpm)
@@ -243,6 +246,7 @@ files in {self.folder}; not a medical device"""
         """Writes the page for exploring the result, report.html; limits_bpm: of the colours of rates."""
         from pulse3d.showing import report
 
+        check_limits(limits_bpm)
         report.write_report(self, Path(path), limits_bpm=limits_bpm)
         return Path(path)
 
@@ -261,6 +265,13 @@ files in {self.folder}; not a medical device"""
     def extent_px(self) -> tuple[float, float, float, float]:
         """Left, right, bottom and top edges of the map on the frame: half a stride beyond the places."""
         return map_extent(self.row_px, self.col_px, self.summary["stride_px"])
+
+
+def check_limits(limits_bpm: tuple[float, float]) -> None:
+    """Raises InputError for limits of the colours of rates that are none."""
+    low, high = limits_bpm
+    if not 0 <= low < high < np.inf:
+        raise InputError(f"limits_bpm = {low:g}, {high:g}: expected two rates in bpm, such as 40, 140")
 
 
 def map_extent(

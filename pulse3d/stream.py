@@ -139,9 +139,10 @@ class _Reader:
         """The result for a window, from the index of its first frame, its cells, and its map, if any."""
         config, fps = self._config, self._config.clip.fps
         probability = self._nothing if found is None else found
-        evidence = readout.evidence(probability, config.readout, odds=config.odds)
         if self._own_evidence and found is not None:
             evidence = self._own_evidence(window)
+        else:
+            evidence = readout.evidence(probability, config.readout, odds=config.odds)
         reading = self._follow(evidence)
         cut = {"patch": self._layout.patch, "stride": self._layout.stride}
         green, colour = amplitude.patch_traces(window, **cut), amplitude.patch_colours(window, **cut)

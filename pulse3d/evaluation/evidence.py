@@ -78,7 +78,7 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Evidence:
 
 
 def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s: float) -> Evidence:
-    """Evidence of GREEN, CHROM or POS from the skin's trace; always a pulse unless the trace is constant.
+    """Evidence of GREEN, CHROM or POS from the skin's trace; always a pulse unless that is constant or grey.
 
     The probability is `classical.spectrum_probability`. window_s: None makes one window of the
     whole recording. Raises InputError for a recording shorter than one window.
@@ -89,7 +89,7 @@ def skin_evidence(traces: Traces, method: str, *, window_s: float | None, step_s
     for start in window_starts(len(traces.colour), clip, step_s):
         trace = traces.colour[start : start + clip.frames]
         signal, spectrum = _skin_window(trace, clip, method)
-        moves = np.ptp(trace, axis=0).max() > classical.STILL * trace.max()
+        moves = not classical.is_still(trace, signal)
         peak = axis[spectrum.argmax()] if moves else np.nan
         rows.append((_centre(start, clip), spectrum * moves, float(moves), peak, peak))
         signals.append(signal)

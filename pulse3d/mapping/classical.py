@@ -35,6 +35,7 @@ WINDOW_S = 1.6  # CHROM and POS normalise colours in windows of this length
 BAND_BPM = (36.0, 198.0)  # half-power points of the band-pass before a spectrum
 SMOOTHNESS = 100.0  # lambda of the detrending of a signal at 30 fps
 STILL = 1e-6  # a trace that changes by less than this share of itself is a still picture
+ROUNDED = 1e-5  # of the trace's changes: a smaller signal is of rounding errors
 
 
 def green(trace: Trace, *, fps: float) -> Float[Array, "time"]:
@@ -164,19 +165,28 @@ def no_pulse_probability(spectrum: Axis, duration_s: float, rate_axis_bpm: Axis)
     return jnp.minimum(1.2 * width * (1 - peak) ** (powers - 1), 1.0)
 
 
+def is_still(trace: Trace, signal: Signal) -> Bool[Array, ""]:
+    """Whether a method's signal of a trace is none: of a still picture, or of grey ones for CHROM and POS."""
+    changes = jnp.abs(_relative(jnp.asarray(trace))).max()
+    return (jnp.ptp(jnp.asarray(trace), axis=0).max() <= STILL * jnp.max(trace)) | (
+        jnp.abs(signal).max() <= ROUNDED * changes
+    )
+
+
 def trace_probability(trace: Trace, clip: ClipConfig, method: str) -> Float[Array, "class"]:
     """The probability of every class of `clip`, for one trace at `clip.fps`.
 
     What `no_pulse_probability` leaves is distributed over the rates by `spectrum_probability`.
-    For a constant trace, as of a still picture, "no pulse" has probability 1. Raises InputError
-    for an unknown method.
+    For a constant trace, as of a still picture, and a signal of rounding errors, as of a grey video,
+    "no pulse" has probability 1. Raises InputError for an unknown method.
     """
     if method not in METHODS:
         raise InputError(f"method {method}: unknown; choose {', '.join(METHODS)}")
-    axis = clip.rate_axis_bpm
-    spectrum = spectrum_probability(METHODS[method](trace, fps=clip.fps), clip.fps, axis)
-    still = jnp.ptp(trace, axis=0).max() <= STILL * trace.max()
-    no_pulse = jnp.where(still, 1.0, no_pulse_probability(spectrum, trace.shape[0] / clip.fps, axis))
+    axis, signal = clip.rate_axis_bpm, METHODS[method](trace, fps=clip.fps)
+    spectrum = spectrum_probability(signal, clip.fps, axis)
+    no_pulse = jnp.where(
+        is_still(trace, signal), 1.0, no_pulse_probability(spectrum, trace.shape[0] / clip.fps, axis)
+    )
     return jnp.append((1 - no_pulse) * spectrum, no_pulse)
 
 

@@ -19,7 +19,9 @@ from jaxtyping import Float
 
 BRIGHTNESS = 0.5  # how much differences of brightness count
 DARK = 0.02  # added to colours of 0...1 before the logarithm: black has none
-FAR = 3.0  # places further away than this many times the reach have no weight
+FAR = 3.0  # rows and columns further away than this many times the reach have no weight
+ENOUGH = 5.0  # of a reach in places: where it is longer, not every neighbour is looked at
+LEAST = 1e-30  # a place whose neighbours are all of other colours is its own mean
 
 Colour = Float[np.ndarray, "row col channel"]
 
@@ -29,21 +31,25 @@ def average(
 ) -> Float[np.ndarray, "row col"]:
     """The mean of every place's neighbours, weighted as above.
 
-    reach: in places; tolerance: of logarithms, 0.1 is a difference of 10 %. colour: 0...1.
+    reach: in places; tolerance: of logarithms, 0.1 is a difference of 10 %. colour: 0...1. Of a reach of 10
+    places or more, every second neighbour counts, of 15 every third, and so on, which bounds the work.
     """
-    rows, cols = values.shape
     features = _features(colour) / np.float32(tolerance)
-    across = np.square((np.arange(cols)[:, None] - np.arange(cols)) / reach).astype(np.float32)
     size, far = (features**2).sum(-1), int(np.ceil(FAR * reach))
+    every = max(1, int(reach / ENOUGH))
     averaged = np.empty(values.shape)
-    for row in range(rows):
-        near = slice(max(0, row - far), row + far + 1)
-        down = np.square((np.arange(rows)[near] - row) / reach).astype(np.float32)
-        others = features[near].reshape(-1, features.shape[-1])
-        apart = size[row][:, None] + size[near].reshape(-1) - 2 * features[row] @ others.T
-        apart = apart.reshape(cols, -1, cols) + down[:, None] + across[:, None, :]
-        weight = np.exp(-0.5 * apart).reshape(cols, -1)
-        averaged[row] = weight @ values[near].reshape(-1) / weight.sum(1)
+    rows, cols = (np.arange(count) for count in values.shape)
+    apart = np.square((cols[:, None] - cols[::every]) / reach).astype(np.float32)
+    across = np.where(abs(cols[:, None] - cols[::every]) <= far, apart, np.inf)
+    for row in rows:
+        near = rows[max(0, row - far) : row + far + 1 : every]
+        down = np.square((near - row) / reach).astype(np.float32)
+        others = features[near, ::every]
+        distance = size[row][:, None] - 2 * features[row] @ others.reshape(-1, others.shape[-1]).T
+        distance = distance.reshape(len(cols), *others.shape[:2]) + size[near, ::every]
+        weight = np.exp(-0.5 * (distance + down[:, None] + across[:, None, :])).reshape(len(cols), -1)
+        total = weight @ values[near, ::every].reshape(-1) + LEAST * values[row]
+        averaged[row] = total / (weight.sum(1) + LEAST)
     return averaged
 
 

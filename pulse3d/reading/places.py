@@ -51,7 +51,8 @@ def evidence(
     """
     if not np.isfinite(rate_bpm):
         return np.zeros(probability.shape[:2])
-    near = abs(rate_axis_bpm - rate_bpm) <= config.readout.place_tolerance_bpm
+    distance = abs(rate_axis_bpm - rate_bpm)
+    near = distance <= max(config.readout.place_tolerance_bpm, distance.min())
     shares = probability[..., :-1][..., near].astype(np.float64)
     if config.readout.method == "tracked":
         best, rest, odds = shares.max(-1), probability[..., -1].astype(np.float64), config.odds
@@ -89,13 +90,16 @@ class Follower:
         self._count, self._total, self._ahead = 0, np.zeros(()), np.zeros(())
 
     def __call__(self, evidence: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
-        """The probability that a place carries the pulse; the first window counts in full."""
-        first = self._count == 0
-        self._count, self._total = self._count + 1, self._total + evidence
-        level = bar(self._total / self._count, self._config)
-        if first:
+        """The probability that a place carries the pulse; the first window counts in full.
+
+        Evidence of zeros, as of a window without a rate, counts for nothing.
+        """
+        if not self._ahead.shape:
             self._ahead = _prior(self._config, evidence.shape)
-        state = _observed(evidence - level, 1.0 if first else self._weight, self._config) * self._ahead
+        weight, found = self._weight if self._count else 1.0, bool(evidence.any())
+        self._count, self._total = self._count + found, self._total + evidence
+        above = found * (evidence - bar(self._total / max(self._count, 1), self._config))
+        state = _observed(above, weight, self._config) * self._ahead
         state /= state.sum(0)
         self._ahead = np.tensordot(self._change, state, 1)
         return state[0]
@@ -108,11 +112,13 @@ def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s:
 
         o(pulse) = exp( w gain (e - bar) ),  o(none) = 1
 
-    A pulse comes to a place or leaves it once in `place_switch_s` seconds.
+    A pulse comes to a place or leaves it once in `place_switch_s` seconds. A window of zeros, as one without
+    a rate, counts for nothing.
     Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
     weights = tracking.window_weights(len(evidence), tracking.window_steps(step_s, window_s))
-    above = evidence - bar(evidence.mean(0), config)
+    found = np.asarray(evidence.any((1, 2)))
+    above = (evidence - bar(evidence.sum(0) / max(found.sum(), 1), config)) * found[:, None, None]
     observed = _observed(above, weights[:, None, None], config).reshape(len(evidence), 2, -1)
     ahead = _prior(config, observed.shape[2:])
     return tracking.forward_backward(observed, ahead, _change(config, step_s))[:, 0].reshape(evidence.shape)
@@ -136,11 +142,13 @@ def find_pulses(
     """
     settings, timing = config.readout, {"step_s": step_s, "window_s": window_s}
     found: list[Pulse] = []
-    while len(found) < settings.pulses:
+    while True:
         pulse = _read_pulse(windows, strength, rate_axis_bpm, config, timing)
         if found and not _counts(pulse, settings):
-            break
+            return found
         found.append(pulse)
+        if len(found) == settings.pulses:
+            return found
         taken = np.max([known.probability for known in found], axis=0)
         rest = []
         for window, (probability, _) in enumerate(windows()):
@@ -148,7 +156,6 @@ def find_pulses(
             other = _without(probability, taken[window], rates, rate_axis_bpm, settings)
             rest.append(readout.evidence(other, settings, odds=config.odds))
         strength = np.stack(rest)
-    return found
 
 
 def _read_pulse(

@@ -36,6 +36,7 @@ MAX_VALUES = 20_000_000  # of probabilities, before compression
 MAX_WAVE_VALUES = 500_000  # of pulse waves of single places
 FRAME_WIDTH_PX = 960
 NONE, NO_RATE = 255, 65535  # codes for missing values
+RATE_STEPS = 100  # of the rates of places, in 1 bpm
 DEVIATION_BPM = 20.0
 
 
@@ -162,12 +163,10 @@ def _quantised_maps(result: Result, phase_deg: np.ndarray, windows: np.ndarray, 
         )
     )  # fmt: skip
     known = np.isfinite(rate_bpm)
-    # places have rates of the axis: the insertion point is their index
-    nearest = np.searchsorted(result.rate_axis_bpm, np.where(known, rate_bpm, 0) - 1e-3)
     most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 0.0
     most = most or 1.0  # a scale from 0 to 0 is invalid
     arrays = {
-        "place_rate": np.where(known, nearest, NO_RATE).astype("<u2"),
+        "place_rate": np.where(known, (RATE_STEPS * np.nan_to_num(rate_bpm)).round(), NO_RATE).astype("<u2"),
         "confidence": (255 * confidence).round().astype(np.uint8),
         "amplitude": _quantise(amplitude, 0.0, most),
         "snr": _quantise(snr, *scales.SNR_DB),
@@ -195,6 +194,7 @@ def _pack(
         "arrays": {name: (array.dtype.itemsize, array.shape) for name, array in arrays.items()},
         "name": Path(result.summary["video"]).name,
         "subtitle": _subtitle(result.summary),
+        "rate_steps": RATE_STEPS,
         "note": _note(result, windows, every),
         "summary": {name: value for name, value in result.summary.items() if name != "video"},
         "frame": _jpeg(result.frame),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -231,5 +233,19 @@ def test_every_method_can_be_asked_for_and_no_other():
         assert from_dict(to_dict(settings)) == settings
     with pytest.raises(InputError, match=r"model.method = ica: unknown; choose green or chrom or pos"):
         ClassicalConfig("ica")
-    with pytest.raises(InputError, match=r"no such file; name .* chrom or default or green or paper or pos"):
+    with pytest.raises(InputError, match=r"no such file; name .* one of chrom, default, green, paper, pos"):
         weights_file.load_weights("poss")
+
+
+@pytest.mark.parametrize("method", ["chrom", "pos"])
+def test_a_grey_video_has_no_pulse_in_differences_of_colours(method):
+    rng = np.random.default_rng(0)
+    clip = ClipConfig(frames=300, fps=30.0, channels=3, low_bpm=40.0, high_bpm=240.0, rates=101)
+    grey = 0.5 + 0.01 * np.sin(2 * np.pi * 1.2 * np.arange(300) / 30) + rng.normal(0, 0.002, 300)
+    trace = np.repeat(grey[:, None], 3, 1).astype(np.float32)
+    probability = np.asarray(jax.jit(partial(classical.trace_probability, clip=clip, method=method))(trace))
+    assert probability[-1] == 1
+    lit = trace * np.array([0.8, 1.0, 0.9], np.float32)
+    lit[:, 1] += 0.005 * np.sin(2 * np.pi * 1.2 * np.arange(300) / 30)
+    seen = np.asarray(classical.trace_probability(lit, clip, method))
+    assert seen[-1] < 0.1

@@ -253,7 +253,7 @@ READ = [
 ]  # fmt: skip
 PICTURES = ["map.png", "companion.png", "overlay.mp4", "report.html*"]
 SHOWN = [*READ, *PICTURES]
-FRAMES = ["map.npz:frame_s", "map.npz:green"]
+FRAMES = ["map.npz:frame_s", "map.npz:green", "map.npz:colour"]
 WINDOWS = ["map.npz:time_s", "rates.csv:time_s", "summary.json.windows"]
 FILES = ["printed", "summary.json.files", "report.html.summary.files"]
 
@@ -308,7 +308,7 @@ CASES = {
     "predict": {
         "video": Case(
             ["--video=other.npy"],
-            [*MAPS, *PICTURES, "summary.json.video", "map.npz:frame", "map.npz:green"], SHOWN,
+            [*MAPS, *PICTURES, "summary.json.video", "map.npz:frame", "map.npz:green", "map.npz:colour"], SHOWN,
         ),
         "out": elsewhere(),
         "weights": Case(
@@ -327,7 +327,7 @@ CASES = {
         ),
         "stride": Case(
             ["--stride=4"],
-            [*MAPS, *PICTURES, "map.npz:row_px", "map.npz:col_px", "map.npz:green", "summary.json.stride_px"],
+            [*MAPS, *PICTURES, "map.npz:row_px", "map.npz:col_px", "map.npz:green", "map.npz:colour", "summary.json.stride_px"],
             SHOWN, spaced("map.npz:row_px", 4),
         ),
         "step_s": Case(
@@ -698,11 +698,11 @@ KEYWORDS = {
         "progress": (lambda share: None, [], []),
     },
     "map_stream": {
-        "frames": ("other.npy", [*PLACES, "green"], VALUES),
+        "frames": ("other.npy", [*PLACES, "green", "colour"], VALUES),
         "weights": ("second.npz", PLACES, VALUES),
-        "stride_px": (4, [*PLACES, "green"], VALUES),
-        "step_s": (0.4, [*PLACES, "time_s", "frame_s", "green"], [*VALUES, "enough_video"]),
-        "start_s": (0.4, [*PLACES, "time_s", "frame_s", "green"], [*VALUES, "enough_video"]),
+        "stride_px": (4, [*PLACES, "green", "colour"], VALUES),
+        "step_s": (0.4, [*PLACES, "time_s", "frame_s", "green", "colour"], [*VALUES, "enough_video"]),
+        "start_s": (0.4, [*PLACES, "time_s", "frame_s", "green", "colour"], [*VALUES, "enough_video"]),
         "devices": (jax.devices()[2:3], [], []),
         "ahead": (2, [], []),
     },

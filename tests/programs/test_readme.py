@@ -47,16 +47,17 @@ CASES = {
 def place(tmp_path_factory):
     """A folder with a user's video, its stream, and a data set."""
     folder = tmp_path_factory.mktemp("user")
-    time_s = np.arange(180) / 15
-    level = 120 + 2 * np.sin(2 * np.pi * 1.2 * time_s)
-    noise = np.random.default_rng(0).normal(0, 2, (180, 48, 64, 3))
-    frames = np.clip(level[:, None, None, None] + noise, 0, 255).round().astype(np.uint8)
+    time_s = np.arange(225) / 15
+    wave = np.sin(2 * np.pi * 1.2 * time_s)
+    colour = np.array([184, 133, 112]) - 2 * wave[:, None] * np.array([0.3, 1.0, 0.6])
+    noise = np.random.default_rng(0).normal(0, 2, (225, 48, 64, 3))
+    frames = np.clip(colour[:, None, None] + noise, 0, 255).round().astype(np.uint8)
     encode(folder / "me.mp4", frames, codec="libx264", options={"crf": "10"})
     encode(folder / "me.ts", frames, codec="libx264", options={"crf": "10"})
     subject = folder / "UBFC2" / "subject1"
     subject.mkdir(parents=True)
     encode(subject / "vid.avi", frames, codec="mjpeg", pix_fmt="yuvj420p")
-    np.savetxt(subject / "ground_truth.txt", [level, np.full(180, 72.0), time_s])
+    np.savetxt(subject / "ground_truth.txt", [wave, np.full(225, 72.0), time_s])
     return folder
 
 

@@ -15,7 +15,8 @@ def by_definition(values, colour, reach, tolerance):
         for other in np.ndindex(values.shape):
             apart = sum((a - b) ** 2 for a, b in zip(at, other, strict=True)) / reach**2
             apart += ((features[at] - features[other]) ** 2).sum() / tolerance**2
-            weight = np.exp(-apart / 2) * (abs(at[0] - other[0]) <= np.ceil(bilateral.FAR * reach))
+            far = max(abs(at[0] - other[0]), abs(at[1] - other[1])) > np.ceil(bilateral.FAR * reach)
+            weight = np.exp(-apart / 2) * (not far)
             total, weights = total + weight * values[other], weights + weight
         averaged[at] = total / weights
     return averaged
@@ -46,3 +47,20 @@ def test_light_on_the_whole_frame_changes_nothing():
         for level in (1.0, 0.5)
     )
     np.testing.assert_allclose(light, dim, atol=1e-4)
+
+
+def test_a_long_reach_looks_at_fewer_neighbours_and_finds_the_same():
+    rng = np.random.default_rng(3)
+    values, colour = rng.normal(size=(48, 64)), rng.uniform(0.4, 0.6, (48, 64, 3))
+    colour[:, 32:] *= 0.5
+    values[:, 32:] += 3
+    found = bilateral.average(values, colour, reach=12.0, tolerance=0.2)
+    whole = by_definition(values[::2, ::2], colour[::2, ::2], 6.0, 0.2)
+    np.testing.assert_allclose(found[::2, ::2], whole, atol=0.2)
+
+
+def test_a_place_without_neighbours_of_its_colour_keeps_its_own_value():
+    values, colour = np.zeros((30, 30)), np.full((30, 30, 3), 0.1)
+    values[15, 15], colour[15, 15] = 7.0, [1.0, 0.0, 0.5]
+    found = bilateral.average(values, colour, reach=12.0, tolerance=0.01)
+    assert found[15, 15] == pytest.approx(7.0)

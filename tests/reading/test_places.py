@@ -62,6 +62,23 @@ def test_following_counts_the_first_window_whole_and_others_by_their_share(setti
         np.testing.assert_allclose(follow(evidence), odds / (1 + odds), rtol=1e-6)
 
 
+def test_windows_without_a_rate_change_nothing(settings):
+    rng = np.random.default_rng(0)
+    evidence = rng.normal(0, 1, (30, 6, 8)) + np.where(np.arange(8) < 3, 3.0, -4.0)
+    empty = np.zeros((40, 6, 8))
+    alone, after = (
+        chain(e, settings, place_switch_s=1e12) for e in (evidence, np.concatenate([empty, evidence]))
+    )
+    np.testing.assert_allclose(after[40:] >= 0.5, alone >= 0.5)
+    follow, follow_late = (
+        places.Follower(replace(settings, readout={"place_switch_s": 1e12}).readout, **TIMING) for _ in "ab"
+    )
+    for window in empty:
+        follow_late(window)
+    for window in evidence:
+        np.testing.assert_allclose(follow_late(window), follow(window))
+
+
 def make_map(axis, *regions, shape=(12, 16)):
     """Places of regions (rows, cols, rate) are sure of their rates, others of none."""
     probability = np.full((*shape, len(axis) + 1), 1e-4, np.float32)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.results import make_result
 
+from pulse3d.errors import InputError
 from pulse3d.reading import readout
 from pulse3d.reading.readout import Reading
 from pulse3d.reading.regions import Region
@@ -88,6 +89,15 @@ def test_the_trace_has_an_axis():
     beside = box[:, left + 2 : left + 17, :3].min(-1)
     assert (beside[:26] > 200).any()
     assert (beside[26:] > 200).any()
+
+
+@pytest.mark.parametrize("limits_bpm", [(100.0, 100.0), (140.0, 40.0), (-1.0, 40.0), (np.nan, 90.0)])
+def test_limits_that_are_none_are_refused(tmp_path, limits_bpm):
+    found = make_result(tmp_path)
+    with pytest.raises(InputError, match="expected two rates"):
+        found.plot(limits_bpm=limits_bpm)
+    with pytest.raises(InputError, match="expected two rates"):
+        found.report(tmp_path / "page.html", limits_bpm=limits_bpm)
 
 
 @pytest.mark.parametrize("limits_bpm", [(40.0, 140.0), (60.0, 80.0)])

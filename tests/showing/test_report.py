@@ -47,6 +47,16 @@ def test_two_hours_stay_small_and_the_page_says_what_it_left_out(tmp_path):
     assert len(said["rate"]["rate_bpm"]) == 7200, "the rate over time is whole"
 
 
+def test_places_have_their_rates_between_those_of_the_axis_too(tmp_path):
+    found = make_result(tmp_path)
+    found = dataclasses.replace(found, rate_bpm=found.rate_bpm + 0.37)
+    maps = report._quantised_maps(found, np.zeros_like(found.rate_bpm), np.arange(6), 1)
+    stored = maps.arrays["place_rate"]
+    known = stored != report.NO_RATE
+    np.testing.assert_array_equal(known, np.isfinite(found.rate_bpm))
+    np.testing.assert_allclose(stored[known] / report.RATE_STEPS, found.rate_bpm[known], atol=0.006)
+
+
 def test_a_short_video_is_whole(tmp_path):
     said = header(report.make_page(make_result(tmp_path)))
     assert (said["windows"], said["note"]) == (list(range(6)), "")

@@ -16,7 +16,7 @@ function start(data) {
   const at = (array, place, window = step) => array[window * places + place];
   const known = (place, window = step) => at(data.place_rate, place, window) !== NO_RATE;
   const placeRate = (place, window = step) =>
-    known(place, window) ? data.rate_axis_bpm[at(data.place_rate, place, window)] : null;
+    known(place, window) ? at(data.place_rate, place, window) / data.rate_steps : null;
   const consensus = (window = step) => data.rate.rate_bpm[shownWindows[window]];
   const layers = makeLayers(data, { at: (name, place) => at(data[name], place), placeRate, consensus });
 
@@ -75,7 +75,7 @@ function start(data) {
     if (!moving) return;
     const window = nearest(film.currentTime);
     if (window !== step) goTo(window); else drawMap();
-    moveCursor("wave", film.currentTime);
+    for (const id of ["wave", "place-wave"]) if (byId(id).layout) moveCursor(id, film.currentTime);
     requestAnimationFrame(follow);
   }
 
@@ -237,11 +237,17 @@ function start(data) {
     chartWave("place-wave", waves, waves.length ? "no pulse" : "no wave of this place here; map.npz has all places");
   }
 
+  // The index of the rate of the axis next to a rate.
+  function nearestRate(rate) {
+    const axis = data.rate_axis_bpm;
+    return Math.max(0, Math.min(rates - 1, Math.round((rate - axis[0]) / (axis[1] - axis[0]))));
+  }
+
   function drawVotes() {
     const [axis, votes] = [data.rate_axis_bpm, new Array(rates).fill(0)];
     for (let place = 0; place < places; place++) {
-      const index = at(data.place_rate, place);
-      if (index !== NO_RATE) votes[index]++;
+      const rate = placeRate(place);
+      if (rate !== null) votes[nearestRate(rate)]++;
     }
     chart("votes", [{ x: axis, y: votes, mode: "bars", color: GREY, text: (i) => `${number(axis[i])} bpm: ${votes[i]} places` }], {
       x: { title: "pulse rate (bpm)", range: [axis[0] - 2, axis[rates - 1] + 2] },
@@ -438,7 +444,7 @@ function start(data) {
     if (place === null) return;
     const { value, unit, digits } = layers[layer];
     const v = value(place);
-    tip.textContent = v === null ? "no pulse" : `${number(v, digits)} ${unit}`;
+    tip.textContent = v === null ? (known(place) ? "not known" : "no pulse") : `${number(v, digits)} ${unit}`;
     const box = byId("stage").getBoundingClientRect();
     const x = event.clientX - box.left;
     tip.style.left = `${x > box.width - 150 ? x - tip.offsetWidth - 10 : x + 12}px`;
