@@ -253,7 +253,8 @@ READ = [
 ]  # fmt: skip
 PICTURES = ["map.png", "companion.png", "overlay.mp4", "report.html*"]
 SHOWN = [*READ, *PICTURES]
-FRAMES = ["map.npz:frame_s", "map.npz:green", "map.npz:colour"]
+COLOURS = ["map.npz:green", "map.npz:colour"]
+FRAMES = ["map.npz:frame_s", *COLOURS]
 WINDOWS = ["map.npz:time_s", "rates.csv:time_s", "summary.json.windows"]
 FILES = ["printed", "summary.json.files", "report.html.summary.files"]
 
@@ -308,7 +309,7 @@ CASES = {
     "predict": {
         "video": Case(
             ["--video=other.npy"],
-            [*MAPS, *PICTURES, "summary.json.video", "map.npz:frame", "map.npz:green", "map.npz:colour"], SHOWN,
+            [*MAPS, *PICTURES, *COLOURS, "summary.json.video", "map.npz:frame"], SHOWN,
         ),
         "out": elsewhere(),
         "weights": Case(
@@ -327,7 +328,7 @@ CASES = {
         ),
         "stride": Case(
             ["--stride=4"],
-            [*MAPS, *PICTURES, "map.npz:row_px", "map.npz:col_px", "map.npz:green", "map.npz:colour", "summary.json.stride_px"],
+            [*MAPS, *PICTURES, *COLOURS, "map.npz:row_px", "map.npz:col_px", "summary.json.stride_px"],
             SHOWN, spaced("map.npz:row_px", 4),
         ),
         "step_s": Case(
