@@ -135,8 +135,14 @@ def learning(toy_cells):
 @pytest.mark.slow
 def test_golden_step_of_the_default_kind(learning):
     """One update; change the numbers (`-vvv` shows all) when the default generator, its network, the initial
-    values or the optimiser change on purpose."""
-    assert learning[0] == pytest.approx(GOLDEN_DEFAULT, rel=2e-3)
+    values or the optimiser change on purpose.
+
+    Scenes almost without nuisances have spectra of almost nothing; the size of their gradients is rounding's,
+    5 % from one kind of processor to another.
+    """
+    found, expected = dict(learning[0]), dict(GOLDEN_DEFAULT)
+    assert found.pop("gradient_norm") == pytest.approx(expected.pop("gradient_norm"), rel=0.1)
+    assert found == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.slow
