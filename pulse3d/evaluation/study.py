@@ -131,7 +131,7 @@ def _make_peer(name: str, study: Study) -> Source:
 
 
 def _baseline_readout(study: Study) -> ReadoutConfig:
-    """The settings with which a spectrum is read out, whatever method they ask for.
+    """The settings with which a spectrum is read out; `readout.method` in the study's settings is ignored.
 
     A spectrum is a probability, not a likelihood ratio: its strength is no evidence of a pulse.
     """
