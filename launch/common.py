@@ -69,11 +69,9 @@ def run(main: Callable[..., None]) -> None:
         except Exception as error:
             if jax.distributed.is_initialized():
                 _leave_the_others(error)
-            if not is_without_device():
+            if not os.environ.get("JAX_PLATFORMS") or not is_without_device():
                 raise
-            print(
-                f"error: {InputError(NO_DEVICE.format(os.environ.get('JAX_PLATFORMS', '')))}", file=sys.stderr
-            )
+            print(f"error: {InputError(NO_DEVICE.format(os.environ['JAX_PLATFORMS']))}", file=sys.stderr)
             sys.exit(2)
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold bytes that are not text
@@ -92,9 +90,12 @@ class Stop(threading.Event):
 
 @contextlib.contextmanager
 def stop_on_interrupt() -> Iterator[Stop]:
-    """An event that Ctrl-C (or SIGTERM) sets instead of ending the program; the next one ends it."""
+    """An event that Ctrl-C (or SIGTERM, or a terminal that closes) sets; the next one ends the program."""
     stop = Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handlers = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    # one that is ignored stays so, as under nohup
+    before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():

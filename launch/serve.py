@@ -28,7 +28,9 @@ _OUT = flags.DEFINE_string(
     "Folder in which results stay, numbered; without it they go when the program ends.",
 )
 _WEIGHTS = flags.DEFINE_string(
-    "weights", "default", "default, a preset, a weights file, a training folder or a Keras folder."
+    "weights",
+    "default",
+    "default, a preset, a weights file, a training folder or a Keras folder; or green, chrom or pos.",
 )
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a setting of map or readout: --set map.cells=60.")
 GROUPS = {"Page": (_PORT, _MAX_MB), "Output": (_OUT,), "Model": (_WEIGHTS, _SET)}
@@ -38,7 +40,8 @@ def main() -> None:
     weights = weights_file.load_weights(_WEIGHTS.value)
     weights = weights._replace(config=settings.override_use(weights.config, _SET.value))
     out = files.make_folder(Path(_OUT.value)) if _OUT.value else None
-    with tempfile.TemporaryDirectory(prefix="pulse3d_") as folder, common.stop_on_interrupt() as stop:
+    temporary = tempfile.TemporaryDirectory(prefix="pulse3d_", ignore_cleanup_errors=True)
+    with temporary as folder, common.stop_on_interrupt() as stop:
         page = server.Server(_PORT.value, weights, Path(folder), max_mb=_MAX_MB.value, out=out)
         thread = threading.Thread(target=page.serve_forever)
         thread.start()

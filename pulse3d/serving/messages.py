@@ -27,6 +27,8 @@ def of_job(job: Job, turns: Turns) -> dict[str, Any]:
         "name": job.name,
         "before": [other.name for other in turns.before(job)],
         **vars(job.status),
+        "state": job.state,
+        "warnings": words.warnings(job.status.summary) if job.status.summary else [],
     }
 
 

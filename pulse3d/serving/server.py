@@ -8,13 +8,13 @@ by a fixed list of names.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
 import secrets
 import shutil
 import socketserver
+import sys
 import time
 from functools import partial
 from http import HTTPStatus
@@ -25,13 +25,14 @@ from string import Template
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from pulse3d import files
 from pulse3d.errors import InputError
 from pulse3d.network.weights_file import Weights
 from pulse3d.result import LIMITS_BPM
 from pulse3d.serving import messages, work
 from pulse3d.serving.turns import Job, Turns
 from pulse3d.showing import scales
-from pulse3d.video import VIDEO_SUFFIXES
+from pulse3d.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 HOST = "127.0.0.1"
 SILENT_S = 30.0  # of a connection, before it is closed
@@ -44,6 +45,7 @@ RESULTS = {
     "companion.png": "image/png",
     "rates.csv": "text/csv; charset=utf-8",
     "bvp.csv": "text/csv; charset=utf-8",
+    "beats.csv": "text/csv; charset=utf-8",
     "regions.csv": "text/csv; charset=utf-8",
     "summary.json": "application/json",
 }
@@ -92,6 +94,11 @@ class Server(ThreadingHTTPServer):
         self.results = dict[int, Path]()  # by the numbers of jobs
         self.webcams = dict[int, work.Webcam]()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that leaves."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
     def server_bind(self) -> None:
         """Binds without asking for the name of the host, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
@@ -124,7 +131,14 @@ class Server(ThreadingHTTPServer):
 
         def run(job: Job) -> None:
             try:
-                work.map_upload(job, path, self._results_folder(job), self.weights)
+                job.tell()  # raises Stopped before there is a folder
+                folder = self._results_folder(job)
+                try:
+                    work.map_upload(job, path, folder, self.weights)
+                except BaseException:
+                    del self.results[job.number]
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
             finally:
                 path.unlink(missing_ok=True)
 
@@ -135,22 +149,25 @@ class Server(ThreadingHTTPServer):
         webcam = work.Webcam(height, width, self.weights)
 
         def run(job: Job) -> None:
+            self.webcams[job.number] = webcam
             try:
                 webcam.run(job)
             finally:
                 del self.webcams[job.number]
 
-        job = self.turns.add("the webcam", run)
-        self.webcams[job.number] = webcam
-        return job
+        return self.turns.add("the webcam", run)
 
     def _results_folder(self, job: Job) -> Path:
         """A new folder for the results of a job."""
         for number in itertools.count(1):
             path = (self.out or self.folder / "results") / str(number)
-            with contextlib.suppress(FileExistsError):
+            try:
                 path.mkdir(parents=True)
                 break
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise files.cannot_write(path, error) from None
         self.results[job.number] = path
         return path
 
@@ -190,8 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError(HTTPStatus.FORBIDDEN, f"this server is {self.server.hosts[0]} and no other")
         origin = self.headers.get("Origin")
         if origin is not None and origin not in [f"http://{host}" for host in self.server.hosts]:
-            raise RefusedError(HTTPStatus.FORBIDDEN, "only its own page may talk to this server")
-        target = urlsplit(self.path)
+            raise RefusedError(HTTPStatus.FORBIDDEN, "this server answers only its own page")
+        try:
+            target = urlsplit(self.path)
+        except ValueError:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "there is no such page") from None
         token, _, rest = target.path.removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
             raise RefusedError(HTTPStatus.FORBIDDEN, "open the whole address that the program printed")
@@ -220,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self, size: int) -> bytes:
         """The next bytes of the body; raises RefusedError where it breaks off."""
-        data = self.rfile.read(min(size, self._left))
+        data = self.rfile.read1(min(size, self._left))
         self._left -= len(data)
         if not data:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "the upload broke off; send it again")
@@ -262,13 +282,13 @@ class _Handler(BaseHTTPRequestHandler):
         server, name = self.server, _shown_name(self._query("name"))
         self._require_up_to(
             server.max_mb * 10**6,
-            f"{name}: {self._left / 1e6:.0f} MB; at most {server.max_mb} MB, cut it or start with a larger"
-            " --max_mb",
+            f"{name}: {self._left / 1e6:.0f} MB, but at most {server.max_mb} MB are taken; cut it, or start"
+            " with a larger --max_mb",
         )
         if not self._left:
             raise RefusedError(HTTPStatus.BAD_REQUEST, f"{name}: is empty; choose a video")
         # FFmpeg goes by the suffix where the content leaves a choice
-        suffix = next((s for s in VIDEO_SUFFIXES if name.lower().endswith(s)), "")
+        suffix = next((s for s in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES) if name.lower().endswith(s)), "")
         path = server.folder / f"{secrets.token_hex(8)}{suffix}"
         try:
             with path.open("xb") as file:
@@ -299,7 +319,8 @@ class _Handler(BaseHTTPRequestHandler):
                 pieces.append(self._read(self._left))
             if job.status.state == "mapping":  # until then they are of no use
                 webcam.put(b"".join(pieces))
-        self._let_pass()  # of a webcam that has ended
+        if self._left:  # of a webcam that has ended
+            self._let_pass()
         self._get_job(number)
 
     def _post_stop(self, number: str) -> None:
@@ -344,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Reads what is left of the request: a browser reads an answer only when it has sent all."""
         deadline = time.monotonic() + LET_PASS_S
         while self._left and time.monotonic() < deadline:
-            data = self.rfile.read(min(PIECE_BYTES, self._left))
+            data = self.rfile.read1(min(PIECE_BYTES, self._left))
             if not data:
                 break
             self._left -= len(data)

@@ -46,6 +46,12 @@ class Job:
     status: Status = Status()
     stop: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def state(self) -> str:
+        """The state of the status; "stopped" as soon as a job that waits is stopped."""
+        stopped = self.status.state == "waiting" and self.stop.is_set()
+        return "stopped" if stopped else self.status.state
+
     def tell(self, **changes: Any) -> None:
         """Changes fields of the status; raises Stopped if nobody wants the job any more."""
         if self.stop.is_set():
@@ -79,8 +85,8 @@ class Turns:
         return self._jobs[number] if 0 <= number < len(self._jobs) else None
 
     def before(self, job: Job) -> list[Job]:
-        """The jobs that come first: one that runs, and those that wait longer."""
-        return [other for other in self._jobs[: job.number] if other.status.state not in FINISHED]
+        """The jobs that come first: one that runs, and those that wait longer and still shall."""
+        return [other for other in self._jobs[: job.number] if other.state not in FINISHED]
 
     def close(self) -> None:
         """Stops all jobs and waits for the one that runs, but not for long."""
@@ -92,7 +98,8 @@ class Turns:
     def _run(self) -> None:
         while turn := self._waiting.get():
             job, work = turn
-            job.status = replace(job.status, state="mapping")
+            if not job.stop.is_set():
+                job.status = replace(job.status, state="mapping")
             end: dict[str, Any] = {"state": "done"}
             try:
                 work(job)

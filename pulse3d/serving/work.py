@@ -40,7 +40,6 @@ def map_upload(job: Job, path: Path, folder: Path, weights: Weights) -> None:
 
     Raises InputError for what is no video, or too short.
     """
-    job.tell()  # raises Stopped
     with _named(str(path), job.name):
         source = video.open_video(path)
         notes = tuple(note.replace(str(path), job.name) for note in source.notes)
@@ -75,7 +74,7 @@ class Webcam:
 
     def __init__(self, height: int, width: int, weights: Weights):
         if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
-            raise InputError(f"webcam: {width}x{height} px; expected at most {MAX_SIDE_PX} px a side")
+            raise InputError(f"webcam: {width}x{height} px; expected 1 to {MAX_SIDE_PX} px a side")
         self._mapper = make_mapper(weights.params, weights.config, (height, width))
         self._waiting: queue.Queue[video.Frame] = queue.Queue(HELD_FRAMES)
 

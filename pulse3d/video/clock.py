@@ -53,7 +53,7 @@ def continued(stamped: Iterable[tuple[float, Item]], restarts: list[float]) -> I
     It does where a stamp falls by more than RESTART_S and RESTART_FRAMES rise from there, as in two
     recordings joined; the times of it are added to `restarts`. Fewer that fall are left as they are.
     """
-    offset_s, apart_s, last_s = 0.0, 0.0, -np.inf
+    offset_s, last_s = 0.0, -np.inf
     fallen = list[tuple[float, Item]]()
     for time_s, item in stamped:
         if fallen and not fallen[-1][0] < time_s < last_s:
@@ -62,12 +62,11 @@ def continued(stamped: Iterable[tuple[float, Item]], restarts: list[float]) -> I
         if fallen or time_s < last_s - RESTART_S:
             fallen.append((time_s, item))
             if len(fallen) == RESTART_FRAMES:
-                restarts.append(last_s + offset_s + apart_s)
+                restarts.append(last_s + offset_s + fallen[1][0] - fallen[0][0])
                 offset_s, last_s = restarts[-1] - fallen[0][0], time_s
                 yield from ((fallen_s + offset_s, one) for fallen_s, one in fallen)
                 fallen.clear()
             continue
-        if time_s > last_s:
-            apart_s, last_s = (time_s - last_s if np.isfinite(last_s) else 0.0), time_s
+        last_s = max(last_s, time_s)
         yield time_s + offset_s, item
     yield from ((fallen_s + offset_s, one) for fallen_s, one in fallen)

@@ -7,6 +7,7 @@ import io
 import mmap
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -71,17 +72,15 @@ def open_pipe(pipe: int | Path, name: str, fps: float | None, number: int | None
             if first is None:
                 raise InputError(f"{name}: has no frames")
             notes += streams.clock_notes(container, name, fps, rate, first.frame.time)
+            height, width = _upright(first).image.shape[:2]
             opened = stack.pop_all()
     except (av.FFmpegError, OSError, ValueError) as error:
         raise error if isinstance(error, InputError) else _refuse(name, error) from None
-    upright = _upright(first)
 
     def only_pass() -> Iterator[Frame]:
         with opened:
-            yield upright
-            yield from map(_upright, pictures)
+            yield from _upright_all(chain([first], pictures), name)
 
-    height, width = upright.image.shape[:2]
     passing = only_pass()
     return Video(name, height, width, rate, 0.0, lambda: passing, live=True, notes=tuple(notes))
 
@@ -126,12 +125,7 @@ def _open_container(
             )
 
     def frames() -> Iterator[Frame]:
-        for picture in pictures():
-            try:
-                frame = _upright(picture)
-            except (av.FFmpegError, ValueError) as error:
-                raise _refuse(name, error) from None
-            yield frame
+        return _upright_all(pictures(), name)
 
     return Video(name, height, width, rate, duration, frames, live, pictures, tuple(notes))
 
@@ -152,14 +146,14 @@ def _decode(
     """
     rate, stream = streams.frame_rate(container, name, fps, index), container.streams.video[index]
     first_s, last_s, left_out, count = 0.0, -np.inf, 0, 0
-    lost, restarts = list[str](), list[float]()
+    lost, changed, restarts = list[str](), list[str](), list[float]()
     # threads per frame are faster than per slice, but delay the output by as many frames
     stream.thread_type = "SLICE" if live else "AUTO"
     stamped = (
         (n / rate if fps or frame.time is None else frame.time, frame)
         for n, frame in enumerate(_decode_all(container, stream, lost))
     )
-    passing = continued(_in_one_size(stamped, name, lost), restarts)
+    passing = _in_one_size(continued(stamped, restarts), name, changed)
     for count, (time_s, frame) in enumerate(passing, 1):  # noqa: B007
         first_s = first_s if np.isfinite(last_s) else time_s
         if time_s <= last_s:
@@ -174,7 +168,7 @@ def _decode(
         lost.append(f"{left_out} of {count} frames are left out, their time stamps do not rise")
     if restarts:
         more = f" and {len(restarts) - 1} times more" if len(restarts) > 1 else ""
-        lost.append(
+        changed.append(
             f"its clock starts anew at {restarts[0] - first_s:.2f} s{more}, as where recordings are joined"
             " (all is read, one after the other)"
         )
@@ -183,13 +177,16 @@ def _decode(
     if declared_s - read_s > max(1.0, 0.05 * declared_s):
         lost.append(f"it ends after {read_s:.1f} of {declared_s:.1f} s")
     if lost:
-        raise DamagedError(f"{name}: damaged: {', '.join(lost)}; copy it again, or encode it anew")
+        said = ", ".join(lost + changed)
+        raise DamagedError(f"{name}: damaged: {said}; copy it again, or encode it anew")
+    if changed:
+        raise DamagedError(f"{name}: {', '.join(changed)}; everything in it was read")
 
 
 def _in_one_size(
-    stamped: Iterable[tuple[float, av.VideoFrame]], name: str, lost: list[str]
+    stamped: Iterable[tuple[float, av.VideoFrame]], name: str, changes: list[str]
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Yields the frames, those of another size scaled to the first's, which is added to `lost`.
+    """Yields the frames, those of another size scaled to the first's, which is added to `changes`.
 
     A call that adapts to its network changes the size and keeps the shape. Raises InputError if that changes.
     """
@@ -203,8 +200,8 @@ def _in_one_size(
         changed = "{}x{} px at {:.2f} s, before it {}x{}".format(*size, time_s - first[0], *before)
         if frame.rotation or abs(size[0] * before[1] / (size[1] * before[0]) - 1) > ALIKE:
             raise InputError(f"{name}: {changed}; cut it there, or encode it anew in one size")
-        if not any("scaled" in said for said in lost):
-            lost.append(f"{changed} (scaled to that)")
+        if not changes:
+            changes.append(f"{changed} (scaled to that)")
         scaled = frame.reformat(*before)
         yield time_s, scaled
 
@@ -239,6 +236,16 @@ def _reason(error: Exception) -> str:
         return "damaged, or of a kind that is not known"
     reason = getattr(error, "strerror", None) or str(error)
     return reason.rstrip(".") or type(error).__name__
+
+
+def _upright_all(pictures: Iterable[Picture], name: str) -> Iterator[Frame]:
+    """`_upright` of each; raises InputError for pictures of a kind that cannot be converted."""
+    for picture in pictures:
+        try:
+            frame = _upright(picture)
+        except (av.FFmpegError, ValueError) as error:
+            raise _refuse(name, error) from None
+        yield frame
 
 
 def _upright(picture: Picture) -> Frame:

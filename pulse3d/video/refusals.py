@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,8 +58,10 @@ def explain_unread(path: Path) -> str:
     head = _head(path)
     if not head:
         return "empty; copy it again, or record it anew"
-    if not re.search(rb"[\0-\x08\x0e-\x1a\x80-\xff]", head):
-        return "a text file, not a video; give the video itself (reference rates go with --truth)"
+    with contextlib.suppress(UnicodeDecodeError):
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+        if not re.search(r"[\0-\x08\x0e-\x1a]", text):
+            return "a text file, not a video; give the video itself (reference rates go with --truth)"
     return (
         "not a readable video: damaged, or of a kind that is not known; copy it again, or encode it anew, as"
         " with ffmpeg -i OLD new.mp4"

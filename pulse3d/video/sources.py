@@ -148,10 +148,13 @@ def _open_npz(path: Path, fps: float | None) -> Video:
 
 def _open_folder(path: Path, fps: float | None) -> Video:
     def natural(file: Path):
-        texts, numbers = (re.split(r"(\d+)", file.name.lower())[start::2] for start in (0, 1))
+        # decimals of seconds are filled up, so that .5 comes after .25
+        name = re.sub(r"(?<=\d{9}\.)\d+(?=.*\.)", lambda m: m[0].ljust(9, "0"), file.name.lower())
+        texts, numbers = (re.split(r"(\d+)", name)[start::2] for start in (0, 1))
         return list(zip(texts, [*map(int, numbers), -1], strict=True)), file.name
 
-    files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=natural)
+    images = (f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != ".")
+    files = sorted(images, key=natural)
     if not files:
         if (videos := list_videos(path)) != [str(path)]:
             raise InputError(f"{path}: a folder of {len(videos)} videos; give one of them")
@@ -174,8 +177,21 @@ def _open_folder(path: Path, fps: float | None) -> Video:
                 )
             yield Frame(float(time_s[index]), image)
 
-    rate = fps or (len(files) - 1) / float(time_s[-1])
-    return Video(str(path), height, width, rate, float(time_s[-1]) + 1 / rate, frames, notes=notes)
+    last = _last_read(time_s)
+    rate = fps or _mean_rate(time_s)
+    return Video(str(path), height, width, rate, float(time_s[last]) + 1 / rate, frames, notes=notes)
+
+
+def _last_read(time_s: Float[np.ndarray, "frame"]) -> int:
+    """The index of the last image that is read: what follows a jump of the clock is not."""
+    jumps = np.flatnonzero(np.diff(time_s) > MAX_JUMP_S)
+    return int(jumps[0]) if len(jumps) else len(time_s) - 1
+
+
+def _mean_rate(time_s: Float[np.ndarray, "frame"]) -> float:
+    """Images a second, of those that are read; 1 for a single one."""
+    last = _last_read(time_s)
+    return last / float(time_s[last]) if last else 1.0
 
 
 def _times_of_images(
@@ -189,7 +205,7 @@ def _times_of_images(
     if stamps is None:
         raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
     time_s, unit = stamps
-    rate = (len(names) - 1) / float(time_s[-1])
+    rate = _mean_rate(time_s)
     clock = f"the names of its images, which count {unit} since 1970, are its clock"
     return time_s, (f"{path} has no frame rate; {clock} ({rate:.4g} frames a second on average)",)
 

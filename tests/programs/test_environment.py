@@ -17,7 +17,7 @@ KEPT = "compiled programs cannot be kept"
 MACHINES = {
     "without the device": (CLIPS, {"JAX_PLATFORMS": "nonsense"}, 2, "error: JAX_PLATFORMS=nonsense: "),
     "with a broken plug-in": (CLIPS, {"PYTHONPATH": f"{ROOT}:{{tmp}}/plug"}, 0, "plugin configuration error"),
-    "with a hidden device": (CLIPS, {"CUDA_VISIBLE_DEVICES": ""}, 0, ""),
+    "with a hidden device": (CLIPS, {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": ""}, 0, ""),
     "without a home": (("predict", "--help"), {"HOME": "{tmp}/a", "XDG_CACHE_HOME": ""}, 0, KEPT),
     "with a file for a cache": (("predict", "--help"), {"XDG_CACHE_HOME": "{tmp}/a"}, 0, KEPT),
     "without its temporary folder": (CLIPS, {"TMPDIR": "{tmp}/none"}, 0, ""),

@@ -202,8 +202,9 @@ def test_names_that_are_no_time_stamps_ask_for_a_rate(tmp_path, name):
 def test_images_of_another_day_end_the_video(tmp_path):
     times_s = np.r_[EVEN[:100], 86_400 + EVEN[:50]]
     images(tmp_path / "a", [f"{n}.png" for n in stamps(1, times_s)], times_s)
-    lost = []
-    assert len(list(video.what_is_there(video.open_video(tmp_path / "a").frames(), lost))) == 100
+    lost, opened = [], video.open_video(tmp_path / "a")
+    assert len(list(video.what_is_there(opened.frames(), lost))) == 100
+    assert (opened.fps, opened.duration_s) == pytest.approx((FPS, 100 / FPS), rel=1e-6)
     assert re.search(r"\.png: 86397 s after the image before it; put what follows", lost[0])
 
 
@@ -227,3 +228,19 @@ def test_single_stamps_that_fall_start_no_clock_anew():
     again = list(video.continued([(time_s, None) for time_s in (*EVEN, *EVEN, *EVEN)], restarts))
     np.testing.assert_allclose([time_s for time_s, _ in again], np.arange(450) / FPS)
     np.testing.assert_allclose(restarts, [5, 10])
+
+
+def test_a_single_stamp_that_jumps_up_is_a_gap_of_its_own_height():
+    restarts = []
+    times_s = [*EVEN[:60], 300.0, *EVEN[61:]]
+    passed = [time_s for time_s, _ in video.continued([(time_s, None) for time_s in times_s], restarts)]
+    np.testing.assert_allclose(passed[:61], times_s[:61])
+    np.testing.assert_allclose(passed[61:], 300 + np.arange(1, len(EVEN) - 60) / FPS)
+
+
+def test_decimals_of_any_length_are_in_order_and_hidden_files_no_images(tmp_path):
+    """As Python prints times: 0.5 after 0.25."""
+    images(tmp_path / "a", [f"{1_700_000_000 + n / 8}.png" for n in range(16)], np.arange(16) / 8)
+    (tmp_path / "a" / "._1700000000.125.png").write_bytes(b"of another program")
+    found = video.open_video(tmp_path / "a")
+    np.testing.assert_allclose([frame.time_s for frame in found.frames()], np.arange(16) / 8, atol=1e-6)

@@ -11,6 +11,7 @@ const SIDE_PX = 320, MOST_FRAMES = 60; // of a webcam's frames; of a batch, beyo
 const BLUE = "#0072b2", FAINT = "rgba(0,114,178,0.55)", RED = "#cc3311";
 
 let shown = null; // what is on the stage: {film, status}
+const unfinished = new Set(); // numbers of videos
 let session = null; // of the webcam: {number, stream, film, batch, timer}
 
 // talking to the program
@@ -184,7 +185,7 @@ function fill(entry, status) {
     mapping: () => (status.window ? `${done}: ${rateInWords(status.window).join(" ")}` : "mapping"),
     drawing: () => "mapped; drawing the report",
     stopped: () => "stopped",
-    done: () => summaryInWords(status.summary).join(", ").replace(", ", " "),
+    done: () => [summaryInWords(status.summary).join(", ").replace(", ", " "), ...status.warnings].join("; "),
   }[status.state]();
   if (status.share) entry.bar.value = status.share; // before, it only shows that something happens
   if (!FINISHED.includes(status.state)) return;
@@ -201,12 +202,17 @@ function fill(entry, status) {
 async function mapFile(file) {
   const entry = addEntry(file.name);
   const film = newFilm();
+  let status = null;
   try {
     if (file.size > MAX_MB * 1e6) {
-      throw new Error(`${file.name}: ${Math.round(file.size / 1e6)} MB; at most ${MAX_MB} MB, cut it or start with a larger --max_mb`);
+      throw new Error(`${file.name}: ${Math.round(file.size / 1e6)} MB, but at most ${MAX_MB} MB are taken; cut it, or start with a larger --max_mb`);
     }
+    await file.slice(0, 1).arrayBuffer().catch(() => {
+      throw new Error(`${file.name}: cannot be read; is it a folder?`);
+    });
     film.src = URL.createObjectURL(file);
-    let status = await post(`uploads?name=${encodeURIComponent(file.name)}`, file);
+    status = await post(`uploads?name=${encodeURIComponent(file.name)}`, file);
+    unfinished.add(status.number);
     entry.stop.disabled = false;
     entry.stop.addEventListener("click", () => post(`jobs/${status.number}/stop`).catch((error) => complain(error.message)));
     let staged = false;
@@ -224,6 +230,8 @@ async function mapFile(file) {
     }
   } catch (error) {
     fail(entry, error.message);
+  } finally {
+    unfinished.delete(status?.number);
   }
 }
 
@@ -232,7 +240,7 @@ async function mapFile(file) {
 async function startWebcam() {
   complain("");
   if (!navigator.mediaDevices || !("requestVideoFrameCallback" in HTMLVideoElement.prototype)) {
-    throw new Error("This browser gives no frames of a webcam to a page; it needs one of 2025 or later.");
+    throw new Error("This browser does not let a page read webcam frames; use one from 2025 or later.");
   }
   const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
   let stream;
@@ -340,7 +348,11 @@ byId("webcam").addEventListener("click", async () => {
   byId("webcam").disabled = false;
   showWebcam();
 });
-window.addEventListener("pagehide", stopWebcam);
+// Nobody could come back to what a page that is closed has begun.
+window.addEventListener("pagehide", () => {
+  stopWebcam();
+  unfinished.forEach((job) => navigator.sendBeacon(`jobs/${job}/stop`));
+});
 
 drawBar();
 drawCharts({ rates: [], window: null });
