@@ -92,10 +92,10 @@ class Stop(threading.Event):
 def stop_on_interrupt() -> Iterator[Stop]:
     """An event that Ctrl-C (or SIGTERM, or a terminal that closes) sets; the next one ends the program."""
     stop = Stop()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    handlers = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
-    # one that is ignored stays so, as under nohup
-    before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def restore() -> None:
         for number, handler in before.items():
