@@ -125,9 +125,11 @@ def test_an_address_is_to_be_piped(address):
 @pytest.mark.parametrize("make", [locked, lambda path: (path.touch(), path.chmod(0))])
 def test_what_may_not_be_read_is_said(tmp_path, make):
     make(tmp_path / "locked")
-    message = refusal(tmp_path / "locked")
+    try:
+        message = refusal(tmp_path / "locked")
+    finally:  # or the folder could not be deleted
+        (tmp_path / "locked").chmod(0o700)
     assert "locked: cannot be read (Permission denied); give" in message
-    (tmp_path / "locked").chmod(0o700)
 
 
 def test_a_file_named_like_an_address_is_a_file(tmp_path, monkeypatch):
