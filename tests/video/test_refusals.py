@@ -59,6 +59,8 @@ REFUSED = {
     "a.tar": (tar, "a packed archive, not a video; unpack it"),
     "a.mp4.gz": (b"\x1f\x8b\x08" + bytes(99), "a packed archive, not a video; unpack it"),
     "a.txt": (b"hello\n" * 999, "a text file, not a video; give the video itself"),
+    "umlauts.txt": (b"a" + "ä".encode() * 9999, "a text file, not a video"),
+    "mark.txt": (b"\xef\xbb\xbfhello", "a text file, not a video"),
     "a.csv": (b"time_s,rate_bpm\n0,72\n", r"a text file, .*; .* \(reference rates go with --truth\)$"),
     "a.pdf": (b"%PDF-1.7\n" + bytes(99), "a PDF document, not a video; give the video itself"),
     "a.lnk": (SHORTCUT, "a Windows shortcut, not a video; give the file that it leads to"),
