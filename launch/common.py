@@ -30,12 +30,12 @@ from absl import app, flags, logging
 from jax.experimental import multihost_utils
 
 from pulse3d import __version__, settings
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, first_line
 
 LINE_S = 10.0  # between lines that say how far a program is
 NO_DEVICE = (
     "JAX_PLATFORMS={}: this machine has no such device, or JAX no plug-in for it; unset it to compute on what"
-    " there is, or install '.[cuda]' or '.[tpu]'"
+    " there is, or install '.[cuda]' or '.[tpu]' ({})"
 )
 HELP = ("--help", "-h", "-help", "--helpshort")
 
@@ -71,7 +71,8 @@ def run(main: Callable[..., None]) -> None:
                 _leave_the_others(error)
             if not os.environ.get("JAX_PLATFORMS") or not is_without_device():
                 raise
-            print(f"error: {InputError(NO_DEVICE.format(os.environ['JAX_PLATFORMS']))}", file=sys.stderr)
+            said = NO_DEVICE.format(os.environ["JAX_PLATFORMS"], first_line(error))
+            print(f"error: {InputError(said)}", file=sys.stderr)
             sys.exit(2)
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold bytes that are not text

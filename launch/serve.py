@@ -6,6 +6,8 @@ Prints the address to open in a browser on this machine, and runs until Ctrl-C. 
 and nothing stays of it but what --out keeps. Not a medical device.
 """
 
+import os
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -51,7 +53,11 @@ def main() -> None:
         finally:
             page.shutdown()
             thread.join()
-            page.close()
+            ended = page.close()
+    if not ended:  # an ordinary exit would wait for what cannot be stopped, such as a compilation
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -95,11 +95,10 @@ def _follow_and_tell(
     progress: Callable[[float], None], source: video.Video, frames: Frames, mapper: Mapper, *, step_s: float
 ) -> Iterator[stream.WindowResult]:
     """As `follow`, and says after every window how much of the video is done."""
-    length_s = mapper.config.clip.duration_s
+    window_s = mapper.config.clip.duration_s
     for window in follow(source, frames, mapper, step_s=step_s):
         yield window
-        done_s = window.time_s + length_s / 2
-        progress(min(1.0, done_s / source.duration_s) if source.duration_s else 0.0)
+        progress(stream.share_done(window, window_s=window_s, duration_s=source.duration_s))
     progress(1.0)
 
 

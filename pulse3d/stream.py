@@ -53,6 +53,14 @@ class WindowResult(NamedTuple):
     enough_video: bool = True
 
 
+def share_done(window: WindowResult, *, window_s: float, duration_s: float) -> float:
+    """The share of a video that is done after a window, 0...1.
+
+    window_s: the window's length. duration_s: of the video; 0 if it is not known, of which nothing is done.
+    """
+    return min(1.0, (window.time_s + window_s / 2) / duration_s) if duration_s else 0.0
+
+
 def map_stream(
     frames: Iterable[tuple[float, np.ndarray]],
     weights: Weights | str = "default",
@@ -70,9 +78,9 @@ def map_stream(
 
     frames: (time in s, image), as from `video.Video`, at any frame rate (resampled to the network's);
     frames whose time does not rise are left out; where the clock starts anew (`video.continued`), it goes on
-    from there. Images: (height, width[, 3]) of one size, uint8 or float
-    of 0...1. weights: or their name, as in `weights_file.load_weights`. stride_px, devices: as in
-    `mapper.make_mapper`; the others as in `map_windows`.
+    from there. Images: (height, width[, 3]) of one size, uint8 or float of 0...1. weights: or their name, as
+    in `weights_file.load_weights`. stride_px, devices: as in `mapper.make_mapper`; the others as in
+    `map_windows`.
     """
     weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
     frames = _in_seconds(frames)

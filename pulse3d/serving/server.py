@@ -108,10 +108,10 @@ class Server(ThreadingHTTPServer):
         """The address of the page."""
         return f"http://{self.hosts[0]}/{self.token}/"
 
-    def close(self) -> None:
-        """Ends all work, after `shutdown`."""
+    def close(self) -> bool:
+        """Ends all work, after `shutdown`, and returns whether it ended."""
         self.server_close()
-        self.turns.close()
+        return self.turns.close()
 
     def page(self) -> str:
         """The page as HTML."""

@@ -88,12 +88,13 @@ class Turns:
         """The jobs that come first: one that runs, and those that wait longer and still shall."""
         return [other for other in self._jobs[: job.number] if other.state not in FINISHED]
 
-    def close(self) -> None:
-        """Stops all jobs and waits for the one that runs, but not for long."""
+    def close(self) -> bool:
+        """Stops all jobs, waits for the one that runs, but not for long, and returns whether it ended."""
         for job in list(self._jobs):
             job.stop.set()
         self._waiting.put(None)
         self._thread.join(LEAVE_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while turn := self._waiting.get():

@@ -131,12 +131,11 @@ def _tell(
     """Passes the windows on, and tells of each; duration_s: of the whole video, 0 if not known."""
     window_s = mapper.config.clip.duration_s
     for window in windows:
-        done_s = window.time_s + window_s / 2
         rates = (*job.status.rates, messages.rate_of(window, window_s=window_s))
         job.tell(
             window=messages.of_window(window, mapper.layout, window_s=window_s),
             rates=rates[-messages.RATES_TOLD :],
-            share=min(1.0, done_s / duration_s) if duration_s else 0.0,
+            share=stream.share_done(window, window_s=window_s, duration_s=duration_s),
         )
         yield window
 

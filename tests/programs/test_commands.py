@@ -99,6 +99,23 @@ def test_the_second_interrupt_ends_the_program():
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_terminal_that_closes_stops_the_program_but_not_under_nohup():
+    before = signal.getsignal(signal.SIGHUP)
+
+    def pass_over(number, frame):
+        """Instead of the usual one, which would end the tests."""
+
+    try:
+        for handler, stopped in ((pass_over, True), (signal.SIG_IGN, False)):
+            signal.signal(signal.SIGHUP, handler)
+            with common.stop_on_interrupt() as stop:
+                signal.raise_signal(signal.SIGHUP)
+                assert stop.is_set() == stopped
+            assert signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

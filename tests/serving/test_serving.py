@@ -5,6 +5,9 @@ import http.client
 import json
 import re
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 from helpers.browsing import open_browser, picture, text, wait
 from helpers.inputs import encode
-from helpers.launching import files_up_to, start
+from helpers.launching import environment_of, files_up_to, start
 
 import pulse3d
 from pulse3d import stream
@@ -151,17 +154,21 @@ def test_rates_are_colours_and_confidence_is_opacity(weights):
 
 def test_bad_videos_get_one_line_with_their_own_name(client, page, tmp_path):
     short = encode(tmp_path / "s.mkv", make_frames(0.8), times_s=np.arange(12) / FPS, codec="libx264")
-    for data, words in (
-        (b"no video", "a text file, not a video"),
-        (short.read_bytes(), "one window needs 1.6 s"),
+    for name, data, words in (
+        ("bad.mkv", b"no video", "a text file, not a video"),
+        ("bad.mkv", short.read_bytes(), "one window needs 1.6 s"),
+        ("bad.jpg", b"\xff\xd8\xff", "a picture, not a video"),
     ):
-        said = client.ended(client.json("uploads?name=bad.mkv", data)["number"])
+        said = client.ended(client.json(f"uploads?name={name}", data)["number"])
         assert said["state"] == "failed"
-        assert said["error"].startswith("bad.mkv: ")
+        assert said["error"].startswith(f"{name}: ")
         assert words in said["error"]
         assert str(page.folder) not in said["error"]
         assert client(f"results/{said['number']}/summary.json")[0] == 404
+        assert said["number"] not in page.results
     assert uploads(page) == []
+    kept = {path for path in (page.folder / "results").glob("*") if path.is_dir()}
+    assert kept == set(page.results.values()), "what failed leaves no folder"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +222,29 @@ def test_its_other_name_and_requests_of_no_page_are_answered(client):
     own = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
     assert client("", headers=own)[0] == 200
     assert client("", headers={"Origin": None})[0] == 200
+
+
+def test_an_address_that_is_none_is_refused(client):
+    with socket.create_connection(client.host.split(":"), timeout=60) as connection:
+        connection.sendall(f"GET http://[bad HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(BrokenPipeError, False), (TimeoutError, False), (ZeroDivisionError, True)]
+)
+def test_a_browser_that_leaves_is_no_error(page, capfd, error, told):
+    try:
+        raise error
+    except error:
+        page.handle_error(None, (server.HOST, 1))
+    assert ("Traceback" in capfd.readouterr().err) == told
+
+
+def test_what_is_missing_or_assumed_is_told(page):
+    summary = {"notes": ["a.mkv has no frame rate"], "lost": ["a.mkv: it ends after 2.0 of 4.0 s"]}
+    said = messages.of_job(turns.Job(0, "a.mkv", turns.Status("done", summary=summary)), page.turns)
+    assert said["warnings"] == [f"note: {summary['notes'][0]}", f"warning: {summary['lost'][0]}"]
 
 
 def test_a_video_that_is_too_large_is_refused_before_it_is_kept(client, page):
@@ -293,7 +323,8 @@ def test_one_at_a_time_and_the_others_are_told(client, clip):
     waiting = [client.json(f"jobs/{number}") for number in (first, second)]
     assert [said["state"] for said in waiting] == ["waiting", "waiting"]
     assert [said["before"] for said in waiting] == [["the webcam"], ["the webcam", "a.mkv"]]
-    client.json(f"jobs/{first}/stop", b"")
+    assert client.json(f"jobs/{first}/stop", b"")["state"] == "stopped", "at once"
+    assert client.json(f"jobs/{second}")["before"] == ["the webcam"]
     client.json(f"jobs/{webcam}/stop", b"")
     assert client.ended(first)["state"] == "stopped"
     assert client.ended(second)["state"] == "done"
@@ -332,8 +363,36 @@ def test_the_end_stops_the_job_that_runs_and_those_that_wait():
     line = turns.Turns()
     jobs = [line.add(name, work_on) for name in "ab"]
     wait(lambda: jobs[0].status.state == "mapping")
-    line.close()
+    assert line.close()
     assert [job.status.state for job in jobs] == ["stopped", "stopped"]
+
+
+# A job that cannot be stopped, as while it compiles.
+STUCK = """
+import concurrent.futures, time
+from launch import common, serve
+from pulse3d.serving import turns, work
+turns.LEAVE_S = 0.1
+work.warm_up = lambda weights: concurrent.futures.ThreadPoolExecutor().submit(time.sleep, 600).result()
+common.run(serve.main)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_program_though_its_job_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = subprocess.Popen(
+        [sys.executable, "-c", STUCK, "--port=0", "--weights=green"],
+        env=environment_of("serve"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert program.stdout.readline().startswith("open ")
+        program.send_signal(signal.SIGINT)
+        assert program.communicate(timeout=60) == ("", "")
+    finally:
+        program.kill()
+    assert program.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -423,3 +482,27 @@ def test_a_webcam_is_mapped_and_its_map_lies_over_the_picture(browser, page):
     red = (picture(browser, "map") == [255, 0, 0]).all(-1)  # 3 px for one of the camera's
     np.testing.assert_allclose(red.mean(), (right - left) * (bottom - top) / (320 * 240), atol=0.01)
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_is_said_and_a_page_that_is_left_stops_its_videos(
+    browser, page, client, clip, tmp_path
+):
+    show(browser, page)
+    gone = tmp_path / "gone.mkv"
+    gone.write_bytes(clip.read_bytes())
+    browser.execute_script(
+        "document.body.append(Object.assign(document.createElement('input'), {type: 'file', id: 'other'}))"
+    )
+    browser.find_element("id", "other").send_keys(str(gone))
+    size = browser.execute_script("return document.getElementById('other').files[0].size")
+    assert size == gone.stat().st_size  # which the browser looks up when it is asked for first
+    gone.unlink()
+    browser.execute_script("mapFile(document.getElementById('other').files[0])")
+    wait(lambda: "gone.mkv: cannot be read; is it a folder?" in text(browser, "videos"))
+    webcam = open_webcam(client)  # so that the video waits
+    browser.find_element("id", "file").send_keys(str(clip))
+    wait(lambda: "waiting for the webcam" in text(browser, "videos"))
+    browser.get("about:blank")
+    assert client.ended(webcam + 1)["state"] == "stopped"
+    client.json(f"jobs/{webcam}/stop", b"")

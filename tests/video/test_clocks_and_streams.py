@@ -36,9 +36,13 @@ def two_sizes(path):
     return path
 
 
-def joined(path, **options):
-    """Two recordings, one after the other as `cat` joins them: the wave goes on, the clock starts anew."""
+def joined(path, *, side_px=32, **options):
+    """Two recordings, one after the other as `cat` joins them: the wave goes on, the clock starts anew.
+
+    side_px: of the second.
+    """
     films = np.split(pulse(np.arange(2 * len(EVEN)) / FPS), 2)
+    films[1] = films[1][:, :side_px, :side_px]
     parts = [write_films(path.with_stem(f"part{n}"), film, **options) for n, film in enumerate(films)]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
@@ -100,7 +104,7 @@ READ = {
     ),
     "a call whose size adapts": (
         lambda tmp: two_sizes(tmp / "a.mjpeg"), {"fps": 30.0}, 72, 5,
-        r"16x16 px at 2.50 s, before it 32x32 \(scaled to that\)",
+        r"^\S+: 16x16 px at 2.50 s, before it 32x32 \(scaled to that\); everything in it was read$",
     ),
     "nanoseconds": (
         lambda tmp: images(tmp / "a", [f"Image{n}.png" for n in stamps(1)]), {}, 72, 4.86, NAMES.format("ns"),
@@ -125,6 +129,10 @@ READ = {
     ),
     "joined.ts": (lambda tmp: joined(tmp / "a.ts"), {}, 72, 10, BOTH),
     "joined.mkv": (lambda tmp: joined(tmp / "a.mkv"), {}, 72, 10, BOTH),
+    "joined in two sizes": (
+        lambda tmp: joined(tmp / "a.ts", side_px=16), {}, 72, 10,
+        r"16x16 px at 5.00 s, before it 32x32 \(scaled to that\), its clock starts anew at 5.00 s.*was read$",
+    ),
     "joined.mpg": (lambda tmp: joined(tmp / "a.mpg", codec="mpeg2video"), {}, 72, 10, BOTH),
     "joined.avi": (lambda tmp: joined(tmp / "a.avi", codec="mjpeg"), {}, 72, 10, ""),
     "a joined pipe": (lambda tmp: piped(joined(tmp / "a.ts")), {}, 72, 10, BOTH),

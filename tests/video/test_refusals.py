@@ -59,6 +59,8 @@ REFUSED = {
     "a.tar": (tar, "a packed archive, not a video; unpack it"),
     "a.mp4.gz": (b"\x1f\x8b\x08" + bytes(99), "a packed archive, not a video; unpack it"),
     "a.txt": (b"hello\n" * 999, "a text file, not a video; give the video itself"),
+    "umlauts.txt": (b"a" + "ä".encode() * 9999, "a text file, not a video"),
+    "mark.txt": (b"\xef\xbb\xbfhello", "a text file, not a video"),
     "a.csv": (b"time_s,rate_bpm\n0,72\n", r"a text file, .*; .* \(reference rates go with --truth\)$"),
     "a.pdf": (b"%PDF-1.7\n" + bytes(99), "a PDF document, not a video; give the video itself"),
     "a.lnk": (SHORTCUT, "a Windows shortcut, not a video; give the file that it leads to"),
@@ -125,9 +127,11 @@ def test_an_address_is_to_be_piped(address):
 @pytest.mark.parametrize("make", [locked, lambda path: (path.touch(), path.chmod(0))])
 def test_what_may_not_be_read_is_said(tmp_path, make):
     make(tmp_path / "locked")
-    message = refusal(tmp_path / "locked")
+    try:
+        message = refusal(tmp_path / "locked")
+    finally:  # or the folder could not be deleted
+        (tmp_path / "locked").chmod(0o700)
     assert "locked: cannot be read (Permission denied); give" in message
-    (tmp_path / "locked").chmod(0o700)
 
 
 def test_a_file_named_like_an_address_is_a_file(tmp_path, monkeypatch):
