@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,9 +140,13 @@ files in {self.folder}; not a medical device"""
 
     def probabilities(self) -> Iterator[Float[np.ndarray, "row col rate"]]:
         """The probability of every rate at every place, window by window, float16; reads the file."""
+        return self._stored("probability")
+
+    def _stored(self, name: str) -> Iterator[np.ndarray]:
+        """The entries of an array of map.npz, one by one; raises InputError if it cannot be read."""
         try:
             with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-                yield from maps.entries("probability")
+                yield from maps.entries(name)
         except files.UnreadableError as error:
             raise _no_results(self.folder, error) from None
 
@@ -154,20 +159,11 @@ files in {self.folder}; not a medical device"""
 
         rate_bpm: of every part in every window, nan for no pulse; as in `pulse_wave.in_band`.
         """
-        try:
-            with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-                found = pulse_wave.weighted_means(maps.entries("green"), places) / WHITE
-        except files.UnreadableError as error:
-            raise _no_results(self.folder, error) from None
-        return self._in_band(found, rate_bpm)
+        return self._in_band(pulse_wave.weighted_means(self._stored("green"), places) / WHITE, rate_bpm)
 
     def place_waves(self, places: Int[np.ndarray, "place"]) -> list[PulseWave]:
         """The pulse wave of single places, numbered along the rows, each at its own rate; reads the file."""
-        try:
-            with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-                found = [frame.reshape(-1)[places] / WHITE for frame in maps.entries("green")]
-        except files.UnreadableError as error:
-            raise _no_results(self.folder, error) from None
+        found = [frame.reshape(-1)[places] / WHITE for frame in self._stored("green")]
         rates = self.rate_bpm.reshape(len(self.time_s), -1)[:, places].astype(float)
         return self._in_band(np.transpose(found), rates.T)
 
@@ -179,13 +175,13 @@ files in {self.folder}; not a medical device"""
         waves = pulse_wave.in_band(traces.T, self.frame_s, rate_bpm.T, self.time_s, **timing)
         return [PulseWave(self.frame_s, wave) for wave in waves.T]
 
-    @property
+    @cached_property
     def bvp(self) -> PulseWave:
         """The pulse wave of the frame's own pulse (blood volume pulse), from the places that carry it."""
         places = pulse_wave.weigh_places(self.rate_bpm, self.confidence, self.pulse_rate_bpm)
         return self.pulse_waves(places[None], self.pulse_rate_bpm[None])[0]
 
-    @property
+    @cached_property
     def beats(self) -> Beats:
         """The beats of `bvp`, by `beats.find_beats`."""
         return find_beats(self.bvp, self.pulse_rate_bpm, self.time_s)
@@ -194,7 +190,7 @@ files in {self.folder}; not a medical device"""
         """RMSSD, SDNN and pNN50 of `beats`, with warnings, by `beats.heart_rate_variability`."""
         return heart_rate_variability(self.beats, video_fps=self.summary["video_fps"])
 
-    @property
+    @cached_property
     def phase_deg(self) -> Float[np.ndarray, "window row col"]:
         """How much later than the frame's pulse wave each place beats, in degrees; reads the file.
 
@@ -202,14 +198,10 @@ files in {self.folder}; not a medical device"""
         """
         places = pulse_wave.weigh_places(self.rate_bpm, self.confidence, self.pulse_rate_bpm)
         timing = {"window_s": self.summary["window_s"]}
-        try:
-            with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-                found = phase.of_windows(
-                    maps.entries("green"), places, self.frame_s, self.time_s, self.pulse_rate_bpm, **timing
-                )
-                phases = np.stack(list(found))
-        except files.UnreadableError as error:
-            raise _no_results(self.folder, error) from None
+        found = phase.of_windows(
+            self._stored("green"), places, self.frame_s, self.time_s, self.pulse_rate_bpm, **timing
+        )
+        phases = np.stack(list(found))
         return np.where(
             abs(self.rate_bpm - self.pulse_rate_bpm[:, None, None]) <= SAME_BPM, phases, np.float32(np.nan)
         )
