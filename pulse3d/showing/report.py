@@ -66,7 +66,7 @@ def read_truth(path: Path) -> Truth:
 
 
 def write_report(result: Result, path: Path, **options: Any) -> None:
-    """Writes the page, at most 8 MB, for a video of any length; the options as in `make_page`."""
+    """Writes the page, at most 8 MB for ten hours of video; the options as in `make_page`."""
     # a file name may hold bytes that are not text
     files.write_atomically(path, make_page(result, **options).encode(errors="replace"))
 

@@ -47,6 +47,9 @@ def test_the_bar_lies_between_the_frames_places(settings):
     frame = np.full((10, 10), -4.0)
     frame[:2] = 3.0
     assert places.bar(frame, config) == pytest.approx(-0.5)
+    # a face that fills the frame, and is much clearer at its forehead: the best are those of all of it
+    frame[:7], frame[0] = 2.0, 5.0
+    assert places.bar(frame, config) == pytest.approx(-1.0)
     # all skin: the bar is below all of it
     assert places.bar(np.full((10, 10), 6.0), config) == pytest.approx(4.0)
     # nothing anywhere: never below the least

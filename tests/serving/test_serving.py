@@ -441,6 +441,8 @@ def test_a_video_that_is_chosen_or_dropped_ends_in_a_rate(browser, page, clip):
     browser.find_element("id", "file").send_keys(str(clip))
     done = wait(lambda: re.search(r"([\d.]+ bpm) median", text(browser, "headline")))
     assert done[1] in text(browser, "videos")
+    parts = "return [...document.querySelectorAll('#bar > *')].map(one => one.getBoundingClientRect().top)"
+    assert np.ptp(browser.execute_script(parts)) < 12, "the colour bar stands between its numbers"
     links = [link.get_attribute("href") for link in browser.find_elements("css selector", ".results a")]
     assert [Path(link).name for link in links] == list(server.RESULTS)
     drop = (

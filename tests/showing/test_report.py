@@ -275,6 +275,16 @@ def test_keyboard_alone_will_do(browser, page):
     assert text(browser, "play") == "Pause"
 
 
+def test_an_axis_has_two_numbers_or_more(browser, page):
+    show(browser, page)
+    for low, high, count in ((-0.45, 0.45, 3.9), (-0.19, 0.2, 3.9), (0, 1, 2), (61, 66, 4), (0.02, 0.029, 3)):
+        found = browser.execute_script("return ticks(...arguments)", low, high, count)
+        assert 2 <= len(found) <= 2 * count + 1, (low, high, found)
+        np.testing.assert_allclose(
+            [float(text.replace("\u2212", "-")) for _, text in found], [v for v, _ in found]
+        )
+
+
 @pytest.mark.parametrize("name", ["play", "layers", "threshold", "compare", "zoom-in", "rate"])
 def test_keys_work_after_any_click(browser, page, name):
     show(browser, page)

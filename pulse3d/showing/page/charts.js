@@ -7,11 +7,13 @@
 
 const MARGIN = { left: 52, right: 12, top: 10, bottom: 40 };
 
-// Round steps of which about `count` fit from low to high.
+// Round steps of which about `count` fit from low to high, at least two if they are to say anything.
 function ticks(low, high, count) {
   const rough = Math.max(high - low, 1e-9) / count;
   const size = 10 ** Math.floor(Math.log10(rough));
-  const step = size * [1, 2, 5, 10].find((factor) => factor * size >= rough);
+  const steps = [0.5, 1, 2, 5, 10].map((factor) => factor * size), chosen = steps.findIndex((step) => step >= rough);
+  const fit = (step) => Math.floor(high / step) - Math.ceil(low / step) + 1;
+  const step = fit(steps[chosen]) < 2 && chosen ? steps[chosen - 1] : steps[chosen];
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   const found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) {
