@@ -659,7 +659,8 @@ def test_a_layout_is_made_once_for_frames_of_a_size(launcher, videos, tmp_path, 
 
 def of_result(result):
     """All that a result says, by name."""
-    named = {name: value for name, value in vars(result).items() if isinstance(value, np.ndarray)}
+    named = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    named = {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
     said = {name: value for name, value in result.summary.items() if name != "seconds"}
     return named | dict(flat("summary", said)) | {"probability": result.probability}
 
