@@ -30,7 +30,7 @@ from pulse3d.errors import InputError
 from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
-from pulse3d.reading import places, readout, tracking
+from pulse3d.reading import places, readout, regions, tracking
 from pulse3d.result import WHITE, Result, join_maps, read_arrays
 from pulse3d.settings import override_use
 
@@ -234,8 +234,18 @@ def _read_into(
     timing = {"step_s": step_s, "window_s": config.clip.duration_s}
     readings, places_read = _read(store, np.stack(passed.evidence), config, timing)
     rate_bpm, low_bpm, high_bpm, confidence = np.array(readings).T
+    parts = regions.find_regions(
+        _maps(store),
+        places_read["rate_bpm"],
+        places_read["confidence"],
+        config.clip.rate_axis_bpm,
+        config.readout,
+        odds=config.odds,
+        **timing,
+    )
     store.put(
         **places_read,
+        **regions.as_arrays(parts, places_read["rate_bpm"].shape),
         frame=passed.first,
         time_s=np.array(passed.times_s),
         frame_s=np.array(passed.frame_s),
@@ -260,8 +270,7 @@ def _read(
         return tracking.readings(evidence, axis, config.readout, **timing), arrays
 
     def windows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        maps = join_maps(store.entries("probability"), store.entries("network_no_pulse"))
-        return zip(maps, store.entries("colour"), strict=True)
+        return zip(_maps(store), store.entries("colour"), strict=True)
 
     pulses = places.find_pulses(windows, evidence, axis, config, **timing)
     rate_bpm, probability = places.strongest(pulses)
@@ -270,6 +279,11 @@ def _read(
         "confidence": probability.astype(np.float32),
         "no_pulse": (1 - probability).astype(np.float32),
     }
+
+
+def _maps(store: archive.NpzStream) -> Iterator[np.ndarray]:
+    """The maps of a store's windows, as the network gives them."""
+    return join_maps(store.entries("probability"), store.entries("network_no_pulse"))
 
 
 def summarise(
@@ -296,6 +310,7 @@ def summarise(
         "pulse_rate_equation_8_median_bpm": median(result.equation_8_bpm),
         "confidence_median": median(result.pulse_confidence[np.isfinite(result.pulse_rate_bpm)]),
         "share_of_frame_with_pulse": round(float(np.isfinite(result.rate_bpm).mean()), 4),
+        "regions": len(result.regions),
         "weights": weights,
         "window_s": mapper.config.clip.duration_s,
         "step_s": round(step_s, 4),

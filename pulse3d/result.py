@@ -21,12 +21,15 @@ from pulse3d.errors import InputError
 from pulse3d.reading import phase, pulse_wave
 from pulse3d.reading.beats import Beats, HeartRateVariability, find_beats, heart_rate_variability
 from pulse3d.reading.pulse_wave import PulseWave
+from pulse3d.reading.regions import Region, from_arrays
 
 if TYPE_CHECKING:
     import pandas
     import xarray
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pulse3d.video import Video
 
 FILES = ("rates.csv", "map.npz", "summary.json")
 
@@ -150,6 +153,15 @@ files in {self.folder}; not a medical device"""
         except files.UnreadableError as error:
             raise _no_results(self.folder, error) from None
 
+    @cached_property
+    def regions(self) -> list[Region]:
+        """The parts of the frame with a rate of their own, largest first, each with its readings."""
+        try:
+            with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
+                return from_arrays(maps["region_places"], maps["region_readings"])
+        except files.UnreadableError as error:
+            raise _no_results(self.folder, error) from None
+
     def pulse_waves(
         self,
         places: Float[np.ndarray, "part row col"],
@@ -234,6 +246,46 @@ files in {self.folder}; not a medical device"""
         layer = layer or "rate"
         return figures.layer_figure(self, layer, window=window, ax=ax, limits_bpm=limits_bpm)
 
+    def overlay(
+        self,
+        path: str | os.PathLike,
+        *,
+        video: str | os.PathLike | np.ndarray | Video | None = None,
+        limits_bpm: tuple[float, float] = LIMITS_BPM,
+    ) -> Path:
+        """Writes the video with the map and the rate over it, overlay.mp4.
+
+        video: a path, an array, or what `open_video` gives; by default, the video is where it was mapped.
+        limits_bpm: of the colours of rates. Raises InputError for a video that cannot be read (again), or
+        whose frames have another size.
+        """
+        from pulse3d.showing import overlay
+
+        check_limits(limits_bpm)
+        overlay.write_overlay(self, self._source(video), Path(path), limits_bpm=limits_bpm)
+        return Path(path)
+
+    def _source(self, given: str | os.PathLike | np.ndarray | Video | None) -> Video:
+        """The opened video of the result; raises InputError as `overlay` says."""
+        from pulse3d import video
+
+        if isinstance(given, np.ndarray):
+            source = video.from_array(given, fps=self.summary["video_fps"])
+        elif isinstance(given, video.Video):
+            source = given
+        else:
+            try:
+                source = video.open_video(self.summary["video"] if given is None else given)
+            except InputError as error:
+                raise error if given is not None else InputError(f"{error}; give it as video=") from None
+        if source.live:
+            raise InputError(f"{source.name}: a live source is seen once; give a file of it as video=")
+        height, width = self.frame.shape[:2]
+        if (source.height, source.width) != (height, width):
+            size = f"{source.width}x{source.height} px, the result {width}x{height}"
+            raise InputError(f"{source.name}: its frames have {size}; give the video that was mapped")
+        return source
+
     def report(self, path: str | os.PathLike, *, limits_bpm: tuple[float, float] = LIMITS_BPM) -> Path:
         """Writes the page for exploring the result, report.html; limits_bpm: of the colours of rates."""
         from pulse3d.showing import report
@@ -299,7 +351,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a result from map.npz; raises UnreadableError if they are not of one video."""
     names = [field.name for field in fields(Result) if field.name not in ("summary", "folder")]
     with archive.Arrays(folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-        _check_shapes(maps.shapes, [*names, "probability", "green"])
+        _check_shapes(maps.shapes, [*names, "probability", "green", "region_places", "region_readings"])
         arrays = {name: maps[name] for name in names}
     if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "uf"]:
         raise files.UnreadableError(f"{wrong[0]} holds {arrays[wrong[0]].dtype}, not numbers")
@@ -322,6 +374,8 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:
     expected |= {"row_px": (rows,), "col_px": (cols,), "frame": (*shapes["frame"][:2], 3)}
     expected |= {"rate_axis_bpm": shapes["probability"][-1:], "frame_s": shapes["frame_s"][:1]}
     expected |= {"green": (*expected["frame_s"], rows, cols)}
+    parts = shapes["region_places"][:1]
+    expected |= {"region_places": (*parts, rows, cols), "region_readings": (*parts, windows, 4)}
     expected |= {"probability": (windows, rows, cols, *expected["rate_axis_bpm"])}
     if wrong := [name for name, shape in expected.items() if shapes[name] != shape]:
         raise files.UnreadableError(f"{wrong[0]} has shape {shapes[wrong[0]]}, expected {expected[wrong[0]]}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import sparse
 
 from pulse3d import files
@@ -83,6 +83,25 @@ def find_regions(
     return [
         Region(part, tracking.readings(np.stack(found), rate_axis_bpm, config, **timing))
         for part, found in zip(parts, evidence, strict=True)
+    ]
+
+
+def as_arrays(regions: list[Region], shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    """The regions of maps of `shape` (window, row, col) as arrays, for a file; see `from_arrays`."""
+    windows, rows, cols = shape
+    return {
+        "region_places": np.array([r.places for r in regions], np.uint8).reshape(-1, rows, cols),
+        "region_readings": np.array([r.readings for r in regions], float).reshape(-1, windows, 4),
+    }
+
+
+def from_arrays(
+    region_places: UInt8[np.ndarray, "region row col"], region_readings: Float[np.ndarray, "region window 4"]
+) -> list[Region]:
+    """The regions of `as_arrays`."""
+    return [
+        Region(places > 0, [readout.Reading(*one) for one in readings.tolist()])
+        for places, readings in zip(region_places, region_readings, strict=True)
     ]
 
 

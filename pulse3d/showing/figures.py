@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +22,6 @@ from pulse3d.errors import InputError, nearest
 from pulse3d.files import whole_file
 from pulse3d.reading.phase import circular_mean
 from pulse3d.reading.readout import Reading, median_map
-from pulse3d.reading.regions import Region
 from pulse3d.result import LIMITS_BPM, Result
 from pulse3d.showing import time_plots
 from pulse3d.showing.scales import (
@@ -58,16 +56,15 @@ def map_figure(
     result: Result,
     *,
     title: str = "",
-    parts: Sequence[Region] = (),
     limits_bpm: tuple[float, float] = LIMITS_BPM,
 ) -> Figure:
     """Frame, rate map and confidence, and below them the rate over time and a piece of the pulse wave.
 
     Rates are medians over time where most windows have a pulse, confidences are means; confidence sets the
-    opacity. parts: the regions; of several, each is numbered in the map and has a line of its own over time.
+    opacity. Of several regions, each is numbered in the map and has a line of its own over time.
     limits_bpm: of the colours of rates.
     """
-    parts = parts[:MOST_PARTS] if len(parts) > 1 else ()
+    parts = result.regions[:MOST_PARTS] if len(result.regions) > 1 else []
     rate_bpm, confidence = median_map(result.rate_bpm), result.confidence.mean(0)
     panels = [
         FRAME,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from pulse3d import files, pipeline, result, video
-from pulse3d.config import Config
 from pulse3d.errors import InputError
 from pulse3d.mapping.mapper import Mapper
 from pulse3d.reading import pulse_wave, regions
@@ -23,7 +21,6 @@ from pulse3d.result import Result
 from pulse3d.showing import figures, matlab, overlay, report
 from pulse3d.stream import WindowResult
 
-OVERLAY_WIDTH_PX, OVERLAY_LEAST_PX = 960, 480  # at most; of the longer side, at least
 # of the film in the page, at most
 FILM_WIDTH_PX, FILM_FPS, FILM_BYTES, FILM_KBIT_S = 400, 15.0, 2_500_000, (40.0, 150.0)
 FIGURES = ("map", "companion")
@@ -34,26 +31,15 @@ NAMES = (
 )  # all files that may be there
 
 
-def write_regions(found: Result, config: Config, *, step_s: float) -> list[regions.Region]:
-    """Writes regions.csv; returns the regions."""
-    parts = regions.find_regions(
-        found.maps(),
-        found.rate_bpm,
-        found.confidence,
-        found.rate_axis_bpm,
-        config.readout,
-        odds=config.odds,
-        step_s=step_s,
-        window_s=config.clip.duration_s,
-    )
-    rows = regions.table(parts, found.row_px, found.col_px, stride_px=found.summary["stride_px"])
+def write_regions(found: Result) -> None:
+    """Writes regions.csv."""
+    rows = regions.table(found.regions, found.row_px, found.col_px, stride_px=found.summary["stride_px"])
     files.write_csv(found.folder / "regions.csv", regions.HEADER, rows)
-    return parts
 
 
-def write_waves(found: Result, parts: list[regions.Region]) -> None:
+def write_waves(found: Result) -> None:
     """Writes bvp.csv: the pulse wave of the frame, and those of its regions, in percent at every frame."""
-    mean = found.confidence.mean(0)
+    mean, parts = found.confidence.mean(0), found.regions
     weights = [pulse_wave.weigh_places(found.rate_bpm, found.confidence, found.pulse_rate_bpm)]
     weights += [part.places * mean / (part.places * mean).sum() for part in parts]
     rates = [found.pulse_rate_bpm, *([reading.rate_bpm for reading in part.readings] for part in parts)]
@@ -82,7 +68,6 @@ def write_pictures(
     found: Result,
     source: video.Video,
     *,
-    parts: Sequence[regions.Region] = (),
     limits_bpm: tuple[float, float] = result.LIMITS_BPM,
     figure: str | None = None,
     film: video.Film | None = None,
@@ -90,14 +75,13 @@ def write_pictures(
 ) -> list[str]:
     """Writes the figures and, unless the source is live, overlay.mp4; returns the names.
 
-    parts, limits_bpm: as in `figures.map_figure`. figure: pdf or svg, written in addition to png. film: as
-    in `video.write_overlay`. watch: wraps the iterator over the overlay's pictures.
+    limits_bpm: of the colours of rates. figure: pdf or svg, written in addition to png. film: as in
+    `video.write_overlay`. watch: wraps the iterator over the overlay's pictures.
     """
     count, name = len(found.time_s), Path(source.name).name
     title = f"{name}: one window" if count == 1 else f"{name}: median over {count} windows"
-    shape = video.overlay_shape(source, max_width_px=OVERLAY_WIDTH_PX, least_px=OVERLAY_LEAST_PX)
     makes: dict[str, Callable[..., Any]] = {
-        "map": partial(figures.map_figure, parts=parts, limits_bpm=limits_bpm),
+        "map": partial(figures.map_figure, limits_bpm=limits_bpm),
         "companion": figures.companion_figure,
     }
     stopped, names = threading.Event(), list[str]()
@@ -111,9 +95,8 @@ def write_pictures(
     # FFmpeg encodes on a thread of its own while the figures are drawn
     with ThreadPoolExecutor(1) as thread:
         path = found.folder / "overlay.mp4"
-        layers = overlay.overlay_layers(found, shape, limits_bpm=limits_bpm)
-        write = partial(video.write_overlay, film=film, watch=watch_until_stopped)
-        written = None if source.live else thread.submit(write, path, source, layers)
+        write = partial(overlay.write_overlay, limits_bpm=limits_bpm, film=film, watch=watch_until_stopped)
+        written = None if source.live else thread.submit(write, found, source, path)
         try:
             for name in FIGURES:
                 drawn = makes[name](found, title=title)
@@ -131,9 +114,7 @@ def write_pictures(
 def write_all(
     found: Result,
     source: video.Video,
-    config: Config,
     *,
-    step_s: float,
     truth: report.Truth | None = None,
     limits_bpm: tuple[float, float] = result.LIMITS_BPM,
     figure: str | None = None,
@@ -142,28 +123,24 @@ def write_all(
 ) -> dict[str, Any]:
     """Writes everything beside a result into its folder; returns the entries for its summary.
 
-    config: of the network that made it. step_s: between windows. truth: reference rates for the page.
-    limits_bpm: of the colours of rates. figure, watch: as in `write_pictures`. mat: whether to write map.mat.
+    truth: reference rates for the page. limits_bpm: of the colours of rates. figure, watch: as in
+    `write_pictures`. mat: whether to write map.mat.
     """
-    parts = write_regions(found, config, step_s=step_s)
-    write_waves(found, parts)
+    write_regions(found)
+    write_waves(found)
     write_beats(found)
     if mat:
         matlab.write_mat(found, found.folder / "map.mat")
     with tempfile.TemporaryDirectory(prefix="pulse3d_") as hidden:
         film = plan_film(Path(hidden) / "film.mp4", found.summary["video_seconds_read"])
-        pictures = write_pictures(
-            found, source, parts=parts, limits_bpm=limits_bpm, figure=figure, film=film, watch=watch
-        )
+        pictures = write_pictures(found, source, limits_bpm=limits_bpm, figure=figure, film=film, watch=watch)
         playable = film.path.read_bytes() if film and film.path.exists() else b""
     others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
     tables = ["rates.csv", "regions.csv", "bvp.csv", "beats.csv", "map.npz"]
-    said = {"regions": len(parts), "files": [*tables, *pictures, *others]}
-    page = replace(found, summary=found.summary | said)
     report.write_report(
-        page, found.folder / "report.html", truth=truth, film=playable, parts=parts, limits_bpm=limits_bpm
+        found, found.folder / "report.html", truth=truth, film=playable, limits_bpm=limits_bpm
     )
-    return said
+    return {"files": [*tables, *pictures, *others]}
 
 
 def map_into(
@@ -186,7 +163,7 @@ def map_into(
     def beside(found: Result) -> dict[str, Any]:
         for stale in set(NAMES) - set(result.FILES):
             (folder / stale).unlink(missing_ok=True)
-        said = write_all(found, source, mapper.config, step_s=step_s, watch=watch, **options)
+        said = write_all(found, source, watch=watch, **options)
         return said | {"seconds": round(time.time() - started, 1)}
 
     return pipeline.write_map(

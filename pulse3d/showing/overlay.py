@@ -1,21 +1,42 @@
-"""The layers over a video: the current map, and the rate over time."""
+"""The overlay: a video with the current map, and the rate over time, over its frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from pulse3d import video
 from pulse3d.reading.readout import Reading
 from pulse3d.result import LIMITS_BPM, Result
 from pulse3d.showing.figures import caption
 from pulse3d.showing.scales import FONT, RATE_COLOURS, rate_range
 
+WIDTH_PX, LEAST_PX = 960, 480  # at most; of the longer side, at least
 MAP_OPACITY = 0.7  # of places with confidence 1
 DARK, LIGHT = (0, 0, 0, 150), (255, 255, 255, 255)  # background and colour of text
+
+
+def write_overlay(
+    result: Result,
+    source: video.Video,
+    path: Path,
+    *,
+    limits_bpm: tuple[float, float] = LIMITS_BPM,
+    film: video.Film | None = None,
+    watch: Callable[[Iterator[video.Picture]], Iterable[video.Picture]] = iter,
+) -> None:
+    """Writes the overlay of a result, as H.264.
+
+    source: the result's video. limits_bpm: of the colours of rates. film, watch: as in `video.write_overlay`.
+    """
+    shape = video.overlay_shape(source, max_width_px=WIDTH_PX, least_px=LEAST_PX)
+    layers = overlay_layers(result, shape, limits_bpm=limits_bpm)
+    video.write_overlay(path, source, layers, film=film, watch=watch)
 
 
 def overlay_layers(

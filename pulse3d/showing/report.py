@@ -12,7 +12,6 @@ import html
 import io
 import json
 import warnings
-from collections.abc import Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 from string import Template
@@ -26,7 +25,6 @@ from pulse3d import files
 from pulse3d.errors import InputError
 from pulse3d.reading import regions
 from pulse3d.reading.readout import median_map, typical_window
-from pulse3d.reading.regions import Region
 from pulse3d.result import LIMITS_BPM, Result, map_extent
 from pulse3d.showing import figures, scales, words
 from pulse3d.video import to_bytes
@@ -76,17 +74,15 @@ def make_page(
     *,
     truth: Truth | None = None,
     film: bytes = b"",
-    parts: Sequence[Region] = (),
     limits_bpm: tuple[float, float] = LIMITS_BPM,
 ) -> str:
     """The page as HTML.
 
-    film: the video in small, as MP4, if any. parts: the regions, for their table and their rates over time.
-    limits_bpm: of the colours of rates.
+    film: the video in small, as MP4, if any. limits_bpm: of the colours of rates.
     """
     said = {
-        "sentences": words.in_sentences(result, parts),
-        "regions": _regions(result, parts),
+        "sentences": words.in_sentences(result),
+        "regions": _regions(result),
         "truth": truth and {"time_s": _list(truth.time_s, 3), "rate_bpm": _list(truth.rate_bpm, 1)},
     }
     page = resources("pulse3d.showing") / "page"
@@ -223,9 +219,10 @@ def _pack(
     return b"".join([len(text).to_bytes(4, "little"), text, *(array.tobytes() for array in arrays.values())])
 
 
-def _regions(result: Result, parts: Sequence[Region]) -> dict[str, Any]:
+def _regions(result: Result) -> dict[str, Any]:
     """The rows of regions.csv, and the rates of the largest regions over time."""
-    rows = regions.table(list(parts), result.row_px, result.col_px, stride_px=result.summary["stride_px"])
+    parts = result.regions
+    rows = regions.table(parts, result.row_px, result.col_px, stride_px=result.summary["stride_px"])
     rates = [np.array([one.rate_bpm for one in part.readings]) for part in parts[: figures.MOST_PARTS]]
     table = [dict(zip(regions.HEADER.split(","), row, strict=True)) for row in rows]
     return {"table": table, "rates_bpm": [_list(line, 1) for line in rates] if len(parts) > 1 else []}

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pulse3d.reading.readout import Reading
-from pulse3d.reading.regions import Region
 from pulse3d.result import Result
 from pulse3d.showing import figures
 from pulse3d.stream import WindowResult
@@ -36,8 +35,8 @@ def of_summary(summary: dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def in_sentences(found: Result, parts: Sequence[Region]) -> list[str]:
-    """What a result says, in a few sentences; parts: the regions, if they are known."""
+def in_sentences(found: Result) -> list[str]:
+    """What a result says, in a few sentences."""
     said, rates = found.summary, found.pulse_rate_bpm
     known = np.isfinite(rates)
     if not known.any():
@@ -57,7 +56,7 @@ def in_sentences(found: Result, parts: Sequence[Region]) -> list[str]:
             f"{known.sum()} of {len(rates)} windows of {said['window_s']:g} s have a pulse.",
         ]
     sentences.append(f"{np.isfinite(found.rate_bpm).mean():.0%} of the frame pulsates.")
-    if len(parts) > 1:
+    if len(parts := found.regions) > 1:
         medians = [
             np.median(own) if len(own) else np.nan
             for own in (

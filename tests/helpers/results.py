@@ -3,17 +3,18 @@
 import numpy as np
 
 from pulse3d import archive, result
+from pulse3d.reading import regions
 from pulse3d.result import Result
 
 AXIS = np.arange(40.0, 201.0, 2.0)
 
 
 def make_result(
-    folder, *, windows=6, rows=4, cols=5, name="me.mp4", pulse=True, noise=False, gaps=(), axis=AXIS
+    folder, *, windows=6, rows=4, cols=5, name="me.mp4", pulse=True, noise=False, gaps=(), parts=(), axis=AXIS
 ):
     """Places of 16 px on a frame of 160 x 120 px; place (1, 2) beats at 90 bpm, the others at 70.
 
-    gaps: windows without a pulse.
+    gaps: windows without a pulse. parts: the regions.
     """
     rng = np.random.default_rng(0)
     rate = np.full((windows, rows, cols), 70.0 if pulse else np.nan)
@@ -32,6 +33,7 @@ def make_result(
         for now in frame_s:
             wave = 1 - 0.005 * pulse * np.sin(2 * np.pi * beat / 60 * now)
             store.append(green=np.round(result.WHITE / 2 * wave).astype(np.uint16))
+        store.put(**regions.as_arrays(list(parts), rate.shape))
     reading = np.full(windows, 71.0 if pulse else np.nan)
     reading[list(gaps)] = np.nan
     summary = {

@@ -809,6 +809,7 @@ def test_every_keyword_has_a_case():
         "Result.place_waves": ["places"],
         "Result.save": ["folder"],
         "Result.report": ["path", "limits_bpm"],
+        "Result.overlay": ["path", "video", "limits_bpm"],
         "Result.plot": ["layer", "window", "ax", "limits_bpm"],
         "Result.to_dataframe": [],
         "Result.to_xarray": [],

@@ -6,10 +6,11 @@ from helpers.launching import read_csv
 from helpers.results import make_result
 
 from pulse3d import pipeline, video
-from pulse3d.config import get_preset
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import weights_file
 from pulse3d.reading import pulse_wave
+from pulse3d.reading.readout import Reading
+from pulse3d.reading.regions import Region
 from pulse3d.result import WHITE, Result
 from pulse3d.showing import outputs
 
@@ -83,24 +84,20 @@ def test_traces_are_weighted_means():
 
 
 def test_a_result_has_the_wave_of_the_frame_and_of_its_regions(tmp_path):
-    result = make_result(tmp_path, windows=12)
+    places = np.ones((4, 5), bool)
+    places[1, 2] = False
+    parts = [Region(places, [Reading(70.0, 68.0, 72.0, 0.9)] * 12)]
+    result = make_result(tmp_path, windows=12, parts=parts)
     time_s, percent = result.bvp
     at = 2 * np.pi * 70 / 60 * time_s
     np.testing.assert_allclose(percent[45:-45], 0.5 * np.sin(at[45:-45]), atol=0.03)
-    config = get_preset("default")
-    parts = outputs.write_regions(result, config, step_s=1.0)
-    outputs.write_waves(result, parts)
+    outputs.write_waves(result)
     rows = read_csv(tmp_path / "bvp.csv")
-    assert list(rows[0]) == [
-        "time_s",
-        "frame_percent",
-        *(f"region_{i + 1}_percent" for i in range(len(parts))),
-    ]
+    assert list(rows[0]) == ["time_s", "frame_percent", "region_1_percent"]
     np.testing.assert_allclose([float(row["time_s"]) for row in rows], time_s, atol=1e-4)
     np.testing.assert_allclose([float(row["frame_percent"]) for row in rows], percent, atol=1e-5)
-    weights = parts[0].places * result.confidence.mean(0)
-    rates = np.array([reading.rate_bpm for reading in parts[0].readings])
-    [wave] = result.pulse_waves(weights[None] / weights.sum(), rates[None])
+    weights = places * result.confidence.mean(0)
+    [wave] = result.pulse_waves(weights[None] / weights.sum(), np.full((1, 12), 70.0))
     np.testing.assert_allclose(
         [float(row["region_1_percent"] or "nan") for row in rows], wave.percent, atol=1e-5
     )

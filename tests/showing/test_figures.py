@@ -114,16 +114,15 @@ def region(places, rates):
 
 
 def test_every_region_of_several_has_a_line_and_a_number(tmp_path):
-    known = make_result(tmp_path)
     sides = np.arange(5) < 2
     parts = [region(np.tile(sides, (4, 1)), [70.0] * 6), region(np.tile(~sides, (4, 1)), [120.0] * 6)]
-    figure = figures.map_figure(known, parts=parts)
+    figure = figures.map_figure(make_result(tmp_path, parts=parts))
     rates = figure.axes[3]
     assert [line.get_label() for line in rates.lines] == ["frame", "region 1", "region 2"]
     assert [line.get_ydata()[0] for line in rates.lines] == [71, 70, 120]
     assert rates.get_ylim()[1] > 120
     assert [text.get_text() for text in figure.axes[1].texts] == ["1", "2"]
-    (alone,) = figures.map_figure(known, parts=parts[:1]).axes[3].lines
+    (alone,) = figures.map_figure(make_result(tmp_path, parts=parts[:1])).axes[3].lines
     assert alone.get_label() == "rate"
 
 

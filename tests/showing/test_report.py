@@ -577,12 +577,12 @@ def test_map_rates_and_waves_are_saved(browser, page, tmp_path):
 
 
 def test_regions_have_a_table_and_lines_and_words_say_what_was_found(browser, tmp_path):
-    found, sides = make_result(tmp_path), np.tile(np.arange(5) < 2, (4, 1))
+    sides = np.tile(np.arange(5) < 2, (4, 1))
     parts = [
         Region(places, [Reading(rate, rate - 1, rate + 1, 0.9)] * 6)
         for places, rate in ((sides, 70.0), (~sides, 120.0))
     ]
-    report.write_report(found, tmp_path / "report.html", parts=parts)
+    report.write_report(make_result(tmp_path, parts=parts), tmp_path / "report.html")
     show(browser, tmp_path / "report.html")
     rows = "[...document.querySelectorAll('#regions tr')]"
     cells = f"return {rows}.map(row => [...row.children].map(cell => cell.textContent))"

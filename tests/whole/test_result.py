@@ -1,10 +1,11 @@
+import dataclasses
 import subprocess
 import sys
-from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from helpers.inputs import encode
 from helpers.results import make_result
 from helpers.sandbox import uniform_mapper
 from matplotlib.figure import Figure
@@ -14,8 +15,11 @@ from pulse3d import files, pipeline, stream, video
 from pulse3d.errors import InputError
 from pulse3d.network import model, weights_file
 from pulse3d.network.weights_file import Weights
-from pulse3d.reading import tracking
+from pulse3d.reading import regions, tracking
+from pulse3d.reading.readout import Reading
+from pulse3d.reading.regions import Region
 from pulse3d.result import LIMITS_BPM
+from pulse3d.settings import override_use
 
 
 @pytest.fixture(scope="module")
@@ -171,18 +175,18 @@ def test_a_result_says_itself_in_five_lines(found, tmp_path):
 def test_the_median_is_over_windows_with_a_pulse(tmp_path):
     result = make_result(tmp_path)
     rates = np.array([60.0, np.nan, 70.0, 90.0, np.nan, np.nan])
-    assert replace(result, pulse_rate_bpm=rates).median_bpm == 70
+    assert dataclasses.replace(result, pulse_rate_bpm=rates).median_bpm == 70
     assert np.isnan(make_result(tmp_path, pulse=False).median_bpm)
 
 
 def test_results_are_equal_if_all_they_say_is(tmp_path):
     result = make_result(tmp_path, gaps=(1,))
     assert result == make_result(tmp_path, gaps=(1,))
-    assert result == replace(result, folder=tmp_path / "elsewhere")
-    assert result != replace(result, snr_db=result.snr_db + 1)
-    assert result != replace(result, summary=result.summary | {"windows": 7})
+    assert result == dataclasses.replace(result, folder=tmp_path / "elsewhere")
+    assert result != dataclasses.replace(result, snr_db=result.snr_db + 1)
+    assert result != dataclasses.replace(result, summary=result.summary | {"windows": 7})
     assert result != "a result"
-    assert result == replace(result, summary=result.summary | {"seconds": 7.5})
+    assert result == dataclasses.replace(result, summary=result.summary | {"seconds": 7.5})
 
 
 def test_readings_as_a_table_of_pandas(tmp_path):
@@ -262,3 +266,66 @@ def test_the_wave_of_a_place_is_at_its_own_rate(tmp_path):
         inside = slice(60, -60)
         expected = 0.5 * np.sin(2 * np.pi * bpm / 60 * wave.time_s)
         np.testing.assert_allclose(wave.percent[inside], expected[inside], atol=0.05)
+
+
+def test_regions_survive_saving(tmp_path):
+    sides = np.tile(np.arange(5) < 2, (4, 1))
+    parts = [
+        Region(places, [Reading(rate, rate - 1, rate + 1, 0.9)] * 5 + [Reading(np.nan, np.nan, np.nan, 0.1)])
+        for places, rate in ((sides, 70.0), (~sides, 120.0))
+    ]
+    for given in (parts, []):
+        found = make_result(tmp_path, parts=given).regions
+        assert len(found) == len(given)
+        for region, known in zip(found, given, strict=True):
+            np.testing.assert_array_equal(region.places, known.places)
+            np.testing.assert_array_equal(region.readings, known.readings)
+            assert region.readings[0].rate_bpm == known.readings[0].rate_bpm
+
+
+def test_regions_are_those_that_the_maps_have(weights, frames):
+    settings = ["readout.region_confidence=0", "readout.region_places=1"]
+    found = pulse3d.map_video(frames, weights, fps=15.0, step_s=0.4, settings=settings)
+    config = override_use(weights.config, settings)
+    expected = regions.find_regions(
+        found.maps(), found.rate_bpm, found.confidence, found.rate_axis_bpm, config.readout,
+        odds=config.odds, step_s=found.summary["step_s"], window_s=found.summary["window_s"],
+    )  # fmt: skip
+    assert len(found.regions) == len(expected) == found.summary["regions"] > 0
+    for region, known in zip(found.regions, expected, strict=True):
+        np.testing.assert_array_equal(region.places, known.places)
+        np.testing.assert_allclose(region.readings, known.readings, rtol=1e-12)
+
+
+def read_overlay(path):
+    return np.stack([frame.image for frame in video.open_video(path).frames()])
+
+
+def test_overlay_of_a_video_wherever_it_is_now(tmp_path, weights, monkeypatch):
+    """By the path that was mapped, by another, opened, or as an array; the colours follow the limits."""
+    pixels = np.random.default_rng(0).integers(60, 200, (40, 16, 24, 3)).astype(np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    result = pulse3d.map_video(tmp_path / "a.npy", weights, fps=15.0)
+    shown = {"rate_bpm": 0 * result.rate_bpm + 70, "confidence": 0 * result.confidence + 1}
+    result = dataclasses.replace(result, **shown)
+    opened = video.open_video(tmp_path / "a.npy", fps=15.0)
+    assert result.overlay(tmp_path / "a.mp4", video=opened) == tmp_path / "a.mp4"
+    result.overlay(tmp_path / "b.mp4", video=pixels)
+    result.overlay(tmp_path / "c.mp4", video=opened, limits_bpm=(60.0, 70.0))
+    first, second, third = (read_overlay(tmp_path / f"{name}.mp4") for name in "abc")
+    assert first.shape == (40, 320, 480, 3)
+    np.testing.assert_array_equal(first, second)
+    assert abs(first[20].astype(int) - third[20]).max() > 40
+    encode(tmp_path / "d.mkv", pixels)
+    elsewhere = dataclasses.replace(result, summary=result.summary | {"video": str(tmp_path / "d.mkv")})
+    elsewhere.overlay(tmp_path / "e.mp4")
+    (tmp_path / "d.mkv").rename(tmp_path / "f.mkv")
+    with pytest.raises(InputError, match=r"d\.mkv: no such file.*; give it as video="):
+        elsewhere.overlay(tmp_path / "g.mp4")
+    elsewhere.overlay(tmp_path / "g.mp4", video=tmp_path / "f.mkv")
+    np.testing.assert_array_equal(read_overlay(tmp_path / "e.mp4"), read_overlay(tmp_path / "g.mp4"))
+    with pytest.raises(InputError, match="12x8 px, the result 24x16; give the video that was mapped"):
+        result.overlay(tmp_path / "h.mp4", video=pixels[:, ::2, ::2])
+    with pytest.raises(InputError, match="a live source is seen once"):
+        result.overlay(tmp_path / "h.mp4", video=dataclasses.replace(opened, live=True))
+    assert not (tmp_path / "h.mp4").exists()

@@ -45,7 +45,7 @@ OWNERS = {
     "h5py": {"network.keras_import", "evaluation.datasets"},
 }
 # A result draws itself, with what is imported when it does.
-DRAWS = {("result", f"showing.{module}") for module in ("figures", "labelled", "report")}
+DRAWS = {("result", f"showing.{module}") for module in ("figures", "labelled", "overlay", "report")}
 # What may be left out of a call without being named: optional inputs (None), and these.
 UNNAMED_OPTIONS = {("pipeline", "map_video"), ("stream", "map_stream")}
 
