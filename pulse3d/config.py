@@ -353,7 +353,8 @@ class ReadoutConfig:
     share of the map's shorter side, and colours that differ by this share (`bilateral`). place_gain: its
     evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: parameters
     of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in this many
-    seconds. place_prior: share of places with a pulse before any evidence. pulses: the most pulses that are
+    seconds. place_prior: share of places with a pulse before any evidence. place_together: of the places that
+    carry a pulse found from likelihoods, at least this share lie side by side, or it is none. pulses: the most pulses that are
     distinguished in a frame. region_confidence, region_tolerance_bpm, region_places: the least confidence
     of the places of a region (`regions`), the largest difference between neighbours' rates, and the least
     number of places.
@@ -381,6 +382,7 @@ class ReadoutConfig:
     place_bar_least: float = -1.5
     place_switch_s: float = 120.0
     place_prior: float = 0.3
+    place_together: float = 0.33
     pulses: int = 4
     region_confidence: float = 0.5
     region_tolerance_bpm: float = 6.0
@@ -397,6 +399,12 @@ class ReadoutConfig:
             0 <= self.region_confidence <= 1,
             "readout.region_confidence",
             self.region_confidence,
+            "must be in [0, 1]",
+        )
+        _require(
+            0 <= self.place_together <= 1,
+            "readout.place_together",
+            self.place_together,
             "must be in [0, 1]",
         )
         _require(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy import ndimage
 
 from pulse3d.config import Config, ReadoutConfig
 from pulse3d.mapping.tiles import Map
@@ -79,6 +80,16 @@ def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
         if best >= high:
             return max(config.place_bar_least, min(between, high - config.place_bar_drop))
         high = best
+
+
+def lie_together(probability: Float[np.ndarray, "row col"], config: ReadoutConfig) -> bool:
+    """Whether a pulse is somewhere: of the places that carry it, `place_together` lie side by side.
+
+    A pulse of a person is in a face or a hand; what coding or noise makes of a still picture is in places here
+    and there, or in none. Places are neighbours above, below, left and right.
+    """
+    sizes = np.bincount(ndimage.label(probability >= 0.5)[0].ravel())[1:]
+    return bool(sizes.sum() and sizes.max() >= config.place_together * sizes.sum())
 
 
 class Follower:
@@ -167,7 +178,7 @@ def _read_pulse(
 ) -> Pulse:
     """Reads a pulse from the whole frame, then, from likelihoods, again from the places that carry it.
 
-    Votes of single places are less than what the frame was read from, in classical methods its mean colour.
+    In windows in which these do not lie together, there is none (`lie_together`). Votes of single places are less than what the frame was read from, in classical methods its mean colour.
     """
     settings = config.readout
 
@@ -192,7 +203,15 @@ def _read_pulse(
     )
     # the whole frame decides whether there is a pulse: its strength, with the rates of these places
     most, asked = again.max(-1, keepdims=True), strength.max(-1, keepdims=True)
-    return read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength))
+    pulse = read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength))
+    scattered = np.isfinite([reading.rate_bpm for reading in pulse.readings])
+    scattered &= [not lie_together(places, settings) for places in pulse.probability]
+    if not scattered.any():
+        return pulse
+    strength = np.where(scattered[:, None], 0, pulse.strength)
+    readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
+    known = np.isfinite([reading.rate_bpm for reading in readings])
+    return Pulse(readings, pulse.probability * known[:, None, None], strength)
 
 
 def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:

@@ -131,6 +131,34 @@ def test_a_frame_without_a_pulse_has_none_anywhere(settings):
     np.testing.assert_array_equal(pulse.probability, 0)
 
 
+@pytest.mark.parametrize(("share", "found"), [(0.33, False), (0.0, True)])
+def test_a_pulse_of_scattered_places_is_none(settings, share, found):
+    """Single places of a steady rate, none beside another; and the same number side by side."""
+    settings = replace(settings, readout={"place_together": share})
+    axis = settings.clip.rate_axis_bpm
+    spots = [(row, col) for row in (1, 3, 5, 7, 9) for col in (1, 3, 5, 7, 9)]
+    scattered = make_map(axis, *((slice(r, r + 1), slice(c, c + 1), 84.0) for r, c in spots))
+    (pulse,) = find([scattered] * 30, settings)
+    assert np.isfinite([reading.rate_bpm for reading in pulse.readings]).all() == found
+    assert (pulse.probability >= 0.5).any() == found
+    (pulse,) = find([make_map(axis, (slice(1, 6), slice(1, 6), 84.0))] * 30, settings)
+    np.testing.assert_allclose([reading.rate_bpm for reading in pulse.readings], 84, atol=1)
+
+
+def test_places_lie_together_if_enough_of_them_touch(settings):
+    config = replace(settings, readout={"place_together": 0.5}).readout
+    places_ = np.zeros((6, 8))
+    assert not places.lie_together(places_, config), "nowhere"
+    places_[1, 1:5] = 0.5
+    assert places.lie_together(places_, config)
+    places_[3, ::2] = 0.9  # as many again, each alone
+    assert places.lie_together(places_, config)
+    places_[5, 0] = 0.9
+    assert not places.lie_together(places_, config)
+    places_[2, 4] = 0.9  # one beside those that touch, and beside a single one below
+    assert places.lie_together(places_, config)
+
+
 def make_pulse(rates_bpm, probability):
     readings = [readout.NO_PULSE if np.isnan(r) else readout.Reading(r, r, r, 1.0) for r in rates_bpm]
     return places.Pulse(readings, probability, np.zeros((len(rates_bpm), 1)))
