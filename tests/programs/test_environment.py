@@ -24,6 +24,11 @@ MACHINES = {
 }  # fmt: skip
 
 
+def lines_of(ended):
+    """What a program said on stderr, but for its progress on a slow machine."""
+    return [line for line in ended.stderr.splitlines() if not line.startswith("making clips: ")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MACHINES)
 def test_programs_work_or_say_why_in_one_line(tmp_path, name):
@@ -42,9 +47,30 @@ def test_programs_work_or_say_why_in_one_line(tmp_path, name):
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert ended.returncode == code, ended.stderr
-    lines = ended.stderr.splitlines()
+    lines = lines_of(ended)
     assert len(lines) == bool(said), lines
     assert not said or said in lines[0]
+
+
+@pytest.mark.slow
+def test_a_cache_that_a_full_disk_has_cut_off_is_compiled_anew(tmp_path):
+    """What was kept is cut off within a byte, within the data, or empty; the program gives the same."""
+    kept = tmp_path / "kept"
+    environment = environment_of("synthesize") | {"JAX_COMPILATION_CACHE_DIR": str(kept)}
+    clips = []
+    for run in ("first", "second"):
+        out = tmp_path / run
+        command = [sys.executable, "-m", "launch.synthesize", "--preset=paper", "--clips=1", f"--out={out}"]
+        ended = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert (ended.returncode, lines_of(ended)) == (0, [])
+        clips.append({path.name: path.read_bytes() for path in out.iterdir()})
+        entries = sorted(kept.glob("*-cache"))
+        assert entries
+        for index, entry in enumerate(entries):
+            os.truncate(entry, (0, 1, entry.stat().st_size // 2)[index % 3])
+    assert clips[0] == clips[1]
 
 
 @pytest.fixture
