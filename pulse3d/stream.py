@@ -155,9 +155,9 @@ class _Reader:
         cut = {"patch": self._layout.patch, "stride": self._layout.stride}
         green, colour = amplitude.patch_traces(window, **cut), amplitude.patch_colours(window, **cut)
         rate_bpm, confidence = self._read_places(probability, colour, reading)
-        if config.readout.method == "tracked" and config.readout.places:
-            if not places.lie_together(confidence, config.readout):
-                reading, rate_bpm = readout.NO_PULSE, self._unknown
+        asks = config.readout.places and config.readout.method == "tracked"
+        if asks and not places.lie_together(confidence, config.readout):
+            reading, rate_bpm = readout.NO_PULSE, self._unknown
         strength, clearness = self._unknown, self._unknown
         if found is not None:
             strength, clearness = amplitude.at_rate(green, fps, reading.rate_bpm)

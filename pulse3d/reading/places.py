@@ -85,8 +85,8 @@ def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
 def lie_together(probability: Float[np.ndarray, "row col"], config: ReadoutConfig) -> bool:
     """Whether a pulse is somewhere: of the places that carry it, `place_together` lie side by side.
 
-    A pulse of a person is in a face or a hand; what coding or noise makes of a still picture is in places here
-    and there, or in none. Places are neighbours above, below, left and right.
+    A pulse of a person is in a face or a hand; what coding or noise makes of a still picture is in single
+    places, or in none. Places are neighbours above, below, left and right.
     """
     sizes = np.bincount(ndimage.label(probability >= 0.5)[0].ravel())[1:]
     return bool(sizes.sum() and sizes.max() >= config.place_together * sizes.sum())
@@ -178,7 +178,8 @@ def _read_pulse(
 ) -> Pulse:
     """Reads a pulse from the whole frame, then, from likelihoods, again from the places that carry it.
 
-    In windows in which these do not lie together, there is none (`lie_together`). Votes of single places are less than what the frame was read from, in classical methods its mean colour.
+    In windows in which these do not lie together, there is none (`lie_together`).
+    Votes of single places are less than what the frame was read from, in classical methods its mean colour.
     """
     settings = config.readout
 
