@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,10 +138,10 @@ def write_all(
         playable = film.path.read_bytes() if film and film.path.exists() else b""
     others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
     tables = ["rates.csv", "regions.csv", "bvp.csv", "beats.csv", "map.npz"]
-    report.write_report(
-        found, found.folder / "report.html", truth=truth, film=playable, limits_bpm=limits_bpm
-    )
-    return {"files": [*tables, *pictures, *others]}
+    said = {"files": [*tables, *pictures, *others]}
+    page = replace(found, summary=found.summary | said)
+    report.write_report(page, found.folder / "report.html", truth=truth, film=playable, limits_bpm=limits_bpm)
+    return said
 
 
 def map_into(
