@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pulse3d.video import Video
 
+REGION_ARRAYS = ("region_places", "region_readings")  # of map.npz, read when they are asked for
 FILES = ("rates.csv", "map.npz", "summary.json")
 
 WHITE = 65535  # of `green` as it is stored
@@ -158,7 +159,7 @@ files in {self.folder}; not a medical device"""
         """The parts of the frame with a rate of their own, largest first, each with its readings."""
         try:
             with archive.Arrays(self.folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-                return from_arrays(maps["region_places"], maps["region_readings"])
+                return from_arrays(*(_numbers(maps, name) for name in REGION_ARRAYS))
         except files.UnreadableError as error:
             raise _no_results(self.folder, error) from None
 
@@ -351,11 +352,16 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a result from map.npz; raises UnreadableError if they are not of one video."""
     names = [field.name for field in fields(Result) if field.name not in ("summary", "folder")]
     with archive.Arrays(folder / "map.npz", max_bytes=MAX_BYTES) as maps:
-        _check_shapes(maps.shapes, [*names, "probability", "green", "region_places", "region_readings"])
-        arrays = {name: maps[name] for name in names}
-    if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "uf"]:
-        raise files.UnreadableError(f"{wrong[0]} holds {arrays[wrong[0]].dtype}, not numbers")
-    return arrays
+        _check_shapes(maps.shapes, [*names, "probability", "green", *REGION_ARRAYS])
+        return {name: _numbers(maps, name) for name in names}
+
+
+def _numbers(maps: archive.Arrays, name: str) -> np.ndarray:
+    """An array of a file; raises UnreadableError if it does not hold numbers."""
+    array = maps[name]
+    if array.dtype.kind not in "uf":
+        raise files.UnreadableError(f"{name} holds {array.dtype}, not numbers")
+    return array
 
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]], names: list[str]) -> None:

@@ -16,7 +16,7 @@ from functools import cache, lru_cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.signal
+import scipy  # scipy.signal, which takes a second, is imported when it is first used
 import scipy.sparse.linalg
 from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # scipy.signal, which takes a second, is imported when it is first used
 import scipy.interpolate
-import scipy.signal
 from jaxtyping import Bool, Float, Int, Shaped
 
 from pulse3d.reading.pulse_wave import PulseWave

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy import sparse
 
 from pulse3d import files
@@ -96,11 +96,11 @@ def as_arrays(regions: list[Region], shape: tuple[int, int, int]) -> dict[str, n
 
 
 def from_arrays(
-    region_places: UInt8[np.ndarray, "region row col"], region_readings: Float[np.ndarray, "region window 4"]
+    region_places: Shaped[np.ndarray, "region row col"], region_readings: Shaped[np.ndarray, "region window 4"]
 ) -> list[Region]:
-    """The regions of `as_arrays`."""
+    """The regions of `as_arrays`; both arrays hold numbers."""
     return [
-        Region(places > 0, [readout.Reading(*one) for one in readings.tolist()])
+        Region(places > 0, [readout.Reading(*one) for one in readings.astype(float).tolist()])
         for places, readings in zip(region_places, region_readings, strict=True)
     ]
 

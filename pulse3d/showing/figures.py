@@ -42,7 +42,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
     as_text = matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"})
     with whole_file(path) as temporary, warnings.catch_warnings(), as_text:
         warnings.filterwarnings("ignore", "Glyph")  # the font lacks some scripts that names use
-        figure.savefig(temporary, dpi=dpi, bbox_inches="tight")
+        figure.savefig(temporary, dpi=dpi)
 
 
 def caption(reading: Reading) -> str:
@@ -118,7 +118,7 @@ def layer_figure(
 def result_html(result: Result) -> str:
     """A result as HTML for notebooks: the rate in words, and the figure of `map_figure`."""
     buffer = io.BytesIO()
-    map_figure(result).savefig(buffer, format="png", dpi=80, bbox_inches="tight")
+    map_figure(result).savefig(buffer, format="png", dpi=80)
     image = base64.b64encode(buffer.getvalue()).decode()
     name, rate = html.escape(Path(result.summary["video"]).name), result.summary["pulse_rate_median_bpm"]
     words = "no pulse found" if rate is None else f"<b>{rate:.1f} bpm</b> (median over windows)"

@@ -95,4 +95,5 @@ def result_members():
     )
     arrays |= {"row_px": (rows,), "col_px": (cols,), "rate_axis_bpm": (rates,), "frame": (8, 8, 3)}
     arrays |= {"probability": (windows, rows, cols, rates), "frame_s": (45,), "green": (45, rows, cols)}
+    arrays |= {"region_places": (1, rows, cols), "region_readings": (1, windows, 4)}
     return {f"{name}.npy": npy(np.zeros(shape, np.float32)) for name, shape in arrays.items()}

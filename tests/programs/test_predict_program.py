@@ -193,7 +193,7 @@ def test_a_pipe_is_read_as_the_file_is(recording, tmp_path):
     assert summary["video_duration_s"] == 6.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_endless_source_is_stopped_with_all_files_complete(recording, tmp_path, number):
     """Standard input that gives a recording and then nothing, without an end."""
     with start(

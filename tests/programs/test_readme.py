@@ -25,7 +25,10 @@ CASES = {
         "python -m launch.predict",
         "pulse3d_out/demo/report.html",
     ),
-    "pulse3d me.mp4": ("pulse3d me.mp4", "pulse3d_out/me/report.html"),
+    "pulse3d me.mp4": (
+        "pulse3d me.mp4 | tee /dev/stderr | grep -q 'pulse rate, median over windows: 7[12]'",
+        "pulse3d_out/me/report.html",
+    ),
     "pulse3d live": ("pulse3d live --help", None),
     "ffmpeg -i rtsp://camera -c copy -f mpegts - | pulse3d predict -": (
         "cat me.ts | pulse3d predict - --out=piped --overwrite",
@@ -81,12 +84,6 @@ def test_command(line, place):
     done = shell(command, place)
     assert done.returncode == 0, done.stderr
     assert left is None or (place / left).stat().st_size > 0
-
-
-def test_the_rate_of_the_video_is_found(place):
-    done = shell("pulse3d me.mp4 --json --out=as_json", place)
-    assert done.returncode == 0, done.stderr
-    assert '"pulse_rate_median_bpm": 7' in done.stdout
 
 
 def test_the_code_runs(place):

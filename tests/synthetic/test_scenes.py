@@ -175,6 +175,7 @@ def test_flicker_is_nearly_the_same_in_all_cells(toy_cells):
     assert np.mean(found.mean((2, 3)).std(1) / 0.5) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.long
 def test_a_batch_changes_nothing(toy_cells):
     key = jax.random.key(3)
     make = partial(examples.make_example, config=toy_cells)

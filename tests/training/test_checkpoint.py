@@ -109,7 +109,7 @@ def test_bundled_weights_carry_their_provenance(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", [pytest.param("default", marks=pytest.mark.long), "paper"])
 def test_bundled_weights_score_what_they_claim(name):
     """The first clips again, and the others by chance; score the file anew (`train.fresh_scores`) where its
     network or the generator changes."""

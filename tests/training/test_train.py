@@ -46,6 +46,7 @@ def test_batch_of_a_step_is_the_same_on_1_and_4_devices(name, request):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.devices(4)
 def test_learning_curve_is_the_same_on_1_and_4_devices(toy):
     one, four = (run_to_end(toy, train.init_state(toy), devices) for devices in (1, 4))
@@ -133,6 +134,7 @@ def learning(toy_cells):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_golden_step_of_the_default_kind(learning):
     """One update; change the numbers (`-vvv` shows all) when the default generator, its network, the initial
     values or the optimiser change on purpose.
@@ -217,7 +219,12 @@ def test_the_mean_of_parts_is_weighted_and_every_clip_counts_once():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "devices"), [("toy", 1), ("toy", 2), pytest.param("toy_cells", 2, marks=pytest.mark.long)]
+    ("name", "devices"),
+    [
+        pytest.param("toy", 1, marks=pytest.mark.long),
+        ("toy", 2),
+        pytest.param("toy_cells", 2, marks=pytest.mark.long),
+    ],
 )
 def test_a_batch_in_parts_is_the_batch(name, devices, request):
     """The same update, however the batch is cut and spread; without dropout, which every part draws anew."""

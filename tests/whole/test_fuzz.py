@@ -156,8 +156,10 @@ def count_outcomes(tmp_path, seeds, kind, *, cases, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["video", "images", "weights", "result", "checkpoints"])
-@pytest.mark.parametrize("cases", [30, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kind", ["video", "images", "weights", "result", pytest.param("checkpoints", marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize("cases", [30, pytest.param(4000, marks=pytest.mark.long)])
 def test_mutated_files_give_a_result_or_one_line(tmp_path, seeds, kind, cases):
     counts = count_outcomes(tmp_path, seeds, kind, cases=cases, seed=cases)
     # of damaged checkpoints the one before is used, so that hardly any folder is refused

@@ -228,6 +228,8 @@ RESULTS = {
     "no clock": lambda tmp: {"frame_s.npy": npy(np.float32(0)), "green.npy": npy(np.zeros((2, 2)))},
     "one frame": lambda tmp: {"frame_s.npy": npy(np.zeros(1)), "green.npy": npy(np.zeros((1, 2, 2)))},
     "times of other frames": lambda tmp: {"frame_s.npy": npy(np.zeros(4, np.float32))},
+    "regions of other places": lambda tmp: {"region_places.npy": npy(np.zeros((1, 2, 3), np.uint8))},
+    "readings of other regions": lambda tmp: {"region_readings.npy": npy(np.zeros((2, 3, 4)))},
     "a text": lambda tmp: {"frame.npy": npy(np.full((8, 8, 3), "a"))},
     "no dimension": lambda tmp: {"rate_bpm.npy": npy(np.float32(0))},
     "a path upwards": lambda tmp: {"../../ran.npy": claim("(1,)")},
@@ -242,6 +244,22 @@ def test_results_are_data(results, small_sandbox, name):
     write_zip(folder / "map.npz", (members | RESULTS[name](folder)).items())
     assert_refused(small_sandbox.open("result", folder))
     assert sorted(p.name for p in folder.iterdir()) == ["map.npz", "summary.json"]
+
+
+@pytest.mark.parametrize("damage", ["text", "objects", "without end"])
+def test_regions_are_data(results, damage):
+    folder, members = results
+    write_zip(folder / "map.npz", members.items())
+    assert len(result.Result.load(folder).regions) == 1
+    if damage == "without end":
+        bad = {"region_places": claim(f"({2**50}, 2, 2)"), "region_readings": claim(f"({2**50}, 3, 4)")}
+    else:
+        value = "a" if damage == "text" else Evil(folder / "ran")
+        bad = {"region_readings": npy(np.full((1, 3, 4), value, None if damage == "text" else object))}
+    write_zip(folder / "map.npz", (members | {f"{name}.npy": data for name, data in bad.items()}).items())
+    with pytest.raises(InputError, match="not a folder of results"):
+        print(result.Result.load(folder).regions)
+    assert not (folder / "ran").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[" * 10**6, " " * (files.MAX_JSON_BYTES + 1), '{"a": "\ud800"'])
