@@ -96,7 +96,8 @@ def as_arrays(regions: list[Region], shape: tuple[int, int, int]) -> dict[str, n
 
 
 def from_arrays(
-    region_places: Shaped[np.ndarray, "region row col"], region_readings: Shaped[np.ndarray, "region window 4"]
+    region_places: Shaped[np.ndarray, "region row col"],
+    region_readings: Shaped[np.ndarray, "region window 4"],
 ) -> list[Region]:
     """The regions of `as_arrays`; both arrays hold numbers."""
     return [
