@@ -143,3 +143,26 @@ def test_mapping_ahead_changes_nothing(toy, weights):
     alone, ahead = (list(stream.map_stream(pairs, weights, step_s=0.4, devices=one, ahead=n)) for n in (0, 2))
     assert len(alone) == 7
     jax.tree.map(np.testing.assert_array_equal, alone, ahead)
+
+
+@pytest.mark.parametrize(("spots", "found"), [("scattered", False), ("together", True)])
+def test_a_live_pulse_of_scattered_places_is_none(toy_cells, spots, found):
+    """A network that is sure of 120 bpm at eight places; these have a colour of their own."""
+    layout = make_layout((48, 64), toy_cells)
+    rows, cols = np.indices(layout.places)
+    chosen = (rows % 3 == 1) & (cols % 3 == 1) if spots == "scattered" else (rows < 2) & (cols < 4)
+    assert chosen.sum() >= 6
+    answer = np.full((*layout.places, toy_cells.clip.classes), 1e-4, np.float32)
+    answer[..., -1] = 1
+    answer[chosen] = np.where(toy_cells.clip.rate_axis_bpm == 120, 1, 1e-4).tolist() + [1e-4]
+    size = layout.cell_px
+    image = np.full((48, 64, 3), 0.3, np.float32)
+    for row, col in np.argwhere(chosen):
+        top, left = layout.top + row * size, layout.left + col * size
+        image[top : top + size, left : left + size] = (0.8, 0.6, 0.5)
+    mapper = window_mapper(toy_cells, layout, lambda window: answer, lambda window: answer)
+    windows = list(stream.map_windows(((i / 15, image) for i in range(90)), mapper, step_s=1.0))
+    assert len(windows) == 4
+    rates = [window.reading.rate_bpm for window in windows]
+    np.testing.assert_allclose(rates, 120.0 if found else np.nan, atol=3)
+    assert (np.isfinite(windows[-1].rate_bpm) == (chosen & found)).all()
