@@ -154,7 +154,7 @@ def test_a_live_pulse_of_scattered_places_is_none(toy_cells, spots, found):
     assert chosen.sum() >= 6
     answer = np.full((*layout.places, toy_cells.clip.classes), 1e-4, np.float32)
     answer[..., -1] = 1
-    answer[chosen] = np.where(toy_cells.clip.rate_axis_bpm == 120, 1, 1e-4).tolist() + [1e-4]
+    answer[chosen] = np.append(np.where(toy_cells.clip.rate_axis_bpm == 120, 1, 1e-4), 1e-4)
     size = layout.cell_px
     image = np.full((48, 64, 3), 0.3, np.float32)
     for row, col in np.argwhere(chosen):
