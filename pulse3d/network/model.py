@@ -5,6 +5,8 @@ Classes are the pulse rates of `config.clip.rate_axis_bpm` and, last, "no pulse"
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,20 @@ def make_model(config: Config, *, compute: DTypeLike = jnp.float32) -> PulseNet 
 
 def init_params(key: jax.Array, config: Config) -> Params:
     """Fresh parameters."""
+    return _initialiser(config)(key)
+
+
+@lru_cache(maxsize=8)
+def _initialiser(config: Config) -> Callable[[jax.Array], Params]:
+    """Makes fresh parameters from a key; one program for every config."""
     inputs: tuple = (jnp.zeros((1, *clip_shape(config.clip))),)
     if isinstance(config.model, CellNetConfig):
         inputs = (*inputs, jnp.ones((1, 1, config.clip.frames)), jnp.ones((1, 1)))
     # under jit, the network itself is not run
-    return jax.jit(make_model(config).init)(key, *inputs)["params"]
+    return jax.jit(lambda key: make_model(config).init(key, *inputs)["params"])
 
 
+@partial(jax.jit, static_argnames="config", inline=True)
 def apply_logits(params: Params, inputs: tuple, config: Config) -> Float[Array, "batch *place class"]:
     """The logits of a batch at inference; inputs: of the network, as from `examples.make_batch`."""
     logits = make_model(config).apply({"params": params}, *inputs)

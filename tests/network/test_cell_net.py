@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,7 @@ def test_changes_are_relative_to_the_mean_of_the_last_frames():
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_a_picture_that_stands_has_no_pulse(level, params, toy_cells):
     window = jnp.full((45, 6, 6, 3), level)
-    probability = fast_cells.map_window(params, window, toy_cells)
+    probability = jax.jit(lambda window: fast_cells.map_window(params, window, toy_cells))(window)
     np.testing.assert_allclose(probability[..., -1], 1, atol=1e-4)
 
 
@@ -100,13 +102,14 @@ def test_a_strong_cell_counts_no_more_than_its_neighbours():
     wave = jnp.asarray(RNG.normal(size=(1, 5, 6, 2, 3, 2, 9)), jnp.float32)
     weight = jnp.asarray(RNG.uniform(0.5, 1, (1, 5, 6, 2)), jnp.float32)
     strength = jnp.exp(jnp.asarray(RNG.normal(size=(1, 5, 6, 2, 1, 1, 1)), jnp.float32))
-    said = cell_net.compare(wave, weight, reaches=(2, 3))
+    compare = jax.jit(cell_net.compare, static_argnames="reaches")
+    said = compare(wave, weight, reaches=(2, 3))
     # of every signal, 3 powers, and for the two neighbourhoods coherence and phase
     assert said.shape == (1, 5, 6, 9, 3 * 2 * 3 + 2 * 2 * 2)
-    np.testing.assert_allclose(cell_net.compare(strength * wave, weight, reaches=(2, 3)), said, atol=2e-3)
+    np.testing.assert_allclose(compare(strength * wave, weight, reaches=(2, 3)), said, atol=2e-3)
     # cells in phase are coherent to 1, and in phase with each other
     alike = jnp.broadcast_to(wave[:, :1, :1], wave.shape)
-    coherence, phase = jnp.split(cell_net.compare(alike, weight, reaches=(3,))[..., 12:], 2, axis=-1)
+    coherence, phase = jnp.split(compare(alike, weight, reaches=(3,))[..., 12:], 2, axis=-1)
     np.testing.assert_allclose(coherence, 1, atol=1e-3)
     np.testing.assert_allclose(phase, 1, atol=1e-3)
 
@@ -121,17 +124,18 @@ def test_signals_know_the_frames_around_and_no_others(params, toy_cells):
 
 @pytest.mark.slow
 def test_frames_that_are_not_of_the_video_are_as_if_they_were_not(params, toy_cells):
-    network = model.make_model(toy_cells)
+    signals = jax.jit(partial(model.make_model(toy_cells).apply, method="signals"))
     video = jnp.asarray(0.02 * RNG.normal(size=(1, 20, 3, 3, 3)), jnp.float32)
-    alone = network.apply({"params": params}, video, method="signals")
+    alone = signals({"params": params}, video)
     longer = jnp.pad(video, [(0, 0), (5, 7), (0, 0), (0, 0), (0, 0)])
     valid = jnp.pad(jnp.ones(20), (5, 7))
-    within = network.apply({"params": params}, longer, valid, method="signals")
+    within = signals({"params": params}, longer, valid)
     np.testing.assert_allclose(within.wave[:, 5:-7], alone.wave, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_the_brightness_of_a_video_does_not_matter(params, toy_cells):
     window = jnp.asarray(RNG.uniform(0.3, 0.5, (45, 6, 6, 3)), jnp.float32)
-    dim, bright = (fast_cells.map_window(params, window * gain, toy_cells) for gain in (1.0, 1.7))
+    run = jax.jit(lambda window: fast_cells.map_window(params, window, toy_cells))
+    dim, bright = run(window), run(1.7 * window)
     np.testing.assert_allclose(dim, bright, atol=1e-4)

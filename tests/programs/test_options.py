@@ -248,7 +248,8 @@ ALONE = {
 MAPS = [f"map.npz:{name}" for name in ("probability", "*no_pulse", "rate_bpm", "confidence", "snr_db")]
 READ = [
     "map.npz:amplitude_percent", "map.npz:pulse_*", "map.npz:low_bpm", "map.npz:high_bpm",
-    "map.npz:equation_8_bpm", "rates.csv:*", "regions.csv*", "bvp.csv*", "beats.csv*", "summary.json.*pulse*",
+    "map.npz:equation_8_bpm", "map.npz:region_*",
+    "rates.csv:*", "regions.csv*", "bvp.csv*", "beats.csv*", "summary.json.*pulse*",
     "summary.json.confid*", "summary.json.regions", "printed",
 ]  # fmt: skip
 PICTURES = ["map.png", "companion.png", "overlay.mp4", "report.html*"]
@@ -678,7 +679,7 @@ def timed(name):
 PLACES = ["probability", "rate_bpm", "confidence", "amplitude_percent", "snr_db"]
 VALUES = [
     *PLACES, "*no_pulse", "pulse_*", "low_bpm", "high_bpm", "equation_8_bpm", "evidence", "reading",
-    "summary.*pulse*", "summary.confidence_median",
+    "summary.*pulse*", "summary.confidence_median", "summary.regions",
 ]  # fmt: skip
 GIVEN = {
     "map_video": {"source": "clip.npy", "weights": "toy.npz", "fps": 15.0},

@@ -148,6 +148,7 @@ def test_golden_step_of_the_default_kind(learning):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_default_network_learns(learning):
     _, losses = learning
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
