@@ -38,11 +38,14 @@ def init_params(key: jax.Array, config: Config) -> Params:
 @lru_cache(maxsize=8)
 def _initialiser(config: Config) -> Callable[[jax.Array], Params]:
     """Makes fresh parameters from a key; one program for every config."""
-    inputs: tuple = (jnp.zeros((1, *clip_shape(config.clip))),)
-    if isinstance(config.model, CellNetConfig):
-        inputs = (*inputs, jnp.ones((1, 1, config.clip.frames)), jnp.ones((1, 1)))
-    # under jit, the network itself is not run
-    return jax.jit(lambda key: make_model(config).init(key, *inputs)["params"])
+
+    def init(key: jax.Array) -> Params:
+        inputs: tuple = (jnp.zeros((1, *clip_shape(config.clip))),)
+        if isinstance(config.model, CellNetConfig):
+            inputs = (*inputs, jnp.ones((1, 1, config.clip.frames)), jnp.ones((1, 1)))
+        return make_model(config).init(key, *inputs)["params"]
+
+    return jax.jit(init)  # the network itself is not run
 
 
 @partial(jax.jit, static_argnames="config", inline=True)
