@@ -52,9 +52,7 @@ def make_folder(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
-        raise InputError(
-            f"--out={path}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
 
 
 def refuse_to_overwrite(folder: Path, names: Iterable[str]) -> None:

@@ -40,7 +40,7 @@ def rate_figure(scored: list[Scored], methods: list[str]) -> Figure:
         )
     axes.set(xlabel="time (s), centre of the window", ylabel="pulse rate (bpm)")
     axes.set_title(f"{scored[0].clip} ({scored[0].kind}); bands: 90 % intervals", fontsize=10)
-    _finish(axes, beside=True)
+    _finish(axes)
     return figure
 
 
@@ -101,7 +101,7 @@ def errors_figure(scored: list[Scored], methods: list[str]) -> Figure:
     axes.set_ylim(len(clips) - 0.4, -0.6)
     for line in range(1, len(clips)):
         axes.axhline(line - 0.5, color="0.9", lw=0.8)
-    _finish(axes, beside=True)
+    _finish(axes)
     return figure
 
 
@@ -127,7 +127,7 @@ def reliability_figure(scored: list[Scored], methods: list[str]) -> Figure:
             if curve.windows.any():
                 _draw_curve(axes, curve, method, _style(methods.index(method)))
         axes.set(xlabel=stated, ylabel=right, xlim=(0, 1), ylim=(-0.02, 1.02))
-        _finish(axes)
+        _finish(axes, legend="upper left")
     figure.supxlabel(
         f"numbers: windows; open: fewer than {calibration.FEW_WINDOWS}; bars: 95 %, over recordings",
         fontsize=8,
@@ -234,7 +234,7 @@ def detection_figure(scored: list[Scored], methods: list[str]) -> Figure:
     axes.set_xticks([0, 0.01, 0.05, 0.2, 1], ["0", "1 %", "5 %", "20 %", "100 %"])
     axes.set_xlabel("share of windows without a pulse that are answered")
     axes.set_ylabel("share of windows with a pulse that are answered")
-    _finish(axes)
+    _finish(axes, legend="lower right")
     return figure
 
 
@@ -260,8 +260,8 @@ def _style(index: int) -> dict[str, Any]:
     return {"color": colour, "marker": marker}
 
 
-def _finish(axes, *, beside: bool = False) -> None:
-    """Grid and legend; beside: the legend to the right of the axes."""
+def _finish(axes, *, legend: str = "") -> None:
+    """Grid and legend, which is there, or by default to the right of the axes: finding room takes long."""
     axes.grid(alpha=0.3)
-    place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {}
+    place = {"loc": legend} if legend else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
     axes.legend(frameon=False, fontsize=8, **place)

@@ -32,9 +32,9 @@ def learning_curve(metrics: Path, path: Path, *, title: str) -> None:
         *series(checked, "validation_within_one_class"), "s--", ms=3, color="C1", label="within one class"
     )
     right.set(xlabel="step", ylabel="share of clips", ylim=(0, 1.02))
-    for axes in (left, right):
+    for axes, place in ((left, "upper right"), (right, "lower right")):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc=place)
     save_figure(figure, path)
 
 
