@@ -257,14 +257,17 @@ files in {self.folder}; not a medical device"""
         """Writes the video with the map and the rate over it, overlay.mp4.
 
         video: a path, an array, or what `open_video` gives; by default, the video is where it was mapped.
-        limits_bpm: of the colours of rates. Raises InputError for a video that cannot be read (again), or
-        whose frames have another size.
+        limits_bpm: of the colours of rates. Raises InputError for a video that cannot be read (again),
+        whose frames have another size, or that the overlay would replace.
         """
         from pulse3d.showing import overlay
 
         check_limits(limits_bpm)
-        overlay.write_overlay(self, self._source(video), Path(path), limits_bpm=limits_bpm)
-        return Path(path)
+        path, source = Path(path), self._source(video)
+        if path.exists() and Path(source.name).exists() and path.samefile(source.name):
+            raise InputError(f"{path}: is the video itself; choose another name for the overlay")
+        overlay.write_overlay(self, source, path, limits_bpm=limits_bpm)
+        return path
 
     def _source(self, given: str | os.PathLike | np.ndarray | Video | None) -> Video:
         """The opened video of the result; raises InputError as `overlay` says."""

@@ -319,6 +319,12 @@ def test_overlay_of_a_video_wherever_it_is_now(tmp_path, weights, monkeypatch):
     encode(tmp_path / "d.mkv", pixels)
     elsewhere = dataclasses.replace(result, summary=result.summary | {"video": str(tmp_path / "d.mkv")})
     elsewhere.overlay(tmp_path / "e.mp4")
+    (tmp_path / "link.mkv").symlink_to(tmp_path / "d.mkv")
+    before = (tmp_path / "d.mkv").read_bytes()
+    for name in ("d.mkv", "link.mkv"):
+        with pytest.raises(InputError, match="is the video itself; choose another name"):
+            elsewhere.overlay(tmp_path / name)
+    assert (tmp_path / "d.mkv").read_bytes() == before
     (tmp_path / "d.mkv").rename(tmp_path / "f.mkv")
     with pytest.raises(InputError, match=r"d\.mkv: no such file.*; give it as video="):
         elsewhere.overlay(tmp_path / "g.mp4")
