@@ -354,8 +354,9 @@ class ReadoutConfig:
     evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: parameters
     of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in this many
     seconds. place_prior: share of places with a pulse before any evidence. place_together: of the places
-    that carry a pulse found from likelihoods, at least this share lie side by side, or it is none. pulses:
-    the most pulses that are distinguished in a frame. region_confidence, region_tolerance_bpm, region_places:
+    that carry a pulse found from likelihoods, at least this share lie side by side, or it is none. unsteady:
+    a window in which the frame's light changes by this share is trusted by half (`steadiness`); 0: all are
+    trusted. pulses: the most pulses that are distinguished in a frame. region_confidence, region_tolerance_bpm, region_places:
     the least confidence of the places of a region (`regions`), the largest difference between neighbours'
     rates, and the least number of places.
     """
@@ -383,6 +384,7 @@ class ReadoutConfig:
     place_switch_s: float = 120.0
     place_prior: float = 0.3
     place_together: float = 0.33
+    unsteady: float = 0.0
     pulses: int = 4
     region_confidence: float = 0.5
     region_tolerance_bpm: float = 6.0
@@ -407,6 +409,7 @@ class ReadoutConfig:
             self.place_together,
             "must be in [0, 1]",
         )
+        _require(self.unsteady >= 0, "readout.unsteady", self.unsteady, "must not be negative")
         _require(
             0 <= self.place_bar_share <= 1,
             "readout.place_bar_share",
@@ -553,6 +556,7 @@ PRESETS: dict[str, Config] = {
             place_bar_share=0.7,
             place_bar_drop=1.0,
             place_prior=0.5,
+            unsteady=0.005,
         ),
     ),
 }
@@ -570,6 +574,7 @@ CLASSICAL: dict[str, Config] = {
             method="tracked_votes",
             no_pulse_prior=0.0,
             evidence_power=0.0,
+            unsteady=0.0,
             pulses=1,  # a further one is found in any noise
         ),
     )

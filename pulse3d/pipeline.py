@@ -149,6 +149,7 @@ def write_map(
     made.summary.update(
         video_seconds_read=round(passed.read_s, 3),
         windows_without_enough_video=passed.blind,
+        windows_of_unsteady_light=int((made.trust < 0.5).sum()),
         lost=passed.lost,
         notes=[*source.notes, *passed.notes],
         seconds=round(time.time() - started, 1),
@@ -205,6 +206,7 @@ def _map_into(
             colour=window.colour.astype(np.float16),
             amplitude_percent=window.amplitude_percent,
             snr_db=window.snr_db,
+            trust=np.float64(window.trust),
         )
         for time_s, green in zip(window.frame_s.tolist(), window.green, strict=True):
             if not passed.frame_s or time_s > passed.frame_s[-1] + 1e-6:  # windows overlap
@@ -269,8 +271,8 @@ def _read(
         arrays["no_pulse"] = np.stack(list(store.entries("network_no_pulse")))
         return tracking.readings(evidence, axis, config.readout, **timing), arrays
 
-    def windows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return zip(_maps(store), store.entries("colour"), strict=True)
+    def windows() -> Iterator[places.Seen]:
+        return map(places.Seen, _maps(store), store.entries("colour"), store.entries("trust"))
 
     pulses = places.find_pulses(windows, evidence, axis, config, **timing)
     rate_bpm, probability = places.strongest(pulses)

@@ -20,7 +20,7 @@ from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.mapping.tiles import Map, Window
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
-from pulse3d.reading import amplitude, places, readout, tracking
+from pulse3d.reading import amplitude, places, readout, steadiness, tracking
 
 MAX_STILL = 30  # frames in a row whose time does not rise, before the clock is said to be broken
 MAX_APART_S, FIRST_FRAMES = 1.0, 10  # the first frames are closer, if their times are in seconds
@@ -29,7 +29,8 @@ MAX_APART_S, FIRST_FRAMES = 1.0, 10  # the first frames are closer, if their tim
 class WindowResult(NamedTuple):
     """The result for one window of video.
 
-    time_s: the window's centre. probability: the map, (row, col, class). rate_bpm, confidence:
+    time_s: the window's centre. probability: the map, (row, col, class), as the network gives it. trust: the
+    probability that it means anything, as the light changes (`steadiness`). rate_bpm, confidence:
     the rate of every place (nan: no pulse) and its confidence, from this window and, with
     `readout.places`, earlier ones. evidence: for every rate, from all patches; `tracking.readings` turns
     the evidence of all windows into rates. reading: one rate from this window and earlier ones.
@@ -40,6 +41,7 @@ class WindowResult(NamedTuple):
 
     time_s: float
     probability: Float[np.ndarray, "row col class"]
+    trust: float
     rate_bpm: Float[np.ndarray, "row col"]
     confidence: Float[np.ndarray, "row col"]
     evidence: Float[np.ndarray, "rate"]
@@ -147,14 +149,16 @@ class _Reader:
         """The result for a window, from the index of its first frame, its cells, and its map, if any."""
         config, fps = self._config, self._config.clip.fps
         probability = self._nothing if found is None else found
+        trust = steadiness.trust(window, config)
+        believed = steadiness.believe(probability, trust, odds=config.odds)
         if self._own_evidence and found is not None:
             evidence = self._own_evidence(window)
         else:
-            evidence = readout.evidence(probability, config.readout, odds=config.odds)
+            evidence = readout.evidence(believed, config.readout, odds=config.odds)
         reading = self._follow(evidence)
         cut = {"patch": self._layout.patch, "stride": self._layout.stride}
         green, colour = amplitude.patch_traces(window, **cut), amplitude.patch_colours(window, **cut)
-        rate_bpm, confidence = self._read_places(probability, colour, reading)
+        rate_bpm, confidence = self._read_places(believed, colour, reading)
         asks = config.readout.places and config.readout.method == "tracked"
         if asks and not places.lie_together(confidence, config.readout):
             reading, rate_bpm = readout.NO_PULSE, self._unknown
@@ -166,6 +170,7 @@ class _Reader:
         return WindowResult(
             time_s=self._start_s + (index + len(window) / 2) / fps,
             probability=probability,
+            trust=trust,
             rate_bpm=rate_bpm,
             confidence=confidence,
             evidence=evidence,

@@ -28,8 +28,7 @@ from pulse3d.mapping import classical
 from pulse3d.mapping.mapper import Mapper
 from pulse3d.mapping.tiles import Map
 from pulse3d.network.weights_file import Weights
-from pulse3d.reading import places, readout
-from pulse3d.reading.bilateral import Colour
+from pulse3d.reading import places, readout, steadiness
 from pulse3d.settings import to_dict
 from pulse3d.video import Frame, Video
 
@@ -163,19 +162,21 @@ def network_evidence(video: Video, mapper: Mapper, *, step_s: float) -> Evidence
 
     axis, rows, maps = config.clip.rate_axis_bpm, [], []
     pool = partial(readout.pool, config=config.readout, odds=config.odds)
-    seen: list[tuple[Map, Colour]] = []
+    seen: list[places.Seen] = []
     for result in stream.map_windows(frames(), mapper, step_s=step_s, start_s=0.0):
-        rows.append(_summarise_map(result.time_s, result.probability, axis, pool))
+        believed = steadiness.believe(result.probability, result.trust, odds=config.odds)
+        rows.append(_summarise_map(result.time_s, believed, axis, pool))
         maps.append(_place_row(result.probability, axis, result.rate_bpm, result.confidence))
         if config.readout.places:
-            seen.append((result.probability.astype(np.float16), result.colour.astype(np.float16)))
+            stored = (result.probability.astype(np.float16), result.colour.astype(np.float16))
+            seen.append(places.Seen(*stored, result.trust))
     read = Traces(np.zeros((0, 3)), last_s[0], 0.0)
     found = _places((video.height, video.width), mapper.layout.centres_px(), maps)
     evidence = _evidence(rows, [], config.clip, step_s, read, started, found)
     return _with_places(evidence, seen, config) if seen else evidence
 
 
-def _with_places(evidence: Evidence, windows: list[tuple[Map, Colour]], config: Config) -> Evidence:
+def _with_places(evidence: Evidence, windows: list[places.Seen], config: Config) -> Evidence:
     """The evidence of the places that carry the frame's pulse, by `places.find_pulses`."""
     pulses = places.find_pulses(
         lambda: windows,

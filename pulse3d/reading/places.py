@@ -17,11 +17,19 @@ from scipy import ndimage
 
 from pulse3d.config import Config, ReadoutConfig
 from pulse3d.mapping.tiles import Map
-from pulse3d.reading import bilateral, readout, tracking
+from pulse3d.reading import bilateral, readout, steadiness, tracking
 from pulse3d.reading.bilateral import Colour
 from pulse3d.reading.readout import LEAST, Axis, Reading
 
 Places = Float[np.ndarray, "window row col"]
+
+
+class Seen(NamedTuple):
+    """A window as it was mapped: its map, the colours of its places, and how far to trust it (`steadiness`)."""
+
+    probability: Map
+    colour: Colour
+    trust: float = 1.0
 
 
 class Pulse(NamedTuple):
@@ -136,7 +144,7 @@ def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s:
 
 
 def find_pulses(
-    windows: Callable[[], Iterable[tuple[Map, Colour]]],
+    windows: Callable[[], Iterable[Seen]],
     strength: Float[np.ndarray, "window rate"],
     rate_axis_bpm: Axis,
     config: Config,
@@ -162,15 +170,15 @@ def find_pulses(
             return found
         taken = np.max([known.probability for known in found], axis=0)
         rest = []
-        for window, (probability, _) in enumerate(windows()):
+        for window, seen in enumerate(windows()):
             rates = [known.readings[window].rate_bpm for known in found]
-            other = _without(probability, taken[window], rates, rate_axis_bpm, settings)
+            other = _without(_believed(seen, config), taken[window], rates, rate_axis_bpm, settings)
             rest.append(readout.evidence(other, settings, odds=config.odds))
         strength = np.stack(rest)
 
 
 def _read_pulse(
-    windows: Callable[[], Iterable[tuple[Map, Colour]]],
+    windows: Callable[[], Iterable[Seen]],
     strength: Float[np.ndarray, "window rate"],
     rate_axis_bpm: Axis,
     config: Config,
@@ -178,7 +186,9 @@ def _read_pulse(
 ) -> Pulse:
     """Reads a pulse from the whole frame, then, from likelihoods, again from the places that carry it.
 
-    In windows in which these do not lie together, there is none (`lie_together`).
+    A window that is not trusted (`steadiness`) counts less in the first reading, but in full in the second:
+    by then the pulse and its places are known. In windows in which these do not lie together, there is no
+    pulse (`lie_together`).
     Votes of single places are less than what the frame was read from, in classical methods its mean colour.
     """
     settings = config.readout
@@ -186,25 +196,28 @@ def _read_pulse(
     def read(strength: np.ndarray) -> Pulse:
         readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
         asked = [
-            evidence(probability, colour, rate_axis_bpm, reading.rate_bpm, config)
-            for (probability, colour), reading in zip(windows(), readings, strict=True)
+            evidence(_believed(seen, config), seen.colour, rate_axis_bpm, reading.rate_bpm, config)
+            for seen, reading in zip(windows(), readings, strict=True)
         ]
-        known = np.isfinite([reading.rate_bpm for reading in readings])
-        probability = carries(np.stack(asked), settings, **timing) * known[:, None, None]
-        return Pulse(readings, probability, strength)
+        return Pulse(readings, carries(np.stack(asked), settings, **timing), strength)
+
+    def silent(pulse: Pulse) -> Pulse:
+        known = np.isfinite([reading.rate_bpm for reading in pulse.readings])
+        return pulse._replace(probability=pulse.probability * known[:, None, None])
 
     pulse = read(strength)
-    if settings.method != "tracked":
-        return pulse
-    again = np.stack(
-        [
-            readout.likelihood(probability.astype(np.float32), config.odds, weight=weight)
-            for (probability, _), weight in zip(windows(), pulse.probability, strict=True)
-        ]
-    )
+    known = np.isfinite([reading.rate_bpm for reading in pulse.readings])
+    if settings.method != "tracked" or not known.any():
+        return silent(pulse)
+    again, whole = [], []
+    for seen, weight in zip(windows(), pulse.probability, strict=True):
+        full = seen.probability.astype(np.float32)
+        again.append(readout.likelihood(full, config.odds, weight=weight))
+        whole.append(readout.evidence(full, settings, odds=config.odds))
+    again, strength = np.stack(again), np.stack(whole)
     # the whole frame decides whether there is a pulse: its strength, with the rates of these places
     most, asked = again.max(-1, keepdims=True), strength.max(-1, keepdims=True)
-    pulse = read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength))
+    pulse = silent(read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength)))
     scattered = np.isfinite([reading.rate_bpm for reading in pulse.readings])
     scattered &= [not lie_together(places, settings) for places in pulse.probability]
     if not scattered.any():
@@ -213,6 +226,11 @@ def _read_pulse(
     readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
     known = np.isfinite([reading.rate_bpm for reading in readings])
     return Pulse(readings, pulse.probability * known[:, None, None], strength)
+
+
+def _believed(seen: Seen, config: Config) -> Map:
+    """The map of a window, as far as it is trusted."""
+    return steadiness.believe(seen.probability.astype(np.float32), float(seen.trust), odds=config.odds)
 
 
 def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-OF_WINDOWS = ("pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm")
+OF_WINDOWS = ("pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm", "trust")
 OF_PLACES = ("rate_bpm", "confidence", "no_pulse", "network_no_pulse", "amplitude_percent", "snr_db")
 UNITS = {"bpm": "1/min", "percent": "%", "db": "dB", "px": "px", "s": "s"}  # by the endings of names
 

@@ -87,7 +87,8 @@ def result_members():
     """The arrays of a map.npz that is as it should be, by name."""
     windows, rows, cols, rates = 3, 2, 2, 4
     arrays = dict.fromkeys(
-        ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm"), (windows,)
+        ("time_s", "pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm", "trust"),
+        (windows,),
     )
     arrays |= dict.fromkeys(
         ("rate_bpm", "confidence", "no_pulse", "network_no_pulse", "amplitude_percent", "snr_db"),

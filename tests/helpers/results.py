@@ -50,6 +50,7 @@ def make_result(
         time_s=5.0 + np.arange(windows),
         pulse_rate_bpm=reading, low_bpm=reading - 5, high_bpm=reading + 6,
         pulse_confidence=np.linspace(0.5, 0.9, windows) * pulse, equation_8_bpm=reading,
+        trust=np.ones(windows),
         rate_bpm=rate, confidence=confidence, no_pulse=1 - confidence, network_no_pulse=1 - confidence,
         amplitude_percent=0.1 + 0 * rate, snr_db=0 * rate - 3,
         row_px=40.0 + 16 * np.arange(rows), col_px=48.0 + 16 * np.arange(cols),

@@ -23,6 +23,7 @@ def made_result(rate_bpm, confidence):
         time_s=2.0 * np.arange(len(rate_bpm)),
         pulse_rate_bpm=unknown, low_bpm=unknown, high_bpm=unknown,
         pulse_confidence=0 * unknown, equation_8_bpm=unknown,
+        trust=np.ones(len(rate_bpm)),
         rate_bpm=rate_bpm, confidence=confidence,
         no_pulse=zeros, network_no_pulse=zeros, amplitude_percent=zeros, snr_db=zeros,
         row_px=8.0 * np.arange(1, 4), col_px=8.0 * np.arange(1, 5),
