@@ -355,10 +355,10 @@ class ReadoutConfig:
     of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in this many
     seconds. place_prior: share of places with a pulse before any evidence. place_together: of the places
     that carry a pulse found from likelihoods, at least this share lie side by side, or it is none. unsteady:
-    a window in which the frame's light changes by this share is trusted by half (`steadiness`); 0: all are
-    trusted. pulses: the most pulses that are distinguished in a frame. region_confidence, region_tolerance_bpm, region_places:
-    the least confidence of the places of a region (`regions`), the largest difference between neighbours'
-    rates, and the least number of places.
+    if the light changes by this share in a window, a rate that most of the frame has is believed by half
+    (`steadiness`); 0: every rate is believed. pulses: the most pulses that are distinguished in a frame.
+    region_confidence, region_tolerance_bpm, region_places: the least confidence of the places of a region
+    (`regions`), the largest difference between neighbours' rates, and the least number of places.
     """
 
     method: str = "votes"

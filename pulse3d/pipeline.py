@@ -272,7 +272,8 @@ def _read(
         return tracking.readings(evidence, axis, config.readout, **timing), arrays
 
     def windows() -> Iterator[places.Seen]:
-        return map(places.Seen, _maps(store), store.entries("colour"), store.entries("trust"))
+        columns = zip(_maps(store), store.entries("colour"), store.entries("trust"), strict=True)
+        return (places.Seen(probability, colour, float(trust)) for probability, colour, trust in columns)
 
     pulses = places.find_pulses(windows, evidence, axis, config, **timing)
     rate_bpm, probability = places.strongest(pulses)

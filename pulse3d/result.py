@@ -46,8 +46,8 @@ class Result:
 
     frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
     pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and its
-    confidence (0...1). equation_8_bpm: the paper's read-out. trust: the probability that a window's map means
-    anything, 0...1; near 0 where the light of the whole frame changes (`reading.steadiness`).
+    confidence (0...1). equation_8_bpm: the paper's read-out. trust: how far a rate that most of the frame has
+    is believed, 0...1; near 0 where the light of the whole frame changes (`reading.steadiness`).
     rate_bpm, confidence, no_pulse: for every place, its rate (nan: none), the confidence, and the
     probability of "no pulse". network_no_pulse: the same from the network alone, window by window.
     amplitude_percent, snr_db: how strongly and how clearly each place pulsates at the window's rate

@@ -29,8 +29,8 @@ MAX_APART_S, FIRST_FRAMES = 1.0, 10  # the first frames are closer, if their tim
 class WindowResult(NamedTuple):
     """The result for one window of video.
 
-    time_s: the window's centre. probability: the map, (row, col, class), as the network gives it. trust: the
-    probability that it means anything, as the light changes (`steadiness`). rate_bpm, confidence:
+    time_s: the window's centre. probability: the map, (row, col, class), as the network gives it. trust: how
+    far a rate that most of the frame has is believed (`steadiness`). rate_bpm, confidence:
     the rate of every place (nan: no pulse) and its confidence, from this window and, with
     `readout.places`, earlier ones. evidence: for every rate, from all patches; `tracking.readings` turns
     the evidence of all windows into rates. reading: one rate from this window and earlier ones.

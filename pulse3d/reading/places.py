@@ -25,11 +25,16 @@ Places = Float[np.ndarray, "window row col"]
 
 
 class Seen(NamedTuple):
-    """A window as it was mapped: its map, the colours of its places, and how far to trust it (`steadiness`)."""
+    """A window as mapped: its map, the colours of its places, and how far to trust it (`steadiness`)."""
 
     probability: Map
     colour: Colour
     trust: float = 1.0
+
+    def believed(self, config: Config) -> Map:
+        """The map, as far as it is trusted."""
+        wide = self.probability.astype(np.float32)
+        return steadiness.believe(wide, self.trust, odds=config.odds)
 
 
 class Pulse(NamedTuple):
@@ -172,7 +177,7 @@ def find_pulses(
         rest = []
         for window, seen in enumerate(windows()):
             rates = [known.readings[window].rate_bpm for known in found]
-            other = _without(_believed(seen, config), taken[window], rates, rate_axis_bpm, settings)
+            other = _without(seen.believed(config), taken[window], rates, rate_axis_bpm, settings)
             rest.append(readout.evidence(other, settings, odds=config.odds))
         strength = np.stack(rest)
 
@@ -186,9 +191,7 @@ def _read_pulse(
 ) -> Pulse:
     """Reads a pulse from the whole frame, then, from likelihoods, again from the places that carry it.
 
-    A window that is not trusted (`steadiness`) counts less in the first reading, but in full in the second:
-    by then the pulse and its places are known. In windows in which these do not lie together, there is no
-    pulse (`lie_together`).
+    In windows in which these do not lie together, there is none (`lie_together`).
     Votes of single places are less than what the frame was read from, in classical methods its mean colour.
     """
     settings = config.readout
@@ -196,28 +199,25 @@ def _read_pulse(
     def read(strength: np.ndarray) -> Pulse:
         readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
         asked = [
-            evidence(_believed(seen, config), seen.colour, rate_axis_bpm, reading.rate_bpm, config)
+            evidence(seen.believed(config), seen.colour, rate_axis_bpm, reading.rate_bpm, config)
             for seen, reading in zip(windows(), readings, strict=True)
         ]
-        return Pulse(readings, carries(np.stack(asked), settings, **timing), strength)
-
-    def silent(pulse: Pulse) -> Pulse:
-        known = np.isfinite([reading.rate_bpm for reading in pulse.readings])
-        return pulse._replace(probability=pulse.probability * known[:, None, None])
+        known = np.isfinite([reading.rate_bpm for reading in readings])
+        probability = carries(np.stack(asked), settings, **timing) * known[:, None, None]
+        return Pulse(readings, probability, strength)
 
     pulse = read(strength)
-    known = np.isfinite([reading.rate_bpm for reading in pulse.readings])
-    if settings.method != "tracked" or not known.any():
-        return silent(pulse)
-    again, whole = [], []
-    for seen, weight in zip(windows(), pulse.probability, strict=True):
-        full = seen.probability.astype(np.float32)
-        again.append(readout.likelihood(full, config.odds, weight=weight))
-        whole.append(readout.evidence(full, settings, odds=config.odds))
-    again, strength = np.stack(again), np.stack(whole)
+    if settings.method != "tracked":
+        return pulse
+    again = np.stack(
+        [
+            readout.likelihood(seen.believed(config), config.odds, weight=weight)
+            for seen, weight in zip(windows(), pulse.probability, strict=True)
+        ]
+    )
     # the whole frame decides whether there is a pulse: its strength, with the rates of these places
     most, asked = again.max(-1, keepdims=True), strength.max(-1, keepdims=True)
-    pulse = silent(read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength)))
+    pulse = read(np.where(most > 0, again / np.where(most > 0, most, 1) * asked, strength))
     scattered = np.isfinite([reading.rate_bpm for reading in pulse.readings])
     scattered &= [not lie_together(places, settings) for places in pulse.probability]
     if not scattered.any():
@@ -226,11 +226,6 @@ def _read_pulse(
     readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
     known = np.isfinite([reading.rate_bpm for reading in readings])
     return Pulse(readings, pulse.probability * known[:, None, None], strength)
-
-
-def _believed(seen: Seen, config: Config) -> Map:
-    """The map of a window, as far as it is trusted."""
-    return steadiness.believe(seen.probability.astype(np.float32), float(seen.trust), odds=config.odds)
 
 
 def strongest(pulses: list[Pulse]) -> tuple[Places, Places]:

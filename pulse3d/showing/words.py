@@ -72,7 +72,9 @@ def warnings(summary: dict[str, Any]) -> list[str]:
     """What to know about a result, a line each: what was assumed, and what is missing."""
     blind = summary.get("windows_without_enough_video", 0)
     unsteady, of = summary.get("windows_of_unsteady_light", 0), summary.get("windows", 0)
-    light = f"the light of the whole frame changes in {unsteady} of {of} windows, which count little"
+    light = (
+        f"the light changes in {unsteady} of {of} windows: there, a rate all over the frame is not believed"
+    )
     return [
         *(f"note: {note}" for note in summary.get("notes", [])),
         *([f"warning: {blind} windows have no pulse because frames are missing"] if blind else []),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from helpers.configs import replace
 
-from pulse3d.reading import places, readout, steadiness
+from pulse3d.reading import places, readout
 
 TIMING = {"step_s": 1.0, "window_s": 10.0}
 
@@ -95,11 +95,11 @@ def make_map(axis, *regions, shape=(12, 16)):
     return probability / probability.sum(-1, keepdims=True)
 
 
-def find(maps, settings, trust=None):
+def find(maps, settings, trust=None, skin_of=lambda m: m[..., -1:] < 0.5):
     axis, skin, wall = settings.clip.rate_axis_bpm, [0.8, 0.6, 0.5], [0.3, 0.5, 0.5]
-    colours = [np.where(m[..., -1:] < 0.5, skin, wall).astype(np.float16) for m in maps]
+    colours = [np.where(skin_of(m), skin, wall).astype(np.float16) for m in maps]
     windows = list(map(places.Seen, maps, colours, [1.0] * len(maps) if trust is None else trust))
-    believed = [steadiness.believe(seen.probability, seen.trust, odds=settings.odds) for seen in windows]
+    believed = [seen.believed(settings) for seen in windows]
     strength = np.stack([readout.evidence(m, settings.readout, odds=settings.odds) for m in believed])
     return places.find_pulses(lambda: windows, strength, axis, settings, **TIMING)
 
@@ -132,21 +132,22 @@ def test_a_frame_without_a_pulse_has_none_anywhere(settings):
     np.testing.assert_array_equal(pulse.probability, 0)
 
 
-def test_unsteady_light_is_no_pulse_but_may_confirm_one(settings):
-    """All of the frame at 50 bpm while the light changes; then a face, whose rate those windows know as well."""
+def test_a_rate_all_over_the_frame_is_no_pulse_while_the_light_changes(settings):
+    """All of the frame has 50 bpm, and in the second case a face 84 bpm."""
     chances = {"evidence_scale": 2.5, "evidence_power": 1.0, "no_pulse_prior": 0.95}
     settings = replace(settings, readout=chances)
     axis, face = settings.clip.rate_axis_bpm, (slice(3, 8), slice(4, 9), 84.0)
-    everywhere = (slice(0, 12), slice(0, 16), 50.0)
-    unsteady, steady = make_map(axis, everywhere, face), make_map(axis, face)
-    (pulse,) = find([unsteady] * 20, settings)
-    np.testing.assert_allclose([r.rate_bpm for r in pulse.readings], 50, atol=1)
-    (pulse,) = find([unsteady] * 20, settings, trust=[0.01] * 20)
-    assert np.isnan([r.rate_bpm for r in pulse.readings]).all()
-    (pulse,) = find([unsteady] * 10 + [steady] * 20, settings, trust=[0.01] * 10 + [1.0] * 20)
-    np.testing.assert_allclose([r.rate_bpm for r in pulse.readings], 84, atol=1)
-    np.testing.assert_array_equal((pulse.probability[5] >= 0.5)[4:7, 5:8], True)
-    assert not (pulse.probability[5] >= 0.5)[:, 11:].any()
+    light = (slice(0, 12), slice(0, 16), 50.0)
+    at_84 = abs(axis - 84).argmin()
+    for regions, trust, expected in [([light], 1.0, 50), ([light], 0.0, None), ([light, face], 0.0, 84)]:
+        maps = [make_map(axis, *regions)] * 20
+        pulse = find(maps, settings, [trust] * 20, skin_of=lambda m: m[..., at_84, None] > 0.1)[0]
+        rates = [reading.rate_bpm for reading in pulse.readings]
+        if expected:
+            np.testing.assert_allclose(rates, expected, atol=1)
+        else:
+            assert np.isnan(rates).all()
+            assert not (pulse.probability >= 0.5).any()
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.33, False), (0.0, True)])

@@ -66,11 +66,20 @@ def test_trust_is_a_half_at_the_setting_and_falls_with_the_fourth_power(toy_cell
 
 
 def test_a_map_is_believed_as_far_as_it_is_trusted():
-    probability = np.random.default_rng(0).dirichlet(np.ones(5), (3, 4)).astype(np.float32)
-    assert steadiness.believe(probability, 1.0, odds=6.0) is probability
-    half = steadiness.believe(probability, 0.5, odds=6.0)
-    prior = np.array([0.1, 0.1, 0.1, 0.1, 0.6])
-    np.testing.assert_allclose(half, (probability + prior) / 2, rtol=1e-6)
-    nothing = steadiness.believe(probability, 0.0, odds=6.0)
-    np.testing.assert_allclose(6.0 * nothing[..., :-1] / nothing[..., -1:], 1, rtol=1e-6)
-    assert nothing.dtype == probability.dtype
+    """A rate in nine of ten places, another in one: only the former is taken for the light's."""
+    probability = np.full((5, 10, 4), 0.05, np.float32)
+    probability[:, :9, 0], probability[:, 9, 1] = 0.7, 0.7
+    probability[..., -1] = 1 - probability[..., :-1].sum(-1)
+    odds = 6.0
+
+    def ratios(trust):
+        believed = steadiness.believe(probability, trust, odds=odds)
+        np.testing.assert_allclose(believed.sum(-1), 1, rtol=1e-6)
+        assert believed.dtype == probability.dtype
+        return odds * believed[..., :-1] / believed[..., -1:]
+
+    before = odds * probability[..., :-1] / probability[..., -1:]
+    np.testing.assert_allclose(ratios(1.0), before)
+    np.testing.assert_allclose(ratios(0.0)[:, :9, 0], 1, rtol=1e-5)
+    np.testing.assert_allclose(ratios(0.5)[:, :9, 0], np.sqrt(before[:, :9, 0]), rtol=1e-5)
+    np.testing.assert_allclose(ratios(0.0)[..., 1], before[..., 1] / max(1, before[0, 0, 1]), rtol=1e-5)

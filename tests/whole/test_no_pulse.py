@@ -97,6 +97,17 @@ def test_a_brightness_wave_is_answered_and_its_amplitude_tells_it_from_skin(read
     np.testing.assert_allclose(amplitude_percent, 10, atol=0.5)
 
 
+@pytest.mark.parametrize("unsteady", [0.0, 0.005])
+def test_a_camera_that_still_seeks_its_exposure_shows_no_pulse(shared, unsteady):
+    """The first 12 s of a recording: colours change by a tenth; 46 bpm in nearly all of the frame is false."""
+    opened = video.open_video(shared / "clips" / "ubfc2_s12.mp4")
+    frames = [frame.image for frame in opened.frames() if frame.time_s < 12]
+    found = pulse3d.map_video(np.stack(frames), fps=opened.fps, settings=[f"readout.unsteady={unsteady}"])
+    assert (found.trust < 0.1).sum() == (3 if unsteady else 0)
+    assert found.summary["windows_of_unsteady_light"] == (3 if unsteady else 0)
+    assert np.isnan(found.pulse_rate_bpm).all() == bool(unsteady)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("coded", [False, True])
 @pytest.mark.parametrize("kind", [*pulseless.GENERATED, "animation"])
