@@ -30,7 +30,7 @@ from pulse3d.errors import InputError
 from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
-from pulse3d.reading import places, readout, regions, tracking
+from pulse3d.reading import amplitude, places, readout, regions, tracking
 from pulse3d.result import WHITE, Result, join_maps, read_arrays
 from pulse3d.settings import override_use
 
@@ -204,8 +204,6 @@ def _map_into(
             rate_bpm=window.rate_bpm.astype(np.float32),
             confidence=window.confidence.astype(np.float32),
             colour=window.colour.astype(np.float16),
-            amplitude_percent=window.amplitude_percent,
-            snr_db=window.snr_db,
             trust=np.float64(window.trust),
         )
         for time_s, green in zip(window.frame_s.tolist(), window.green, strict=True):
@@ -245,12 +243,18 @@ def _read_into(
         odds=config.odds,
         **timing,
     )
+    frame_s, times_s = np.array(passed.frame_s), np.array(passed.times_s)
+    # again, for rates that only the later windows told
+    traces = amplitude.cut_windows(store.entries("green"), frame_s, times_s, window_s=config.clip.duration_s)
+    for trace, rate in zip(traces, rate_bpm, strict=True):
+        percent, snr_db = amplitude.at_rate(trace / WHITE, config.clip.fps, rate)
+        store.append(amplitude_percent=percent, snr_db=snr_db)
     store.put(
         **places_read,
         **regions.as_arrays(parts, places_read["rate_bpm"].shape),
         frame=passed.first,
-        time_s=np.array(passed.times_s),
-        frame_s=np.array(passed.frame_s),
+        time_s=times_s,
+        frame_s=frame_s,
         pulse_rate_bpm=rate_bpm,
         low_bpm=low_bpm,
         high_bpm=high_bpm,
@@ -315,7 +319,7 @@ def summarise(
         "share_of_frame_with_pulse": round(float(np.isfinite(result.rate_bpm).mean()), 4),
         "regions": len(result.regions),
         "weights": weights,
-        "window_s": mapper.config.clip.duration_s,
+        "window_s": _window_s(result, mapper.config),
         "step_s": round(step_s, 4),
         "stride_px": mapper.layout.stride_px,
         "patch_px": mapper.layout.patch_px,
@@ -326,6 +330,13 @@ def summarise(
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "notice": "Not a medical device.",
     }
+
+
+def _window_s(result: Result, config: Config) -> float:
+    """The length of the windows; a video shorter than one is itself the only window."""
+    if len(result.time_s) > 1:
+        return config.clip.duration_s
+    return min(config.clip.duration_s, round(len(result.frame_s) / config.clip.fps, 3))
 
 
 def rates_row(time_s: float, reading: readout.Reading) -> list[str]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import Float
 
+from pulse3d.reading import amplitude
+
 
 def of_windows(
     green: Iterable[Float[np.ndarray, "row col"]],
@@ -28,16 +30,11 @@ def of_windows(
     nan. A phase is above -180 and at most 180, positive where a place beats later. See `at_rate`.
     """
     fps = 1 / float(np.median(np.diff(frame_s)))
-    frames, held, start = iter(green), list[np.ndarray](), 0  # held[0] is frame number `start`
-    for centre, rate in zip(centre_s, rate_bpm, strict=True):
-        first, end = np.searchsorted(frame_s, centre + np.array([-0.5, 0.5]) * window_s - 0.25 / fps)
-        while start + len(held) < end:
-            held.append(next(frames))
-        held, start = held[max(0, first - start) :], max(start, int(first))
-        if not np.isfinite(rate) or len(held) < 3:
+    windows = amplitude.cut_windows(green, frame_s, centre_s, window_s=window_s)
+    for traces, rate in zip(windows, rate_bpm, strict=True):
+        if not np.isfinite(rate) or len(traces) < 3:
             yield np.full(places.shape, np.nan, np.float32)
             continue
-        traces = np.stack(held).astype(np.float32)
         yield at_rate(traces, np.tensordot(traces, places.astype(np.float32)), fps=fps, rate_bpm=rate)
 
 
