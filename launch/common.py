@@ -37,6 +37,7 @@ NO_DEVICE = (
     "JAX_PLATFORMS={}: this machine has no such device, or JAX no plug-in for it; unset it to compute on what"
     " there is, or install '.[cuda]' or '.[tpu]' ({})"
 )
+ARGUMENTS = {"fps", "stream", "weights"}  # of the library, which messages name and which are flags as well
 HELP = ("--help", "-h", "-help", "--helpshort")
 
 
@@ -55,7 +56,7 @@ def run(main: Callable[..., None]) -> None:
                 )
             main(*([argv[1:]] if takes_inputs else []))
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {in_flags(str(error))}", file=sys.stderr)
             sys.exit(2)
         except OSError as error:
             what = error.filename or {errno.ENOSPC: "disk", errno.EDQUOT: "disk"}.get(error.errno or 0)
@@ -81,6 +82,11 @@ def run(main: Callable[..., None]) -> None:
     quieten_jax()
     cache_compilations()
     app.run(guarded, flags_parser=partial(_parse_flags, sys.modules[main.__module__]))
+
+
+def in_flags(message: str) -> str:
+    """A message of the library, which names arguments (fps=30), as one that names flags (--fps=30)."""
+    return re.sub(rf"(?<![\w./-])({'|'.join(ARGUMENTS & set(flags.FLAGS))})=", r"--\1=", message)
 
 
 class Stop(threading.Event):

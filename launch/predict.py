@@ -130,7 +130,7 @@ def map_several(given: Sequence[str], weights: weights_file.Weights) -> None:
             known = ("" if said[key] is None else str(said[key]) for key in IN_TABLE)
             rows.append([name, str(out), *known, ""])
         except (InputError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {common.in_flags(str(error))}", file=sys.stderr)
             kept = str(out) if out and (out / "summary.json").exists() else ""
             rows.append([name, kept, *("" for _ in IN_TABLE), str(error)])
             failed += 1
@@ -213,7 +213,7 @@ def map_one(
         print(json.dumps(found.summary | {"out": str(out)}), flush=True)
     elif not _QUIET.value:
         for line in words.warnings(found.summary):
-            print(line, file=sys.stderr)
+            print(common.in_flags(line), file=sys.stderr)
         print(words.of_summary(found.summary, out))
     return found, mapper.layout
 

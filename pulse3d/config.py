@@ -482,12 +482,14 @@ class Config:
                 self.model.kernel,
                 f"leaves nothing to pool in a clip of {self.clip.frames} frames of {patch} px",
             )
-        cells, network = bool(self.map.cells), type(self.model).__name__
+        cells = bool(self.map.cells)
         _require(
             cells == isinstance(self.model, CellNetConfig | ClassicalConfig),
             "map.cells",
             self.map.cells,
-            f"does not suit {network}",
+            "this network reads pixels, so it must be 0"
+            if cells
+            else "this network reads cells; give their number",
         )
         _require(
             cells or self.map.tile_px >= patch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -21,6 +22,15 @@ class InputError(ValueError):
 
 class DamagedError(InputError):
     """Damaged input; raised after all that is readable has been read."""
+
+
+def expect_kind(name: str, value: object, kinds: Any, expected: str) -> None:
+    """Raises InputError for an argument that is not of these types, as for isinstance, or is a bool.
+
+    expected: what to give instead.
+    """
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise InputError(f"{name} = {value!r:.100}: expected {expected}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 
 from pulse3d import __version__, archive, files, stream, video
 from pulse3d.config import CellNetConfig, Config
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, expect_kind
 from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
@@ -42,7 +42,7 @@ RATES_HEADER = "time_s,pulse_rate_bpm,low_bpm,high_bpm,confidence"
 
 def map_video(
     source: str | os.PathLike | np.ndarray,
-    weights: Weights | str = "default",
+    weights: Weights | str | os.PathLike = "default",
     *,
     fps: float | None = None,
     stream: int | None = None,
@@ -61,7 +61,8 @@ def map_video(
     InputError for a video that cannot be read, is too short for one window or smaller than a patch. If a
     video is damaged, its readable part is mapped, and `summary["lost"]` says what is missing.
     """
-    weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
+    expect_kind("source", source, (str, os.PathLike, np.ndarray), "a path or an array")
+    weights = weights_file.find_weights(weights)
     weights = weights._replace(config=override_use(weights.config, settings))
     if isinstance(source, np.ndarray):
         if stream not in (None, 1):
@@ -72,6 +73,8 @@ def map_video(
     mapper = make_mapper(weights.params, weights.config, (opened.height, opened.width), stride_px=stride_px)
     folder = Path(tempfile.mkdtemp(prefix="pulse3d_"))
     try:
+        if progress is not None:
+            expect_kind("progress", progress, Callable, "a function of the share that is done")
         windows = follow if progress is None else partial(_follow_and_tell, progress)
         result = write_map(folder, opened, mapper, weights=weights.name, step_s=step_s, follow=windows)
     except BaseException:

@@ -6,6 +6,7 @@ plotting code only when they are called, so a result can be used without it.
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from pulse3d import archive, files
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, expect_kind
 from pulse3d.reading import phase, pulse_wave
 from pulse3d.reading.beats import Beats, HeartRateVariability, find_beats, heart_rate_variability
 from pulse3d.reading.pulse_wave import PulseWave
@@ -131,15 +132,17 @@ files in {self.folder}; not a medical device"""
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Result:
         """Reads an output folder of `launch.predict` or `save`; raises InputError if it is not one."""
-        folder = Path(folder)
+        folder = _path("folder", folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; give one that holds map.npz and summary.json")
         try:
             return cls(summary=_read_summary(folder), **read_arrays(folder), folder=folder)
         except files.UnreadableError as error:
             raise _no_results(folder, error) from None
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Copies the files to another folder."""
-        folder = files.make_folder(Path(folder))
+        """Copies the arrays, the rates and the summary (`FILES`) to another folder, not the pictures."""
+        folder = files.make_folder(_path("folder", folder))
         for name in FILES:
             files.copy_atomically(self.folder / name, folder / name)
         return folder
@@ -243,6 +246,8 @@ files in {self.folder}; not a medical device"""
         from pulse3d.showing import figures
 
         check_limits(limits_bpm)
+        if window is not None:
+            expect_kind("window", window, numbers.Integral, "the number of a window, from 0")
         if layer is None and window is None and ax is None:
             title = Path(self.summary["video"]).name
             return figures.map_figure(self, title=title, limits_bpm=limits_bpm)
@@ -265,9 +270,11 @@ files in {self.folder}; not a medical device"""
         from pulse3d.showing import overlay
 
         check_limits(limits_bpm)
-        path, source = Path(path), self._source(video)
+        path, source = _path("path", path), self._source(video)
         if path.exists() and Path(source.name).exists() and path.samefile(source.name):
             raise InputError(f"{path}: is the video itself; choose another name for the overlay")
+        if path.suffix.lower() != ".mp4":
+            raise InputError(f"{path}: an overlay is an MP4; give a name that ends in .mp4")
         overlay.write_overlay(self, source, path, limits_bpm=limits_bpm)
         return path
 
@@ -297,8 +304,11 @@ files in {self.folder}; not a medical device"""
         from pulse3d.showing import report
 
         check_limits(limits_bpm)
-        report.write_report(self, Path(path), limits_bpm=limits_bpm)
-        return Path(path)
+        path = _path("path", path)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise InputError(f"{path}: a page is HTML; give a name that ends in .html")
+        report.write_report(self, path, limits_bpm=limits_bpm)
+        return path
 
     def _repr_html_(self) -> str:
         """Shows the result in a notebook: the rate in words, and the figure of `plot`."""
@@ -319,9 +329,19 @@ files in {self.folder}; not a medical device"""
 
 def check_limits(limits_bpm: tuple[float, float]) -> None:
     """Raises InputError for limits of the colours of rates that are none."""
-    low, high = limits_bpm
+    try:
+        low, high = (float(limit) for limit in limits_bpm)
+    except (TypeError, ValueError):
+        low = high = np.nan
     if not 0 <= low < high < np.inf:
-        raise InputError(f"limits_bpm = {low:g}, {high:g}: expected two rates in bpm, such as 40, 140")
+        said = f"{limits_bpm!r:.100}".strip("()[]")
+        raise InputError(f"limits_bpm = {said}: expected two ascending rates in bpm, such as 40, 140")
+
+
+def _path(name: str, value: str | os.PathLike) -> Path:
+    """An argument as a path; raises InputError if it is none."""
+    expect_kind(name, value, (str, os.PathLike), "a path")
+    return Path(value)
 
 
 def map_extent(

@@ -31,7 +31,7 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise InputError(f"--set {assignment}: expected name=value, as in train.steps=200")
+            raise InputError(f"setting {assignment}: expected name=value, as in train.steps=200")
         *sections, leaf = name.strip().split(".")
         node: Any = values
         owner: Any = Config
@@ -40,16 +40,18 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
             owner = type(getattr(config, section, None)) if typing.get_args(owner) else owner
         _, kind = _child(node, owner, leaf, name)
         if isinstance(node[leaf], dict):
-            raise InputError(f"--set {name}: is a group; set one of {', '.join(node[leaf])}")
+            raise InputError(f"setting {name}: is a group; set one of {', '.join(node[leaf])}")
         node[leaf] = _parse(text.strip(), kind, name)
     return from_dict(values)
 
 
 def override_use(trained: Config, assignments: Iterable[str]) -> Config:
     """`override` for settings of map and readout only; the rest belongs to the weights."""
+    if isinstance(assignments, str):
+        raise InputError(f'settings = "{assignments}": expected a list, as in ["map.cells=60"]')
     for assignment in assignments:
         if not assignment.startswith(("map.", "readout.")):
-            raise InputError(f"--set {assignment}: here only the settings map.* and readout.* can be set")
+            raise InputError(f"setting {assignment}: here only the settings map.* and readout.* can be set")
     return override(trained, assignments)
 
 
@@ -86,10 +88,10 @@ def list_settings() -> str:
 
 def _child(node: Any, owner: Any, key: str, full_name: str) -> tuple[Any, Any]:
     if not isinstance(node, dict):
-        raise InputError(f"--set {full_name}: {key} is not part of a group")
+        raise InputError(f"setting {full_name}: {key} is not part of a group")
     if key not in node:
         raise InputError(
-            f"--set {full_name}: no setting {key}{nearest(key, node)}; there are {', '.join(node)}"
+            f"setting {full_name}: no setting {key}{nearest(key, node)}; there are {', '.join(node)}"
         )
     return node[key], typing.get_type_hints(owner)[key]
 
@@ -104,7 +106,7 @@ def _parse(text: str, kind: Any, name: str) -> Any:
         return kind(text)
     except (KeyError, ValueError):
         kind_name = "true or false" if kind is bool else str(getattr(kind, "__name__", kind))
-        raise InputError(f"--set {name}={text}: expected {kind_name}") from None
+        raise InputError(f"setting {name}={text}: expected {kind_name}") from None
 
 
 def _build(kind: Any, values: Any, name: str) -> Any:

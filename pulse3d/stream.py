@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from jaxtyping import Float
 
 from pulse3d import video
 from pulse3d.config import Config
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, expect_kind
 from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.mapping.tiles import Map, Window
 from pulse3d.network import weights_file
@@ -65,7 +66,7 @@ def share_done(window: WindowResult, *, window_s: float, duration_s: float) -> f
 
 def map_stream(
     frames: Iterable[tuple[float, np.ndarray]],
-    weights: Weights | str = "default",
+    weights: Weights | str | os.PathLike = "default",
     *,
     stride_px: int | None = None,
     step_s: float | None = None,
@@ -84,7 +85,11 @@ def map_stream(
     in `weights_file.load_weights`. stride_px, devices: as in `mapper.make_mapper`; the others as in
     `map_windows`.
     """
-    weights = weights_file.load_weights(weights) if isinstance(weights, str) else weights
+    weights = weights_file.find_weights(weights)
+    expected = "pairs of (time in s, image), as open_video(...).frames() gives them"
+    expect_kind("frames", frames, Iterable, expected)
+    if isinstance(frames, str):
+        raise InputError(f"frames = {frames!r}: expected {expected}")
     frames = _in_seconds(frames)
     first = next(frames, None)
     if first is None:
@@ -203,6 +208,7 @@ def whole_step(step_s: float | None, config: Config) -> float:
     Raises InputError for a step that is not positive or not finite.
     """
     step_s = config.map.step_s if step_s is None else step_s
+    expect_kind("step_s", step_s, numbers.Real, "seconds")
     if not 0 < step_s < np.inf:
         raise InputError(f"step_s = {step_s}: must be positive, in seconds")
     return max(1, round(step_s * config.clip.fps)) / config.clip.fps

@@ -7,6 +7,7 @@ stride of cells apart. The layout is made once for a video and passed on.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from pulse3d import video
 from pulse3d.config import Config
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, expect_kind
 from pulse3d.mapping import cells
 from pulse3d.mapping.cells import Cells
 from pulse3d.mapping.tiles import grid_shape
@@ -69,6 +70,8 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     stride_px: rounded to whole cells, at least one; default `map.stride_px`. Raises InputError
     if a frame is smaller than a patch, or if a window or its map would take more than MAX_BYTES.
     """
+    if stride_px is not None:
+        expect_kind("stride_px", stride_px, numbers.Integral, "a whole number of pixels")
     if stride_px is not None and stride_px < 1:
         raise InputError(f"stride_px = {stride_px}: must be at least 1")
     wanted = stride_px or config.map.stride_px
@@ -84,7 +87,7 @@ def make_layout(frame_shape: tuple[int, int], config: Config, *, stride_px: int 
     if 4 * clip.frames * clip.channels * math.prod(layout.grid) > MAX_BYTES:
         raise InputError(f"{frame_shape[1]}x{frame_shape[0]} px: too large for this network; scale it down")
     if 4 * clip.classes * math.prod(places) > MAX_BYTES:
-        raise InputError(f"{places[0]}x{places[1]} places: too many for memory; take a larger --stride")
+        raise InputError(f"{places[0]}x{places[1]} places: too many for memory; take a larger stride")
     return layout
 
 

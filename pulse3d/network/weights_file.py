@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from flax import traverse_util
 
 from pulse3d.archive import Arrays, write_arrays
 from pulse3d.config import CLASSICAL, DEFAULT_PRESET, PRESETS, Config
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, expect_kind
 from pulse3d.files import UnreadableError, parse_json
 from pulse3d.network import model
 from pulse3d.network.keras_import import KERAS_MODEL, read_network
@@ -62,6 +63,14 @@ def load_weights(name: str, *, like: Config | None = None) -> Weights:
     return weights
 
 
+def find_weights(weights: Weights | str | os.PathLike) -> Weights:
+    """The weights themselves, or those that `load_weights` finds by this name or path."""
+    if isinstance(weights, Weights):
+        return weights
+    expect_kind("weights", weights, (str, os.PathLike), "a name, a path, or what load_weights gives")
+    return load_weights(str(weights))
+
+
 def _find_weights(name: str) -> Weights:
     if name == "default" or name in PRESETS:
         preset = DEFAULT_PRESET if name == "default" else name
@@ -80,12 +89,11 @@ def _find_weights(name: str) -> Weights:
         if (path / "weights.npz").exists():
             return _load_file(path / "weights.npz", path.name)
         raise InputError(
-            f"--weights={name}: the folder holds neither weights.npz (launch.train writes it)"
-            f" nor {KERAS_MODEL}"
+            f"weights={name}: the folder holds neither weights.npz (launch.train writes it) nor {KERAS_MODEL}"
         )
     if not path.exists():
         raise InputError(
-            f"--weights={name}: no such file; name a file, a folder, or"
+            f"weights={name}: no such file; name a file, a folder, or"
             f" one of {', '.join(sorted({'default', *PRESETS, *CLASSICAL}))}"
         )
     return _load_file(path, path.stem)

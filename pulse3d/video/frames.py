@@ -5,6 +5,7 @@ An image is (height, width, 3), RGB, uint8 0...255 or float32 0...1.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, expect_kind
 
 MAX_PIXELS = 100_000_000  # of a frame: three times 8K
 FPS_RANGE = (1.0, 1000.0)
@@ -67,7 +68,7 @@ def from_images(
 ) -> Video:
     """A video from images in the order of time; shape and dtype are those of all images as one array."""
     if fps is None:
-        raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
+        raise InputError(f"{name}: has no time stamps; give its frame rate, as in fps=30")
     check_fps(fps)
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3)) or min(shape) < 1:
         raise InputError(f"{name}: shape {shape}; expected (time, height, width) or (time, height, width, 3)")
@@ -85,8 +86,10 @@ def from_images(
 def check_fps(fps: float | None) -> None:
     """Raises InputError for a frame rate outside `FPS_RANGE`."""
     low, high = FPS_RANGE
+    if fps is not None:
+        expect_kind("fps", fps, numbers.Real, "frames per second, such as 30")
     if fps is not None and not low <= fps <= high:
-        raise InputError(f"--fps={fps}: must be positive, in frames per second, from {low:g} to {high:g}")
+        raise InputError(f"fps={fps}: must be positive, in frames per second, from {low:g} to {high:g}")
 
 
 def check_size(height: int, width: int, name: str) -> None:

@@ -203,7 +203,7 @@ def _times_of_images(
         note = f"{path} is read at {fps:g} frames a second, as given; its names are time stamps, not used"
         return np.arange(len(names)) / fps, (note,) if stamps else ()
     if stamps is None:
-        raise InputError(f"{path}: images have no time stamps; give their frame rate, as in --fps=30")
+        raise InputError(f"{path}: images have no time stamps; give their frame rate, as in fps=30")
     time_s, unit = stamps
     rate = _mean_rate(time_s)
     clock = f"the names of its images, which count {unit} since 1970, are its clock"

@@ -40,7 +40,7 @@ def choose(
     best = _heaviest(container, moving) if weigh else moving[0]
     why = "which has most data" if weigh else "which comes first"
     which = f"number {films.index(best) + 1} is read, {why} ({_describe(streams[best])})"
-    return best, [f"{name} holds {len(films)} videos; {which}; --stream=N reads another"]
+    return best, [f"{name} holds {len(films)} videos; {which}; stream=N reads another"]
 
 
 def check_number(wanted: int | None, there: Sequence[str], name: str) -> None:
@@ -49,7 +49,7 @@ def check_number(wanted: int | None, there: Sequence[str], name: str) -> None:
         return
     listed = ", ".join(f"{number} ({what})" if what else f"{number}" for number, what in enumerate(there, 1))
     videos = "one video" if len(there) == 1 else f"{len(there)} videos"
-    raise InputError(f"{name}: --stream={wanted}: no such video; it holds {videos}: {listed}")
+    raise InputError(f"{name}: stream={wanted}: no such video; it holds {videos}: {listed}")
 
 
 def frame_rate(container: av.container.InputContainer, name: str, fps: float | None, index: int) -> float:
@@ -64,10 +64,10 @@ def frame_rate(container: av.container.InputContainer, name: str, fps: float | N
     if not fps and container.format.name in WITHOUT_CLOCK:
         raise InputError(
             f"{name}: a bare {container.format.name} stream, without a clock; give the frame rate that it was"
-            " recorded at, as in --fps=30"
+            " recorded at, as in fps=30"
         )
     if not (rate := fps or float(stream.average_rate or stream.guessed_rate or 0)) > 0:
-        raise InputError(f"{name}: has no time stamps; give its frame rate, as in --fps=30")
+        raise InputError(f"{name}: has no time stamps; give its frame rate, as in fps=30")
     return rate
 
 

@@ -51,7 +51,7 @@ def test_frames_and_maps_that_fit_no_memory_are_refused(toy, monkeypatch):
     with pytest.raises(InputError, match=r"^40x30 px: too large for this network; scale it down$"):
         make(window - 1, 1)
     assert make(large_map, 1, rates=400).places == (23, 33)
-    with pytest.raises(InputError, match=r"^23x33 places: too many for memory; take a larger --stride$"):
+    with pytest.raises(InputError, match=r"^23x33 places: too many for memory; take a larger stride$"):
         make(large_map - 1, 1, rates=400)
     assert make(large_map - 1, 2, rates=400).places == (12, 17)
 

@@ -29,6 +29,7 @@ from pulse3d.synthetic import paper_clips
         ("synthesize", ["me.mp4"], "me.mp4: unexpected"),
         ("predict", ["--weights=paper", "--video=missing.mp4"], "missing.mp4: no such file"),
         ("predict", ["--weights=missing"], "--weights=missing: no such file"),
+        ("predict", ["--video=.", "--fps=0"], "--fps=0.0: must be positive"),
         ("predict", ["--stride=0"], "stride"),
         ("predict", ["--weights=paper", "--set=train.steps=3"], "only the settings map.* and readout.*"),
         ("predict", ["--weights=paper", "--set=map.center=pixel"], "did you mean centre"),

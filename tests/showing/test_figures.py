@@ -95,9 +95,9 @@ def test_the_trace_has_an_axis():
 @pytest.mark.parametrize("limits_bpm", [(100.0, 100.0), (140.0, 40.0), (-1.0, 40.0), (np.nan, 90.0)])
 def test_limits_that_are_none_are_refused(tmp_path, limits_bpm):
     found = make_result(tmp_path)
-    with pytest.raises(InputError, match="expected two rates"):
+    with pytest.raises(InputError, match="expected two ascending rates"):
         found.plot(limits_bpm=limits_bpm)
-    with pytest.raises(InputError, match="expected two rates"):
+    with pytest.raises(InputError, match="expected two ascending rates"):
         found.report(tmp_path / "page.html", limits_bpm=limits_bpm)
 
 

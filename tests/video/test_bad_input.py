@@ -102,7 +102,7 @@ REFUSED = {
         lambda path: path.write_text("hello\n" * 1000),
         "text.mp4: a text file, not a video; give the video itself",
     ),
-    "bare.h264": (bare_stream, r"bare.h264: a bare h264 stream, without a clock; .* as in --fps=30$"),
+    "bare.h264": (bare_stream, r"bare.h264: a bare h264 stream, without a clock; .* as in fps=30$"),
     "zeros.mp4": (lambda path: path.write_bytes(bytes(100_000)), "not a readable video"),
     "codec.avi": (no_codec, "a codec that is not known"),
     "audio.wav": (audio, "not a readable video"),
@@ -413,7 +413,7 @@ def test_frames_of_8k_stay_within_memory(map_into, toy_cells):
 def test_what_does_not_fit_into_memory_is_refused(paper):
     with pytest.raises(InputError, match="7680x4320 px: too large for this network"):
         layout.make_layout((4320, 7680), paper)
-    with pytest.raises(InputError, match="take a larger --stride"):
+    with pytest.raises(InputError, match="take a larger stride"):
         layout.make_layout((2880, 5120), paper, stride_px=1)
     with pytest.raises(InputError, match="scale it down"):
         video.from_array(np.broadcast_to(np.uint8(0), (2, 20_000, 20_000)), fps=30.0)

@@ -77,7 +77,7 @@ FIRST = "two recordings joined, of which the first is read"
 NAMES = "the names of its images, which count {} since 1970, are its clock"
 # what is written; options of `open_video`; the right rate; seconds that are read; what is said
 READ = {
-    "the heaviest": (lambda tmp: two_films(tmp / "a.mkv"), {}, 90, 5, r"number 2 is .*64x48 px.*--stream=N"),
+    "the heaviest": (lambda tmp: two_films(tmp / "a.mkv"), {}, 90, 5, r"number 2 is .*64x48 px.*; stream=N"),
     "number 1": (lambda tmp: two_films(tmp / "a.mkv"), {"stream": 1}, 72, 5, ""),
     "number 2": (lambda tmp: two_films(tmp / "a.mp4"), {"stream": 2}, 90, 5, ""),
     "of a pipe the first": (
@@ -165,13 +165,13 @@ def test_every_input_has_its_right_rate_and_says_what_was_assumed(tmp_path, toy,
 
 NONE = {
     "no third": ("a.mkv", {"stream": 3}, r"holds 2 videos: 1 \(32x32 px\), 2 \(64x48 px\)$"),
-    "counted from 1": ("a.mkv", {"stream": 0}, "--stream=0: no such video"),
+    "counted from 1": ("a.mkv", {"stream": 0}, "stream=0: no such video"),
     "an array": (
         "a.npy",
         {"stream": 2, "fps": 30.0},
-        "a.npy: --stream=2: no such video; it holds one video: 1$",
+        "a.npy: stream=2: no such video; it holds one video: 1$",
     ),
-    "a camera": ("<video0>", {"stream": 2}, "<video0>: --stream=2: no such video"),
+    "a camera": ("<video0>", {"stream": 2}, "<video0>: stream=2: no such video"),
 }
 
 
@@ -186,7 +186,7 @@ def test_what_is_no_video_of_an_input_is_refused_with_those_that_are(tmp_path, m
 
 
 def test_a_pipe_has_no_third_video_either(tmp_path):
-    with pytest.raises(InputError, match="pipe: --stream=3: no such video; it holds 2 videos"):
+    with pytest.raises(InputError, match="pipe: stream=3: no such video; it holds 2 videos"):
         video.open_video(piped(two_films(tmp_path / "a.mkv")), stream=3)
 
 
@@ -203,7 +203,7 @@ NO_STAMPS = {
 @pytest.mark.parametrize("name", NO_STAMPS)
 def test_names_that_are_no_time_stamps_ask_for_a_rate(tmp_path, name):
     images(tmp_path / "a", NO_STAMPS[name], np.arange(20) / FPS)
-    with pytest.raises(InputError, match=r"images have no time stamps; .* as in --fps=30$"):
+    with pytest.raises(InputError, match=r"images have no time stamps; .* as in fps=30$"):
         video.open_video(tmp_path / "a")
 
 

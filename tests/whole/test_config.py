@@ -68,7 +68,7 @@ def test_groups_of_every_kind_can_be_overridden():
     assert new.model == dataclasses.replace(default.model, gain=50.0)
     with pytest.raises(InputError, match="no setting kernel"):
         override(default, ["model.kernel=3,3,3"])
-    with pytest.raises(InputError, match="does not suit CellNetConfig"):
+    with pytest.raises(InputError, match="this network reads cells"):
         override(default, ["map.cells=0"])
 
 

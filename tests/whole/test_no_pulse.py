@@ -99,7 +99,7 @@ def test_a_brightness_wave_is_answered_and_its_amplitude_tells_it_from_skin(read
 
 @pytest.mark.parametrize("unsteady", [0.0, 0.005])
 def test_a_camera_that_still_seeks_its_exposure_shows_no_pulse(shared, unsteady):
-    """The first 12 s of a recording: colours change by a tenth; 46 bpm in nearly all of the frame is false."""
+    """The first 12 s of a recording: colours change by a tenth, and 46 bpm nearly everywhere is false."""
     opened = video.open_video(shared / "clips" / "ubfc2_s12.mp4")
     frames = [frame.image for frame in opened.frames() if frame.time_s < 12]
     found = pulse3d.map_video(np.stack(frames), fps=opened.fps, settings=[f"readout.unsteady={unsteady}"])
