@@ -86,7 +86,11 @@ def run(main: Callable[..., None]) -> None:
 
 def in_flags(message: str) -> str:
     """A message of the library, which names arguments (fps=30), as one that names flags (--fps=30)."""
-    return re.sub(rf"(?<![\w./-])({'|'.join(ARGUMENTS & set(flags.FLAGS))})=", r"--\1=", message)
+    return re.sub(
+        r"(?<![\w./-])(\w+)=",
+        lambda m: f"--{m[0]}" if m[1] in ARGUMENTS & set(flags.FLAGS) else m[0],
+        message,
+    )
 
 
 class Stop(threading.Event):

@@ -31,7 +31,7 @@ from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.reading import amplitude, places, readout, regions, tracking
-from pulse3d.result import WHITE, Result, join_maps, read_arrays
+from pulse3d.result import TEMPORARY, WHITE, Result, join_maps, read_arrays
 from pulse3d.settings import override_use
 
 Frames = Iterable[video.Frame]
@@ -71,7 +71,7 @@ def map_video(
     else:
         opened = video.open_video(source, fps=fps, stream=stream)
     mapper = make_mapper(weights.params, weights.config, (opened.height, opened.width), stride_px=stride_px)
-    folder = Path(tempfile.mkdtemp(prefix="pulse3d_"))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
     try:
         if progress is not None:
             expect_kind("progress", progress, Callable, "a function of the share that is done")

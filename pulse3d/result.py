@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 REGION_ARRAYS = ("region_places", "region_readings")  # of map.npz, read when they are asked for
 FILES = ("rates.csv", "map.npz", "summary.json")
 
+TEMPORARY = "pulse3d-temporary-"  # the names of the folders of results that nobody named begin so
 WHITE = 65535  # of `green` as it is stored
 LIMITS_BPM = (40.0, 140.0)  # of the colours of rates, the same for all videos
 SAME_BPM = 5.0  # so near to the frame's rate, a place has the frame's pulse
@@ -47,7 +48,8 @@ class Result:
 
     frame: the video's first image, uint8 or float of 0...1. time_s: centres of the windows.
     pulse_rate_bpm, low_bpm, high_bpm, pulse_confidence: one rate per window, its interval, and its
-    confidence (0...1). equation_8_bpm: the paper's read-out. trust: how far a rate that most of the frame has
+    confidence (0...1). equation_8_bpm: the paper's read-out, for comparison: the mean rate
+    of the places whose likeliest class is a rate. trust: how far a rate that most of the frame has
     is believed, 0...1; near 0 where the light of the whole frame changes (`reading.steadiness`).
     rate_bpm, confidence, no_pulse: for every place, its rate (nan: none), the confidence, and the
     probability of "no pulse". network_no_pulse: the same from the network alone, window by window.
@@ -88,13 +90,14 @@ class Result:
             rate = f"{self.median_bpm:.1f} bpm, median over windows ({interval})"
         answered = np.isfinite(self.pulse_rate_bpm).sum()
         living, axis = np.isfinite(self.rate_bpm).mean(), self.rate_axis_bpm
+        kept = " until this result is gone (save keeps them)" * self.folder.name.startswith(TEMPORARY)
         return f"""\
 {Path(said["video"]).name}: {said["frame_width_px"]}x{said["frame_height_px"]} px, \
 {said["video_duration_s"]:.1f} s, mapped by {said["weights"]}
 pulse rate: {rate}
 {answered} of {windows} windows of {said["window_s"]:g} s with a pulse, in {living:.0%} of the frame
 maps: {windows} windows x {rows} rows x {cols} columns, {len(axis)} rates of {axis[0]:g} to {axis[-1]:g} bpm
-files in {self.folder}; not a medical device"""
+files in {self.folder}{kept}; not a medical device"""
 
     __repr__ = __str__
 

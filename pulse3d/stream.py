@@ -55,6 +55,16 @@ class WindowResult(NamedTuple):
     frame_s: Float[np.ndarray, "time"]
     enough_video: bool = True
 
+    def __repr__(self) -> str:
+        """Its time, its reading and the size of its map."""
+        rate, low, high, confidence = self.reading
+        said = f"{rate:.1f} bpm ({low:.0f} to {high:.0f}), confidence {confidence:.2f}"
+        rows, cols = self.rate_bpm.shape
+        return (
+            f"WindowResult(at {self.time_s:.2f} s: {said if np.isfinite(rate) else 'no pulse'};"
+            f" {rows} x {cols} places)"
+        )
+
 
 def share_done(window: WindowResult, *, window_s: float, duration_s: float) -> float:
     """The share of a video that is done after a window, 0...1.

@@ -24,6 +24,12 @@ class Beats(NamedTuple):
     time_s: Float[np.ndarray, "beat"]
     interval_ms: Float[np.ndarray, "beat"]
 
+    def __repr__(self) -> str:
+        """Their number, and the median interval."""
+        known = self.interval_ms[np.isfinite(self.interval_ms)]
+        median = f", median interval {np.median(known):.0f} ms" if len(known) else ""
+        return f"Beats({len(self.time_s)} beats{median})"
+
 
 class HeartRateVariability(NamedTuple):
     """How much the intervals between beats vary, and why not to trust it.
@@ -41,6 +47,14 @@ class HeartRateVariability(NamedTuple):
     left_out_percent: float
     seconds: float
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """The measures in a line, and a line for every warning."""
+        measures = (
+            f"RMSSD {self.rmssd_ms:.1f} ms, SDNN {self.sdnn_ms:.1f} ms, pNN50 {self.pnn50_percent:.1f} %"
+        )
+        basis = f"{self.intervals} intervals in {self.seconds:.0f} s, {self.left_out_percent:.0f} % left out"
+        return "\n".join([f"{measures} ({basis})", *(f"warning: {line}" for line in self.warnings)])
 
 
 def beat_times(pulse: Float[np.ndarray, "time"], fps: float, *, rate_bpm: float) -> Float[np.ndarray, "beat"]:

@@ -21,6 +21,11 @@ class PulseWave(NamedTuple):
     time_s: Float[np.ndarray, "time"]
     percent: Float[np.ndarray, "time"]
 
+    def __repr__(self) -> str:
+        """How many values there are, and of which time."""
+        span = f" from {self.time_s[0]:.1f} to {self.time_s[-1]:.1f} s" if len(self.time_s) else ""
+        return f"PulseWave({len(self.time_s)} values{span})"
+
 
 def weigh_places(
     rate_bpm: Float[np.ndarray, "window row col"],

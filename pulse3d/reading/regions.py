@@ -27,6 +27,12 @@ class Region(NamedTuple):
     places: Bool[np.ndarray, "row col"]
     readings: list[readout.Reading]
 
+    def __repr__(self) -> str:
+        """How many places it has, and their median rate."""
+        known = [reading.rate_bpm for reading in self.readings if np.isfinite(reading.rate_bpm)]
+        rate = f"{np.median(known):.1f} bpm" if known else "no rate"
+        return f"Region({self.places.sum()} places, {rate} in {len(known)} of {len(self.readings)} windows)"
+
 
 def label(
     rate_bpm: Float[np.ndarray, "row col"], *, tolerance_bpm: float, least: int

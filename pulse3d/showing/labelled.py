@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 OF_WINDOWS = ("pulse_rate_bpm", "low_bpm", "high_bpm", "pulse_confidence", "equation_8_bpm", "trust")
 OF_PLACES = ("rate_bpm", "confidence", "no_pulse", "network_no_pulse", "amplitude_percent", "snr_db")
 UNITS = {"bpm": "1/min", "percent": "%", "db": "dB", "px": "px", "s": "s"}  # by the endings of names
+LONG_NAMES = {
+    "time_s": "centre of the window",
+    "pulse_rate_bpm": "pulse rate of the frame",
+    "low_bpm": "lower end of the interval of the pulse rate",
+    "high_bpm": "upper end of the interval of the pulse rate",
+    "pulse_confidence": "confidence in the pulse rate",
+    "equation_8_bpm": "mean rate of the places whose likeliest class is a rate",
+    "trust": "how far a rate that most of the frame has is believed",
+    "rate_bpm": "pulse rate of the place",
+    "confidence": "probability that the place carries a pulse",
+    "no_pulse": "probability that the place carries no pulse",
+    "network_no_pulse": "the same from the network alone",
+    "amplitude_percent": "amplitude of green at the pulse rate",
+    "snr_db": "signal-to-noise ratio of green at the pulse rate",
+    "probability": "probability of every rate",
+    "rate_axis_bpm": "pulse rate",
+    "row_px": "row of the place on the frame",
+    "col_px": "column of the place on the frame",
+    "frame_s": "time of the frame",
+    "bvp_percent": "pulse wave of the frame (blood volume pulse), change of green",
+}
 
 
 def to_dataframe(result: Result) -> pandas.DataFrame:
@@ -49,6 +70,7 @@ def to_xarray(result: Result) -> xarray.Dataset:
     dataset = _import("xarray").Dataset(arrays, coords=axes, attrs=whole)
     for name, variable in dataset.variables.items():
         variable.attrs["units"] = UNITS.get(str(name).rsplit("_", 1)[-1], "1")
+        variable.attrs["long_name"] = LONG_NAMES[str(name)]
     return dataset
 
 

@@ -53,6 +53,14 @@ def test_bad_input_gets_a_clear_line_and_exit_code_2(tmp_path, module, arguments
     assert list(tmp_path.iterdir()) == []
 
 
+def test_messages_name_the_flags_that_a_program_has(monkeypatch):
+    monkeypatch.setattr(common.flags, "FLAGS", {"fps": 1, "out": 2})
+    said = "give its frame rate, as in fps=30; stream=N, 0 <= i, /a/fps=2.npy, --out=x, my_fps=3"
+    assert common.in_flags(said) == said.replace("in fps=30", "in --fps=30")
+    monkeypatch.setattr(common.flags, "FLAGS", {})
+    assert common.in_flags(said) == said
+
+
 @pytest.mark.slow
 def test_synthesize_writes_the_generators_clips(tmp_path):
     code, _, err = run(

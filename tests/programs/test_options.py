@@ -256,7 +256,7 @@ PICTURES = ["map.png", "companion.png", "overlay.mp4", "report.html*"]
 SHOWN = [*READ, *PICTURES]
 COLOURS = ["map.npz:green", "map.npz:colour"]
 FRAMES = ["map.npz:frame_s", *COLOURS]
-WINDOWS = ["map.npz:time_s", "rates.csv:time_s", "summary.json.windows"]
+WINDOWS = ["map.npz:time_s", "map.npz:trust", "rates.csv:time_s", "summary.json.windows"]
 FILES = ["printed", "summary.json.files", "report.html.summary.files"]
 
 
@@ -678,7 +678,7 @@ def timed(name):
 
 PLACES = ["probability", "rate_bpm", "confidence", "amplitude_percent", "snr_db"]
 VALUES = [
-    *PLACES, "*no_pulse", "pulse_*", "low_bpm", "high_bpm", "equation_8_bpm", "evidence", "reading",
+    *PLACES, "trust", "*no_pulse", "pulse_*", "low_bpm", "high_bpm", "equation_8_bpm", "evidence", "reading",
     "summary.*pulse*", "summary.confidence_median", "summary.regions",
 ]  # fmt: skip
 GIVEN = {

@@ -17,7 +17,7 @@ from pulse3d.errors import InputError
 from pulse3d.network import model, weights_file
 from pulse3d.network.weights_file import Weights
 from pulse3d.reading import amplitude, regions, tracking
-from pulse3d.reading.readout import Reading
+from pulse3d.reading.readout import NO_PULSE, Reading
 from pulse3d.reading.regions import Region
 from pulse3d.result import LIMITS_BPM
 from pulse3d.settings import override_use
@@ -274,6 +274,38 @@ def test_arrays_with_coordinates_survive_a_file_of_other_programs(tmp_path):
         np.testing.assert_allclose(found.bvp_percent, result.bvp.percent)
         assert (found.rate_bpm.units, found.bvp_percent.units, found.confidence.units) == ("1/min", "%", "1")
         assert found.attrs["window_s"] == 10
+        assert found.trust.long_name == "how far a rate that most of the frame has is believed"
+        assert all("long_name" in variable.attrs for variable in found.variables.values())
+
+
+def test_what_a_result_holds_prints_in_a_line(tmp_path):
+    result = make_result(tmp_path, gaps=(2,))
+    wave = result.bvp
+    assert (
+        repr(wave)
+        == f"PulseWave({len(wave.time_s)} values from {wave.time_s[0]:.1f} to {wave.time_s[-1]:.1f} s)"
+    )
+    median = np.nanmedian(result.beats.interval_ms)
+    assert repr(result.beats) == f"Beats({len(result.beats.time_s)} beats, median interval {median:.0f} ms)"
+    places_, known = np.ones((2, 3), bool), Reading(71.04, 66.0, 77.0, 0.9)
+    assert repr(Region(places_, [known, NO_PULSE])) == "Region(6 places, 71.0 bpm in 1 of 2 windows)"
+    assert repr(Region(places_, [NO_PULSE])) == "Region(6 places, no rate in 0 of 1 windows)"
+    measures, *warnings = repr(result.heart_rate_variability()).splitlines()
+    assert measures.startswith("RMSSD ")
+    assert warnings == [f"warning: {line}" for line in result.heart_rate_variability().warnings]
+
+
+def test_a_temporary_folder_is_said_to_be_one(found, tmp_path):
+    assert f"files in {found.folder} until this result is gone (save keeps them)" in str(found)
+    assert "save keeps" not in str(pulse3d.Result.load(found.save(tmp_path / "kept")))
+
+
+def test_a_window_prints_in_a_line(weights, frames):
+    pairs = ((i / 15, image) for i, image in enumerate(frames))
+    window = next(iter(stream.map_stream(pairs, weights)))
+    rows, cols = window.rate_bpm.shape
+    assert repr(window).startswith("WindowResult(at 0.80 s: ")
+    assert repr(window).endswith(f"; {rows} x {cols} places)")
 
 
 @pytest.mark.parametrize("name", ["pandas", "xarray"])
