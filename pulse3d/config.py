@@ -352,7 +352,9 @@ class ReadoutConfig:
     place_colour: its evidence is averaged with that of its neighbours of like colour, over a distance of this
     share of the map's shorter side, and colours that differ by this share (`bilateral`). place_gain: its
     evidence counts as gain x (evidence - bar). place_bar_share, place_bar_drop, place_bar_least: parameters
-    of that bar (`places.bar`). place_switch_s: a pulse comes to a place or leaves it once in this many
+    of that bar (`places.bar`). place_unlike, place_unlike_colour: by how much the bar is higher where the
+    colour is unlike that of the places above it, and how much colours may differ (`places.bars`); 0: it is
+    the same for all. place_switch_s: a pulse comes to a place or leaves it once in this many
     seconds. place_prior: share of places with a pulse before any evidence. place_together: of the places
     that carry a pulse found from likelihoods, at least this share lie side by side, or it is none. unsteady:
     if the light changes by this share in a window, a rate that most of the frame has is believed by half
@@ -381,6 +383,8 @@ class ReadoutConfig:
     place_bar_share: float = 0.5
     place_bar_drop: float = 2.0
     place_bar_least: float = -1.5
+    place_unlike: float = 0.0
+    place_unlike_colour: float = 0.25
     place_switch_s: float = 120.0
     place_prior: float = 0.3
     place_together: float = 0.33
@@ -409,6 +413,7 @@ class ReadoutConfig:
             self.place_together,
             "must be in [0, 1]",
         )
+        _require(self.place_unlike >= 0, "readout.place_unlike", self.place_unlike, "must not be negative")
         _require(self.unsteady >= 0, "readout.unsteady", self.unsteady, "must not be negative")
         _require(
             0 <= self.place_bar_share <= 1,
@@ -423,6 +428,7 @@ class ReadoutConfig:
             "evidence_scale",
             "place_reach",
             "place_colour",
+            "place_unlike_colour",
             "region_tolerance_bpm",
             "region_places",
         ):
@@ -555,8 +561,9 @@ PRESETS: dict[str, Config] = {
             evidence_scale=2.5,
             evidence_power=1.0,
             places=True,
-            place_bar_share=0.7,
+            place_bar_share=0.6,
             place_bar_drop=1.0,
+            place_unlike=1.0,
             place_prior=0.5,
             unsteady=0.005,
         ),

@@ -208,7 +208,8 @@ class _Reader:
             tolerance_bpm = config.readout.tolerance_bpm
             confidence = readout.patch_confidence(probability, axis, tolerance_bpm)
             return readout.patch_rates(probability, axis), confidence
-        confidence = self._ask(places.evidence(probability, colour, axis, reading.rate_bpm, config))
+        evidence = places.evidence(probability, colour, axis, reading.rate_bpm, config)
+        confidence = self._ask(evidence, colour)
         return np.where(confidence >= 0.5, reading.rate_bpm, np.nan), confidence
 
 

@@ -21,6 +21,7 @@ BRIGHTNESS = 0.5  # how much differences of brightness count
 DARK = 0.02  # added to colours of 0...1 before the logarithm: black has none
 FAR = 3.0  # rows and columns further away than this many times the reach have no weight
 ENOUGH = 5.0  # of a reach in places: where it is longer, not every neighbour is looked at
+MOST = 500  # places to which the others' colours are compared
 LEAST = 1e-30  # a place whose neighbours are all of other colours is its own mean
 
 Colour = Float[np.ndarray, "row col channel"]
@@ -51,6 +52,25 @@ def average(
         total = weight @ values[near, ::every].reshape(-1) + LEAST * values[row]
         averaged[row] = total / (weight.sum(1) + LEAST)
     return averaged
+
+
+def likeness(
+    colour: Colour, weight: Float[np.ndarray, "row col"], *, tolerance: float
+) -> Float[np.ndarray, "row col"]:
+    """How like the colour of every place is to the colours of those that count by their weight.
+
+        l_i = s_i / sum_j w_j s_j,  s_i = sum_j w_j exp( -|c_i - c_j|^2 / 2 tolerance^2 ),  sum_j w_j = 1
+
+    1 is as like as these are to each other on average; 0 is nothing like them. Some weight is positive. Of
+    more than MOST places that count, every second does, and so on, which bounds the work.
+    """
+    seen = _features(colour).reshape(weight.size, -1) / np.float32(tolerance)
+    counting = np.flatnonzero(weight > 0)
+    counting = counting[:: -(-len(counting) // MOST)]
+    others, share = seen[counting], weight.reshape(-1)[counting].astype(np.float32)
+    distance = (seen**2).sum(1)[:, None] - 2 * seen @ others.T + (others**2).sum(1)
+    similar = np.exp(-0.5 * np.maximum(distance, 0)) @ (share / share.sum())
+    return (similar / (similar[counting] @ share / share.sum())).reshape(weight.shape)
 
 
 def _features(colour: Colour) -> Float[np.ndarray, "row col feature"]:

@@ -95,6 +95,23 @@ def bar(evidence: Float[np.ndarray, "row col"], config: ReadoutConfig) -> float:
         high = best
 
 
+def bars(
+    evidence: Float[np.ndarray, "row col"], colour: Colour, config: ReadoutConfig
+) -> Float[np.ndarray, "row col"]:
+    """The bar of every place: `bar`, and more where the colour is unlike that of the places above it.
+
+        bar + place_unlike (best - bar) (1 - l),  l = `bilateral.likeness` to the places above the bar
+
+    Clothes and hair that move with the pulse are seldom of the colour of skin. best: the 98th percentile.
+    """
+    level = bar(evidence, config)
+    above, best = np.maximum(evidence - level, 0), np.percentile(evidence, 98)
+    if not (config.place_unlike and above.any()):
+        return np.full(evidence.shape, level)
+    alike = bilateral.likeness(colour, above, tolerance=config.place_unlike_colour)
+    return level + config.place_unlike * max(best - level, 0) * (1 - alike)
+
+
 def lie_together(probability: Float[np.ndarray, "row col"], config: ReadoutConfig) -> bool:
     """Whether a pulse is somewhere: of the places that carry it, `place_together` lie side by side.
 
@@ -113,8 +130,10 @@ class Follower:
         self._change = _change(config, step_s)
         self._count, self._total, self._ahead = 0, np.zeros(()), np.zeros(())
 
-    def __call__(self, evidence: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
-        """The probability that a place carries the pulse; the first window counts in full.
+    def __call__(
+        self, evidence: Float[np.ndarray, "row col"], colour: Colour
+    ) -> Float[np.ndarray, "row col"]:
+        """The probability that a place, of that colour, carries the pulse; the first window counts in full.
 
         Evidence of zeros, as of a window without a rate, counts for nothing.
         """
@@ -122,14 +141,16 @@ class Follower:
             self._ahead = _prior(self._config, evidence.shape)
         weight, found = self._weight if self._count else 1.0, bool(evidence.any())
         self._count, self._total = self._count + found, self._total + evidence
-        above = found * (evidence - bar(self._total / max(self._count, 1), self._config))
+        above = found * (evidence - bars(self._total / max(self._count, 1), colour, self._config))
         state = _observed(above, weight, self._config) * self._ahead
         state /= state.sum(0)
         self._ahead = np.tensordot(self._change, state, 1)
         return state[0]
 
 
-def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s: float) -> Places:
+def carries(
+    evidence: Places, colour: Colour, config: ReadoutConfig, *, step_s: float, window_s: float
+) -> Places:
     """The probability, in every window, that a place carries a pulse, given all windows.
 
     Forward-backward with two states, like `tracking.track` for rates; each second of video counts once:
@@ -137,12 +158,13 @@ def carries(evidence: Places, config: ReadoutConfig, *, step_s: float, window_s:
         o(pulse) = exp( w gain (e - bar) ),  o(none) = 1
 
     A pulse comes to a place or leaves it once in `place_switch_s` seconds. A window of zeros, as one without
-    a rate, counts for nothing.
+    a rate, counts for nothing. colour: of the places, on average. bar: of every place (`bars`).
     Source: Rabiner, Proc. IEEE 77(2), 1989.
     """
     weights = tracking.window_weights(len(evidence), tracking.window_steps(step_s, window_s))
     found = np.asarray(evidence.any((1, 2)))
-    above = (evidence - bar(evidence.sum(0) / max(found.sum(), 1), config)) * found[:, None, None]
+    mean = evidence.sum(0) / max(found.sum(), 1)
+    above = (evidence - bars(mean, colour, config)) * found[:, None, None]
     observed = _observed(above, weights[:, None, None], config).reshape(len(evidence), 2, -1)
     ahead = _prior(config, observed.shape[2:])
     return tracking.forward_backward(observed, ahead, _change(config, step_s))[:, 0].reshape(evidence.shape)
@@ -198,12 +220,16 @@ def _read_pulse(
 
     def read(strength: np.ndarray) -> Pulse:
         readings = tracking.readings(strength, rate_axis_bpm, settings, **timing)
-        asked = [
-            evidence(seen.believed(config), seen.colour, rate_axis_bpm, reading.rate_bpm, config)
-            for seen, reading in zip(windows(), readings, strict=True)
-        ]
+        asked, colours = [], np.zeros(())
+        for seen, reading in zip(windows(), readings, strict=True):
+            asked.append(
+                evidence(seen.believed(config), seen.colour, rate_axis_bpm, reading.rate_bpm, config)
+            )
+            colours = colours + seen.colour.astype(np.float64)
         known = np.isfinite([reading.rate_bpm for reading in readings])
-        probability = carries(np.stack(asked), settings, **timing) * known[:, None, None]
+        probability = (
+            carries(np.stack(asked), colours / len(asked), settings, **timing) * known[:, None, None]
+        )
         return Pulse(readings, probability, strength)
 
     pulse = read(strength)

@@ -64,3 +64,28 @@ def test_a_place_without_neighbours_of_its_colour_keeps_its_own_value():
     values[15, 15], colour[15, 15] = 7.0, [1.0, 0.0, 0.5]
     found = bilateral.average(values, colour, reach=12.0, tolerance=0.01)
     assert found[15, 15] == pytest.approx(7.0)
+
+
+def test_likeness_is_the_weighted_kernel_over_its_own_mean():
+    rng = np.random.default_rng(0)
+    colour, weight = rng.uniform(0.2, 0.8, (4, 5, 3)), np.maximum(rng.normal(size=(4, 5)), 0)
+    logs = np.log(colour + bilateral.DARK)
+    bright = logs.mean(-1, keepdims=True)
+    features = np.concatenate([logs - bright, bilateral.BRIGHTNESS * bright], -1).reshape(20, 4)
+    apart = ((features[:, None] - features) ** 2).sum(-1)
+    share = weight.ravel() / weight.sum()
+    similar = np.exp(-apart / (2 * 0.3**2)) @ share
+    expected = (similar / (share @ similar)).reshape(4, 5)
+    found = bilateral.likeness(colour, weight, tolerance=0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert (found * weight).sum() / weight.sum() == pytest.approx(1, rel=1e-4)
+
+
+def test_likeness_of_many_places_is_nearly_that_of_every_second(monkeypatch):
+    rng = np.random.default_rng(0)
+    colour, weight = rng.uniform(0.2, 0.8, (20, 20, 3)), rng.uniform(0.5, 1, (20, 20))
+    whole = bilateral.likeness(colour, weight, tolerance=0.3)
+    monkeypatch.setattr(bilateral, "MOST", 200)
+    half = bilateral.likeness(colour, weight, tolerance=0.3)
+    assert not np.array_equal(half, whole)
+    np.testing.assert_allclose(half, whole, rtol=0.3)

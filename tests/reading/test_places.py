@@ -13,7 +13,8 @@ def settings(toy_cells):
 
 
 def chain(evidence, settings, **changed):
-    return places.carries(evidence, replace(settings, readout=changed).readout, **TIMING)
+    grey = np.full((*evidence.shape[1:], 3), 0.5)
+    return places.carries(evidence, grey, replace(settings, readout=changed).readout, **TIMING)
 
 
 def test_without_evidence_a_place_is_as_likely_as_before(settings):
@@ -62,7 +63,7 @@ def test_following_counts_the_first_window_whole_and_others_by_their_share(setti
     evidence = np.array([[2.0, -1.0]])
     for later in range(3):
         odds = 0.3 / 0.7 * np.exp(evidence * (1 + 0.1 * later))
-        np.testing.assert_allclose(follow(evidence), odds / (1 + odds), rtol=1e-6)
+        np.testing.assert_allclose(follow(evidence, np.ones((1, 2, 3))), odds / (1 + odds), rtol=1e-6)
 
 
 def test_windows_without_a_rate_change_nothing(settings):
@@ -71,7 +72,7 @@ def test_windows_without_a_rate_change_nothing(settings):
     empty = np.zeros((40, 6, 8))
     config = replace(settings, readout={"place_switch_s": 1e12, "place_bar_drop": 0.1}).readout
     alone, after = (
-        places.carries(each, config, step_s=10.0, window_s=10.0)
+        places.carries(each, np.ones((6, 8, 3)), config, step_s=10.0, window_s=10.0)
         for each in (evidence, np.concatenate([empty, evidence]))
     )
     np.testing.assert_allclose(after[40:], alone, rtol=1e-6)
@@ -79,9 +80,28 @@ def test_windows_without_a_rate_change_nothing(settings):
         places.Follower(replace(settings, readout={"place_switch_s": 1e12}).readout, **TIMING) for _ in "ab"
     )
     for window in empty:
-        follow_late(window)
+        follow_late(window, np.ones((6, 8, 3)))
     for window in evidence:
-        np.testing.assert_allclose(follow_late(window), follow(window))
+        np.testing.assert_allclose(*(each(window, np.ones((6, 8, 3))) for each in (follow_late, follow)))
+
+
+def test_the_bar_is_higher_where_the_colour_is_another(settings):
+    """Skin above the bar; beside it, skin and cloth of equal evidence: only the cloth is left out."""
+    evidence, skin, cloth = np.full((10, 10), -4.0), [0.8, 0.6, 0.5], [0.3, 0.4, 0.7]
+    evidence[:3], evidence[3:6] = 6.0, 3.5
+    colour = np.broadcast_to(skin, (10, 10, 3)).copy()
+    colour[3:6, 5:] = colour[6:] = cloth
+    config = replace(settings, readout={"place_bar_drop": 0.0, "place_bar_share": 0.6}).readout
+    level = places.bar(evidence, config)
+    assert level < 3.5
+    np.testing.assert_array_equal(places.bars(evidence, colour, config), level)
+    config = replace(settings, readout={"place_bar_drop": 0.0, "place_bar_share": 0.6, "place_unlike": 1.0})
+    found = places.bars(evidence, colour, config.readout)
+    assert (found[3:6, :5] < 3.5).all()
+    assert (found[3:6, 5:] > 3.5).all()
+    np.testing.assert_array_equal(places.bars(np.full((10, 10), -9.0), colour, config.readout), -1.5)
+    same = places.bars(evidence, np.broadcast_to(skin, (10, 10, 3)), config.readout)
+    np.testing.assert_allclose(same, level, atol=1e-5)
 
 
 def make_map(axis, *regions, shape=(12, 16)):
