@@ -1,7 +1,7 @@
 r"""Maps the pulse rate of videos: a probability over pulse rates for every place and moment.
 
-    python -m launch.predict me.mp4
-    python -m launch.predict me.mp4 other.mov folder_of_videos --out=results
+    pulse3d predict me.mp4
+    pulse3d predict me.mp4 other.mov folder_of_videos --out=results
 
 Without a video, it maps the built-in demo scene and prints the result beside the truth. For every video it
 writes report.html, overlay.mp4, map.png, companion.png, rates.csv, regions.csv, bvp.csv, beats.csv, map.npz

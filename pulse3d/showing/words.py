@@ -25,11 +25,15 @@ def of_summary(summary: dict[str, Any], folder: Path) -> str:
         rate = f"{summary['pulse_rate_median_bpm']:.1f} bpm ({interval}"
         rate += f", confidence {summary['confidence_median']:.2f})"
     with_pulse = f"{summary['windows_with_pulse']} of {summary['windows']} windows with a pulse"
+    regions = f"{summary['regions']} regions have rates of their own: see regions.csv"
     lines = [
         f"pulse rate, median over windows: {rate}",
+        *([regions] if summary["regions"] > 1 else []),
         f"{with_pulse}, in {summary['share_of_frame_with_pulse']:.0%} of the frame; {summary['seconds']} s",
         f"written to {folder}: {', '.join(summary['files'])}",
     ]
+    if "report.html" in summary["files"]:
+        lines.append(f"to look at it, open {folder / 'report.html'}")
     if summary["live"]:
         lines.append("no overlay.mp4: a live source is seen once")
     return "\n".join(lines)
@@ -72,13 +76,11 @@ def warnings(summary: dict[str, Any]) -> list[str]:
     """What to know about a result, a line each: what was assumed, and what is missing."""
     blind = summary.get("windows_without_enough_video", 0)
     unsteady, of = summary.get("windows_of_unsteady_light", 0), summary.get("windows", 0)
-    light = (
-        f"the light changes in {unsteady} of {of} windows: there, a rate all over the frame is not believed"
-    )
+    light = f"the light changes in {unsteady} of {of} windows; what most of the frame shows there is no pulse"
     return [
         *(f"note: {note}" for note in summary.get("notes", [])),
         *([f"warning: {blind} windows have no pulse because frames are missing"] if blind else []),
-        *([f"warning: {light}"] if unsteady else []),
+        *([f"note: {light}"] if unsteady else []),
         *(f"warning: {lost}" for lost in summary.get("lost", [])),
     ]
 

@@ -25,9 +25,9 @@ def accelerator():
 
 @pytest.mark.slow
 def test_all_parts_in_small(tmp_path):
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--small", f"--out={tmp_path}"], capture_output=True, text=True, timeout=900
-    )
+    # time enough on a busy machine; the parts are as short as without it
+    command = [sys.executable, SCRIPT, "--small", "--seconds=860", f"--out={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "accelerator.json").read_text())
     trained = ["paper in float32"]
