@@ -34,7 +34,7 @@ from pulse3d.mapping.mapper import Mapper, make_mapper
 from pulse3d.network import weights_file
 from pulse3d.settings import override_use
 
-EVIDENCE = 2  # version of the evidence files; others are computed again
+EVIDENCE = 3  # version of the evidence files; others are computed again
 
 
 @dataclass(frozen=True)
