@@ -80,7 +80,7 @@ def test_the_command_runs_from_anywhere(installed, tmp_path):
     _, target = installed
     command = (sys.executable, target / "bin" / "pulse3d", "predict")
     helped = run(*command, "--help", cwd=tmp_path, path=target)
-    assert "python -m launch.predict" in helped.stdout
+    assert "pulse3d predict me.mp4" in helped.stdout
     assert helped.returncode == 0
     assert run(*command, "--version", cwd=tmp_path, path=target).stdout == f"pulse3d {pulse3d.__version__}\n"
     assert "--[no]json" in helped.stdout
