@@ -19,8 +19,12 @@ pulse3d --list-settings               everything that --set changes, with its va
 pulse3d --version
 """
 
+import difflib
 import importlib
 import sys
+from pathlib import Path
+
+from pulse3d.errors import InputError
 
 from . import common
 
@@ -32,7 +36,13 @@ def main() -> None:
     asked = sys.argv[1:]
     if not asked or asked[0] in common.HELP:
         return common.print_text(__doc__.strip())
-    name = asked.pop(0) if asked[0] in (*PROGRAMS, "live") else "predict"
+    programs = (*PROGRAMS, "live")
+    name = asked.pop(0) if asked[0] in programs else "predict"
+    if name == "predict" and asked and not Path(asked[0]).exists():
+        for near in difflib.get_close_matches(asked[0], programs, n=1, cutoff=0.7):
+            said = InputError(f"{asked[0]}: no such program, file or folder (did you mean {near}?)")
+            print(f"error: {said}", file=sys.stderr)
+            sys.exit(2)
     if name == "live":
         camera = asked.pop(0) if asked and asked[0].isdigit() else "0"
         name, asked = "predict", [f"--video=<video{camera}>", *asked]

@@ -29,7 +29,8 @@ from pulse3d.evaluation import map_truth
 from pulse3d.mapping.layout import Layout
 from pulse3d.mapping.mapper import make_mapper
 from pulse3d.network import weights_file
-from pulse3d.showing import outputs, report, words
+from pulse3d.showing import outputs, words
+from pulse3d.showing.truth import read_truth
 from pulse3d.synthetic import demo_scene
 
 from . import common
@@ -65,7 +66,9 @@ _STEP = flags.DEFINE_float(
     "step_s", None, "Seconds between windows; to whole frames of the network.", lower_bound=1e-3
 )
 _TRUTH = flags.DEFINE_string(
-    "truth", None, "CSV of reference rates to show in report.html: time in s, rate in bpm."
+    "truth",
+    None,
+    "CSV of reference rates to compare with: a header, then time in s, rate in bpm.",
 )
 _LIMITS = flags.DEFINE_list(
     "limits_bpm", [f"{end:g}" for end in result.LIMITS_BPM], "Least and highest rate of the colours, in bpm."
@@ -100,10 +103,14 @@ def main(videos: Sequence[str] = ()) -> None:
     weights = weights._replace(config=settings.override_use(weights.config, _SET.value))
     stream.whole_step(_STEP.value, weights.config)  # refused before anything is read
     read_limits(_LIMITS.value)
+    refuse_pieces(videos)
     given = videos or ([_VIDEO.value] if _VIDEO.value is not None else [])
     if len(given) == 1 and video.list_videos(given[0]) == [str(given[0])]:
         source = video.open_video(given[0], fps=_FPS.value, stream=_STREAM.value)
-        map_one(source, weights, Path(_OUT.value) if _OUT.value else free_folder(OUT, source))
+        out = Path(_OUT.value) if _OUT.value else free_folder(OUT, source)
+        if not (_OUT.value or _QUIET.value or _JSON.value) and out.name != (name := folder_name(source)):
+            print(f"{OUT / name} holds earlier results; these go to {out} (--overwrite replaces them)")
+        map_one(source, weights, out)
     elif given:
         map_several(given, weights)
     else:
@@ -116,7 +123,10 @@ def map_several(given: Sequence[str], weights: weights_file.Weights) -> None:
         raise InputError(f"--truth={_TRUTH.value}: is of one video; give one")
     folder = files.make_folder(Path(_OUT.value or OUT))
     table = next(p for p in numbered(folder / "summary.csv") if _OVERWRITE.value or not p.exists())
-    names = [name for path in given for name in video.list_videos(path)]
+    all_names = [name for path in given for name in video.list_videos(path)]
+    names = list(dict.fromkeys(all_names))
+    if len(names) < len(all_names):
+        print("note: a video that is given twice is mapped once", file=sys.stderr)
     rows, used, failed = [], set[Path](), 0
     for number, name in enumerate(names, 1):
         if not (_QUIET.value or _JSON.value):
@@ -152,8 +162,22 @@ def free_folder(folder: Path, source: video.Video, used: Set[Path] = frozenset()
 
     used: what is not to be written again, whatever the flags say.
     """
-    paths = numbered(folder / (Path(source.name).resolve().stem or "video"))
+    paths = numbered(folder / folder_name(source))
     return next(path for path in paths if path not in used and (_OVERWRITE.value or not is_taken(path)))
+
+
+def folder_name(source: video.Video) -> str:
+    """How the folder of a video's results is called, unless there are some."""
+    return Path(source.name).resolve().stem or "video"
+
+
+def refuse_pieces(names: Sequence[str]) -> None:
+    """Raises InputError for the pieces of a name with spaces that was given without quotes."""
+    for first in range(len(names)):
+        for end in range(first + 2, len(names) + 1):
+            whole = " ".join(names[first:end])
+            if not all(Path(name).exists() for name in names[first:end]) and Path(whole).exists():
+                raise InputError(f'{whole}: has spaces in its name; put it into quotes: "{whole}"')
 
 
 def is_taken(path: Path) -> bool:
@@ -188,7 +212,7 @@ def map_one(
 ) -> tuple[result.Result, Layout]:
     """Maps a video into a folder, and says what was found; replace: whether what is there may go."""
     step_s = stream.whole_step(_STEP.value, weights.config)
-    truth = report.read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
+    truth = read_truth(Path(_TRUTH.value)) if _TRUTH.value else None
     shape = (source.height, source.width)
     mapper = make_mapper(weights.params, weights.config, shape, stride_px=_STRIDE.value)
     files.make_folder(out)

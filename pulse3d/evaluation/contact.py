@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.signal
+import scipy  # scipy.signal, which takes a second, is imported when it is first used
 from jaxtyping import Float
 
 from pulse3d.errors import InputError

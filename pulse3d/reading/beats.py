@@ -128,13 +128,26 @@ def find_beats(
     return Beats(np.concatenate(found), np.concatenate(intervals))
 
 
+def is_normal(beats: Beats) -> Bool[np.ndarray, "beat"]:
+    """Whether the interval before each beat is within 30 % of the median of the five around it.
+
+    Of one that is not, a beat was missed or invented. False for nan.
+    """
+    interval = beats.interval_ms
+    normal = np.zeros(len(interval), bool)
+    for run in _runs(np.arange(len(interval)), np.isfinite(interval)):
+        usual = _usual(interval[run])
+        normal[run] = abs(interval[run] - usual) <= USUAL * usual
+    return normal
+
+
 def heart_rate_variability(beats: Beats, *, video_fps: float) -> HeartRateVariability:
     """How much the intervals between beats vary, with warnings of all that forbids trust.
 
         RMSSD = sqrt(mean (x_(i+1) - x_i)^2),  SDNN = sd(x),  pNN50 = share of |x_(i+1) - x_i| > 50 ms
 
-    x are the normal intervals: those within 30 % of the median of the five around them, since a beat that was
-    missed or invented counts for more than all others. Differences are of neighbours, across no gap.
+    x are the normal intervals (`is_normal`), since a beat that was missed or invented counts for more than
+    all others. Differences are of neighbours, across no gap.
 
     RMSSD and pNN50 do not measure vagal tone here: the narrow band of the wave keeps 78 % of a variation
     of 9 times a minute, a third of one of 12, and 4 % of one of 15, as in breathing; what remains is slower
@@ -144,11 +157,7 @@ def heart_rate_variability(beats: Beats, *, video_fps: float) -> HeartRateVariab
     video_fps: frames of the video in a second.
     Source of the measures: Task Force of the ESC and NASPE, Circulation 93(5), 1996.
     """
-    interval = beats.interval_ms
-    normal = np.zeros(len(interval), bool)
-    for run in _runs(np.arange(len(interval)), np.isfinite(interval)):
-        usual = _usual(interval[run])
-        normal[run] = abs(interval[run] - usual) <= USUAL * usual
+    interval, normal = beats.interval_ms, is_normal(beats)
     counted = interval[normal]
     change = np.diff(interval)[normal[1:] & normal[:-1]]
     measured = np.isfinite(interval).sum()

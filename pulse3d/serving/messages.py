@@ -9,7 +9,7 @@ import numpy as np
 
 from pulse3d.mapping.layout import Layout
 from pulse3d.reading import pulse_wave
-from pulse3d.result import LIMITS_BPM, map_extent
+from pulse3d.result import LIMITS_BPM, Result, map_extent
 from pulse3d.serving.turns import Job, Turns
 from pulse3d.showing import scales, words
 from pulse3d.stream import WindowResult
@@ -59,6 +59,13 @@ def rate_of(window: WindowResult, *, window_s: float) -> Rate:
     """(time in s of its end, rate, low, high) of a window; the rates are None where there is no pulse."""
     values = words.window_values(window, window_s=window_s)
     return tuple(values[name] for name in ("now_s", "pulse_rate_bpm", "low_bpm", "high_bpm"))
+
+
+def rates_of(found: Result) -> tuple[Rate, ...]:
+    """The same of all windows of a result."""
+    ends = found.time_s + found.summary["window_s"] / 2
+    rows = zip(ends, found.pulse_rate_bpm, found.low_bpm, found.high_bpm, strict=True)
+    return tuple(tuple(round(float(v), 3) if np.isfinite(v) else None for v in row) for row in rows)
 
 
 def colour_places(window: WindowResult) -> np.ndarray:

@@ -66,7 +66,8 @@ def map_upload(job: Job, path: Path, folder: Path, weights: Weights) -> None:
             follow=follow,
             watch=watch,
         )
-    job.tell(summary=found.summary)
+    # the readings from all windows take the place of those from the windows so far
+    job.tell(summary=found.summary, rates=messages.rates_of(found))
 
 
 class Webcam:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -32,6 +32,7 @@ from pulse3d.showing.scales import (
     RATE_COLOURS,
     SNR_DB,
 )
+from pulse3d.showing.truth import Truth
 from pulse3d.video import to_bytes
 
 MOST_PARTS = 5  # regions with a line of their own in a figure
@@ -56,13 +57,14 @@ def map_figure(
     result: Result,
     *,
     title: str = "",
+    truth: Truth | None = None,
     limits_bpm: tuple[float, float] = LIMITS_BPM,
 ) -> Figure:
     """Frame, rate map and confidence, and below them the rate over time and a piece of the pulse wave.
 
     Rates are medians over time where most windows have a pulse, confidences are means; confidence sets the
     opacity. Of several regions, each is numbered in the map and has a line of its own over time.
-    limits_bpm: of the colours of rates.
+    truth: reference rates, drawn over time. limits_bpm: of the colours of rates.
     """
     parts = result.regions[:MOST_PARTS] if len(result.regions) > 1 else []
     rate_bpm, confidence = median_map(result.rate_bpm), result.confidence.mean(0)
@@ -77,7 +79,7 @@ def map_figure(
         at = (result.col_px[cols].mean(), result.row_px[rows].mean())
         box = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": METHOD_COLOURS[number + 1], "lw": 1.5}
         figure.axes[1].annotate(str(number), at, ha="center", va="center", fontsize=9, bbox=box)
-    time_plots.draw_rates(figure.add_subplot(grid[1, :]), result, parts)
+    time_plots.draw_rates(figure.add_subplot(grid[1, :]), result, parts, truth)
     time_plots.draw_wave(figure.add_subplot(grid[2, :]), result)
     figure.align_ylabels()
     return figure
@@ -102,13 +104,14 @@ def layer_figure(
     if layer not in layers:
         raise InputError(f"layer {layer}: unknown{nearest(layer, layers)}; choose {', '.join(layers)}")
     values, opacity = getattr(result, layers[layer]), result.confidence.mean(0)
+    rate_bpm = median_map(result.rate_bpm) if window is None else result.rate_bpm[window]
     if window is not None:
         values, opacity = values[window], result.confidence[window]
     else:
         overall = {"confidence": lambda maps: maps.mean(0), "phase": circular_mean}
         values = overall.get(layer, median_map)(values)
     ax = ax or Figure(figsize=(6, 4.5), layout="constrained").add_subplot()
-    panel = make_panel(layer, values, limits_bpm=limits_bpm)
+    panel = make_panel(layer, values, limits_bpm=limits_bpm, with_pulse=np.isfinite(rate_bpm))
     _draw_panel(ax, result, panel, opacity if layer == "rate" else None)
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -133,7 +136,11 @@ def companion_figure(result: Result, *, title: str = "") -> Figure:
     """Amplitude, SNR and phase of every place at the current pulse rate, as medians and means over time."""
     panels = [
         FRAME,
-        make_panel("amplitude", median_map(result.amplitude_percent)),
+        make_panel(
+            "amplitude",
+            median_map(result.amplitude_percent),
+            with_pulse=np.isfinite(median_map(result.rate_bpm)),
+        ),
         make_panel("snr", median_map(result.snr_db)),
         make_panel("phase", circular_mean(result.phase_deg)),
     ]
@@ -151,22 +158,32 @@ class Panel(NamedTuple):
     high: float
 
 
-FRAME = Panel("frame", None, "", 0.0, 1.0)
+FRAME = Panel("first frame", None, "", 0.0, 1.0)
 
 
 def make_panel(
-    layer: str, values: Float[np.ndarray, "row col"], *, limits_bpm: tuple[float, float] = LIMITS_BPM
+    layer: str,
+    values: Float[np.ndarray, "row col"],
+    *,
+    limits_bpm: tuple[float, float] = LIMITS_BPM,
+    with_pulse: Bool[np.ndarray, "row col"] | None = None,
 ) -> Panel:
-    """The panel of a layer: "rate", "confidence", "amplitude", "snr" or "phase"; limits_bpm: of rates."""
+    """The panel of a layer: "rate", "confidence", "amplitude", "snr" or "phase".
+
+    limits_bpm: of rates. with_pulse: the places that the scale of amplitudes is made for, if there are any;
+    at an edge that moves they are larger.
+    """
     if layer == "amplitude":
-        known = values[np.isfinite(values)]
-        most = float(np.percentile(known, 98)) if len(known) else 1.0
-        return Panel("amplitude of green (% of its mean)", values, AMPLITUDE_COLOURS, 0.0, most)
+        known = np.isfinite(values)
+        if with_pulse is not None and (known & with_pulse).any():
+            known &= with_pulse
+        most = float(np.percentile(values[known], 98)) if known.any() else 1.0
+        return Panel("amplitude at the frame's pulse rate (%)", values, AMPLITUDE_COLOURS, 0.0, most)
     title, colours, low, high = {
         "rate": ("pulse rate (bpm)", RATE_COLOURS, *limits_bpm),
         "confidence": ("confidence (0 to 1)", CONFIDENCE_COLOURS, 0.0, 1.0),
-        "snr": ("SNR at the pulse rate (dB)", CONFIDENCE_COLOURS, *SNR_DB),
-        "phase": ("phase (degrees; positive: later)", PHASE_COLOURS, -180.0, 180.0),
+        "snr": ("SNR at the frame's pulse rate (dB)", CONFIDENCE_COLOURS, *SNR_DB),
+        "phase": ("phase against the frame's pulse (degrees)", PHASE_COLOURS, -180.0, 180.0),
     }[layer]
     return Panel(title, values, colours, low, high)
 

@@ -18,8 +18,10 @@ from pulse3d import files, pipeline, result, video
 from pulse3d.errors import InputError
 from pulse3d.mapping.mapper import Mapper
 from pulse3d.reading import pulse_wave, regions
+from pulse3d.reading.beats import is_normal
 from pulse3d.result import Result
 from pulse3d.showing import figures, matlab, overlay, report
+from pulse3d.showing.truth import Truth, compare
 from pulse3d.stream import WindowResult
 
 # of the film in the page, at most
@@ -54,9 +56,15 @@ def write_waves(found: Result) -> None:
 
 
 def write_beats(found: Result) -> None:
-    """Writes beats.csv: when the beats of the frame's pulse wave come, and the ms since the beat before."""
-    rows = ([f"{at:.4f}", files.number(since, 1)] for at, since in zip(*found.beats, strict=True))
-    files.write_csv(found.folder / "beats.csv", "time_s,interval_ms", rows)
+    """Writes beats.csv: when the beats of the frame's pulse wave come, and the ms since the beat before.
+
+    normal: 1, or 0 where a beat was missed or invented (`beats.is_normal`); empty without an interval.
+    """
+    rows = (
+        [f"{at:.4f}", files.number(since, 1), str(int(normal)) if np.isfinite(since) else ""]
+        for at, since, normal in zip(*found.beats, is_normal(found.beats), strict=True)
+    )
+    files.write_csv(found.folder / "beats.csv", "time_s,interval_ms,normal", rows)
 
 
 def plan_film(path: Path, duration_s: float) -> video.Film | None:
@@ -69,6 +77,7 @@ def write_pictures(
     found: Result,
     source: video.Video,
     *,
+    truth: Truth | None = None,
     limits_bpm: tuple[float, float] = result.LIMITS_BPM,
     figure: str | None = None,
     film: video.Film | None = None,
@@ -76,13 +85,14 @@ def write_pictures(
 ) -> list[str]:
     """Writes the figures and, unless the source is live, overlay.mp4; returns the names.
 
-    limits_bpm: of the colours of rates. figure: pdf or svg, written in addition to png. film: as in
+    truth: reference rates for the figure. limits_bpm: of the colours of rates. figure: pdf or svg, written
+    in addition to png. film: as in
     `video.write_overlay`. watch: wraps the iterator over the overlay's pictures.
     """
     count, name = len(found.time_s), Path(source.name).name
     title = f"{name}: one window" if count == 1 else f"{name}: median over {count} windows"
     makes: dict[str, Callable[..., Any]] = {
-        "map": partial(figures.map_figure, limits_bpm=limits_bpm),
+        "map": partial(figures.map_figure, truth=truth, limits_bpm=limits_bpm),
         "companion": figures.companion_figure,
     }
     stopped, names = threading.Event(), list[str]()
@@ -116,7 +126,7 @@ def write_all(
     found: Result,
     source: video.Video,
     *,
-    truth: report.Truth | None = None,
+    truth: Truth | None = None,
     limits_bpm: tuple[float, float] = result.LIMITS_BPM,
     figure: str | None = None,
     mat: bool = False,
@@ -124,8 +134,8 @@ def write_all(
 ) -> dict[str, Any]:
     """Writes everything beside a result into its folder; returns the entries for its summary.
 
-    truth: reference rates for the page. limits_bpm: of the colours of rates. figure, watch: as in
-    `write_pictures`. mat: whether to write map.mat.
+    truth: reference rates, for the page and the figure. limits_bpm: of the colours of rates. figure, watch:
+    as in `write_pictures`. mat: whether to write map.mat.
     """
     write_regions(found)
     write_waves(found)
@@ -134,11 +144,13 @@ def write_all(
         matlab.write_mat(found, found.folder / "map.mat")
     with tempfile.TemporaryDirectory(prefix="pulse3d_") as hidden:
         film = plan_film(Path(hidden) / "film.mp4", found.summary["video_seconds_read"])
-        pictures = write_pictures(found, source, limits_bpm=limits_bpm, figure=figure, film=film, watch=watch)
+        pictures = write_pictures(
+            found, source, truth=truth, limits_bpm=limits_bpm, figure=figure, film=film, watch=watch
+        )
         playable = film.path.read_bytes() if film and film.path.exists() else b""
     others = ["report.html", "summary.json", *(["map.mat"] if mat else [])]
     tables = ["rates.csv", "regions.csv", "bvp.csv", "beats.csv", "map.npz"]
-    said = {"files": [*tables, *pictures, *others]}
+    said = {"files": [*tables, *pictures, *others], **(compare(found, truth) if truth else {})}
     page = replace(found, summary=found.summary | said)
     report.write_report(page, found.folder / "report.html", truth=truth, film=playable, limits_bpm=limits_bpm)
     return said

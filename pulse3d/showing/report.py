@@ -11,22 +11,21 @@ import gzip
 import html
 import io
 import json
-import warnings
 from importlib.resources import files as resources
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from pulse3d import files
-from pulse3d.errors import InputError
 from pulse3d.reading import regions
 from pulse3d.reading.readout import median_map, typical_window
 from pulse3d.result import LIMITS_BPM, Result, map_extent
 from pulse3d.showing import figures, scales, words
+from pulse3d.showing.truth import Truth
 from pulse3d.video import to_bytes
 
 MAX_BYTES = 4_000_000  # of the maps as encoded in the page, which stays below 8 MB
@@ -36,31 +35,6 @@ FRAME_WIDTH_PX = 960
 NONE, NO_RATE = 255, 65535  # codes for missing values
 RATE_STEPS = 100  # of the rates of places, in 1 bpm
 DEVIATION_BPM = 20.0
-
-
-class Truth(NamedTuple):
-    """Reference rates to show beside the result: times in s, rates in bpm (nan where not known)."""
-
-    time_s: Float[np.ndarray, "time"]
-    rate_bpm: Float[np.ndarray, "time"]
-
-
-def read_truth(path: Path) -> Truth:
-    """Reads reference rates from a CSV: after a header, time in s and rate in bpm as the first columns.
-
-    Raises InputError for anything else.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about an empty table, which is refused below
-            table = np.genfromtxt(path, delimiter=",", skip_header=1, usecols=(0, 1), ndmin=2)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a table of rates ({error}); expected a header, then time in s, rate in bpm"
-        ) from None
-    if not len(table) or not np.isfinite(table[:, 0]).all():
-        raise InputError(f"{path}: holds no rates; expected a header, then time in s, rate in bpm")
-    return Truth(table[:, 0], table[:, 1])
 
 
 def write_report(result: Result, path: Path, **options: Any) -> None:
@@ -159,7 +133,10 @@ def _quantised_maps(result: Result, phase_deg: np.ndarray, windows: np.ndarray, 
         )
     )  # fmt: skip
     known = np.isfinite(rate_bpm)
-    most = float(np.nanpercentile(amplitude, 99)) if np.isfinite(amplitude).any() else 0.0
+    # the scale is that of the places with a pulse: at an edge that moves, everything is larger
+    measured = np.isfinite(amplitude)
+    scaled = amplitude[measured & known] if (measured & known).any() else amplitude[measured]
+    most = float(np.percentile(scaled, 99)) if len(scaled) else 0.0
     most = most or 1.0  # a scale from 0 to 0 is invalid
     arrays = {
         "place_rate": np.where(known, (RATE_STEPS * np.nan_to_num(rate_bpm)).round(), NO_RATE).astype("<u2"),
@@ -192,7 +169,8 @@ def _pack(
         "subtitle": _subtitle(result.summary),
         "rate_steps": RATE_STEPS,
         "note": _note(result, windows, every),
-        "summary": {name: value for name, value in result.summary.items() if name != "video"},
+        "summary": result.summary | {"video": ""},
+        "table": words.of_table(result.summary),
         "frame": _jpeg(result.frame),
         "frame_height_px": result.frame.shape[0],
         "frame_width_px": result.frame.shape[1],

@@ -10,12 +10,16 @@ from matplotlib.axes import Axes
 from pulse3d.reading.regions import Region
 from pulse3d.result import Result
 from pulse3d.showing.scales import CHANNEL_COLOURS, METHOD_COLOURS, rate_range
+from pulse3d.showing.truth import Truth
 
 WAVE_S = 20.0  # of the pulse wave in a figure
 
 
-def draw_rates(axes: Axes, result: Result, parts: Sequence[Region]) -> None:
-    """The pulse rate over time with its interval, and a line for every part; of one window, the number."""
+def draw_rates(axes: Axes, result: Result, parts: Sequence[Region], truth: Truth | None = None) -> None:
+    """The pulse rate over time with its interval, and a line for every part; of one window, the number.
+
+    The frame's line is the wide one below those of the parts, one of which it follows. truth: drawn dashed.
+    """
     answered = np.isfinite(result.pulse_rate_bpm)
     lines = [np.array([reading.rate_bpm for reading in part.readings]) for part in parts]
     if not answered.any() or len(result.time_s) == 1:
@@ -32,12 +36,16 @@ def draw_rates(axes: Axes, result: Result, parts: Sequence[Region]) -> None:
             result.time_s, result.low_bpm, result.high_bpm, color=colour, alpha=0.2, lw=0
         )
         band.set_label(f"{share} % interval")
-        axes.plot(result.time_s, result.pulse_rate_bpm, color=colour, label="frame" if parts else "rate")
+        wide = {"lw": 5, "alpha": 0.4, "label": "frame"} if parts else {"label": "rate"}
+        axes.plot(result.time_s, result.pulse_rate_bpm, color=colour, solid_capstyle="butt", **wide)
+    if truth:
+        axes.plot(*truth, color="0.3", ls=(0, (4, 3)), lw=1, label="truth")
     for number, line in enumerate(lines, 1):
         colour = METHOD_COLOURS[number + 1]
         axes.plot(result.time_s, line, ".-", color=colour, lw=1.2, ms=3, label=f"region {number}")
     low, high = rate_range(np.concatenate([result.low_bpm, result.high_bpm]))
-    known = np.concatenate([[low, high], *(line + edge for line in lines for edge in (-3, 3))])
+    beside = [*lines, *([truth.rate_bpm[_inside(truth.time_s, result.time_s)]] if truth else [])]
+    known = np.concatenate([[low, high], *(line + edge for line in beside for edge in (-3, 3))])
     axes.set_ylim(np.nanmin(known), np.nanmax(known))
     # above the axes, where no line is
     axes.legend(
@@ -45,6 +53,10 @@ def draw_rates(axes: Axes, result: Result, parts: Sequence[Region]) -> None:
     )
     axes.set_xlim(float(result.time_s[0]) - 0.5, float(result.time_s[-1]) + 0.5)
     _label(axes, "time (s), centre of the window", "pulse rate (bpm)")
+
+
+def _inside(time_s: np.ndarray, of: np.ndarray) -> np.ndarray:
+    return (time_s >= of[0]) & (time_s <= of[-1])
 
 
 def draw_wave(axes: Axes, result: Result) -> None:

@@ -23,6 +23,11 @@ HEADS = (
     (rb"MATLAB ", "a MATLAB file", SAVE),
     (rb"\x89HDF\r\n", "an HDF5 file, as MATLAB and h5py write them", SAVE),
     (rb"\x80[\2-\5][\x80-\xff(}\])]", "a Python pickle", SAVE),
+    (
+        rb"ID3|\xff[\xf2\xf3\xfb]|fLaC|#!AMR|(?s:RIFF.{4}WAVE)|(?s:.{4})ftypM4A",
+        "a sound file",
+        "give the video; in sound there are no pictures",
+    ),
     (rb"#ROSBAG", "a ROS bag", "export its images into a folder"),
     (rb"L\x00\x00\x00\x01\x14\x02\x00", "a Windows shortcut", "give the file that it leads to"),
     (rb"version https://git-lfs", "a pointer of Git LFS", "fetch the file itself, as with git lfs pull"),

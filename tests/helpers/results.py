@@ -39,7 +39,10 @@ def make_result(
     summary = {
         "video": name, "frame_width_px": 160, "frame_height_px": 120, "video_duration_s": 16.0,
         "video_fps": 20.0, "stride_px": 16, "interval": 0.9, "weights": "default",
-        "window_s": 10.0, "step_s": 1.0,
+        "window_s": 10.0, "step_s": 1.0, "patch_px": 16, "pulse3d": "0", "jax": "0", "device": "1 x cpu",
+        "share_of_frame_with_pulse": float(np.isfinite(rate).mean()), "regions": len(parts),
+        "files": ["rates.csv"],
+        "confidence_median": 0.7 if pulse else None, "pulse_rate_equation_8_median_bpm": 72.5,
         "windows": windows, "windows_with_pulse": int(np.isfinite(reading).sum()),
         "pulse_rate_median_bpm": 71.0 if pulse else None,
         "pulse_rate_low_median_bpm": 66.0 if pulse else None,

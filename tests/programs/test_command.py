@@ -15,6 +15,7 @@ from launch import command
 from pulse3d import settings
 from pulse3d.config import PRESETS, get_preset
 
+SPACES = 'my video.npy: has spaces in its name; put it into quotes: "my video.npy"'
 SMALL = ("--weights=paper", "--stride=8")
 
 
@@ -39,6 +40,25 @@ def videos(tmp_path_factory):
 def test_the_module_is_the_command():
     said = subprocess.run([sys.executable, "-m", "pulse3d"], cwd=ROOT, capture_output=True, text=True)
     assert (said.returncode, said.stdout.strip()) == (0, command.__doc__.strip())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["predct"], "predct: no such program, file or folder (did you mean predict?)"),
+        (["my", "video.npy"], SPACES),
+        (
+            ["on.mp4", "my", "video.npy"],
+            'my video.npy: has spaces in its name; put it into quotes: "my video.npy"',
+        ),
+        (["nothing"], "nothing: no such file or folder"),
+    ],
+)
+def test_a_slip_of_the_hand_is_named(tmp_path, given, said):
+    np.save(tmp_path / "my video.npy", np.zeros((9, 8, 8), np.uint8))
+    code, out, err = run("command", *given, cwd=tmp_path)
+    assert (code, out, err.strip()) == (2, "", f"error: {said}")
+    assert [path.name for path in tmp_path.iterdir()] == ["my video.npy"]
 
 
 @pytest.mark.parametrize("name", command.PROGRAMS)
@@ -68,6 +88,9 @@ def test_one_video_by_its_name_and_again(videos, tmp_path):
         code, out, _ = run("command", videos / "a.mp4", *SMALL, cwd=tmp_path)
         assert code == 0
         assert f"written to pulse3d_out/{expected}:" in out
+        assert ("pulse3d_out/a holds earlier results; these go to pulse3d_out/a-2" in out) == (
+            expected == "a-2"
+        )
     code, out, _ = run("command", videos / "a.mp4", *SMALL, "--overwrite", cwd=tmp_path)
     assert (code, "written to pulse3d_out/a:" in out) == (0, True)
     assert {path.name for path in (tmp_path / "pulse3d_out").iterdir()} == {"a", "a-2"}
@@ -116,8 +139,9 @@ def test_a_name_that_is_no_text_does_not_stop_the_others(videos, tmp_path):
 @pytest.mark.slow
 def test_several_videos_share_a_table_and_a_bad_one_does_not_stop_the_others(videos, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    code, out, err = run("command", "bad.mp4", videos, *SMALL, "--out=all", cwd=tmp_path)
+    code, out, err = run("command", "bad.mp4", videos, "bad.mp4", *SMALL, "--out=all", cwd=tmp_path)
     assert code == 2
+    assert "note: a video that is given twice is mapped once" in err
     assert "1 of 3 videos could not be mapped; all/summary.csv says why" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert "2 of 3 videos" in out.splitlines()[-1]

@@ -336,7 +336,10 @@ CASES = {
             ["--step_s=0.38"], [*MAPS, *WINDOWS, "summary.json.step_s", "report.html*"], [*SHOWN, *FRAMES],
             whole_steps,
         ),
-        "truth": Case(["--truth=truth.csv"], ["report.html.truth*"]),
+        "truth": Case(
+            ["--truth=truth.csv"],
+            ["report.html.truth*", "map.png", "summary.json.truth_*", "printed"], ["report.html*"],
+        ),
         "limits_bpm": Case(
             ["--limits_bpm=50,120"], ["map.png", "overlay.mp4", "report.html.scales.rate.*"],
             check=says("report.html.scales.rate.high", 120.0),

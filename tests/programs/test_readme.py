@@ -68,7 +68,7 @@ def shell(command, cwd):
     """Runs a command with this environment's programs, as in its terminal."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     code = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    environment = os.environ | {"PATH": path, "PYTHONPATH": code, "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"PATH": path, "PYTHONPATH": code, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     return subprocess.run(
         ["bash", "-c", command], cwd=cwd, env=environment, text=True, capture_output=True, timeout=300
     )
@@ -90,7 +90,7 @@ def test_the_code_runs(place):
     code = "\n".join(CODE).replace('pulse3d.open_video("0")', 'pulse3d.open_video("me.mp4")')
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=place, text=True, capture_output=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (place / "me.nc").exists()

@@ -295,7 +295,24 @@ def test_a_result_has_beats_and_writes_them(tmp_path):
     np.testing.assert_allclose([float(row["time_s"]) for row in rows], beat_s, atol=1e-4)
     written = [float(row["interval_ms"] or "nan") for row in rows]
     np.testing.assert_allclose(written, interval_ms, atol=0.05)
+    assert {row["normal"] for row, known in zip(rows, np.isfinite(interval_ms), strict=True) if known} == {
+        "1"
+    }
     found = result.heart_rate_variability()
     assert found.rmssd_ms < 10
     assert len(found.warnings) == 4
     assert found.warnings[-1].startswith("20 frames a second")
+
+
+def test_a_missed_beat_is_marked(tmp_path):
+    result = make_result(tmp_path, windows=40)
+    beat_s, interval_ms = result.beats
+    missed = 10
+    beat_s = np.delete(beat_s, missed)
+    interval_ms = np.delete(interval_ms, missed)
+    interval_ms[missed] *= 2
+    result.__dict__["beats"] = beats.Beats(beat_s, interval_ms)
+    outputs.write_beats(result)
+    marks = [row["normal"] for row in read_csv(tmp_path / "beats.csv")]
+    assert [at for at, mark in enumerate(marks) if mark == "0"] == [missed]
+    assert [at for at, mark in enumerate(marks) if not mark] == np.flatnonzero(np.isnan(interval_ms)).tolist()

@@ -24,10 +24,11 @@ from pulse3d import stream
 from pulse3d.errors import InputError
 from pulse3d.network import model, weights_file
 from pulse3d.network.weights_file import Weights
-from pulse3d.serving import messages, server, turns, work
+from pulse3d.serving import handler, messages, server, turns, work
 from pulse3d.showing import scales
 
 FPS, SHAPE = 15, (32, 40)
+NEWEST = "#videos li:first-child .results a"
 
 
 def make_frames(seconds=4):
@@ -107,7 +108,7 @@ def clip(tmp_path_factory):
 
 def uploads(page):
     """The videos that a server keeps."""
-    return [path for path in page.folder.iterdir() if path.is_file()]
+    return [path for path in page.jobs.folder.iterdir() if path.is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -119,22 +120,31 @@ def uploaded(client, clip):
 def test_a_video_becomes_the_results_that_the_library_gives(client, page, weights, clip, uploaded):
     assert (uploaded["state"], uploaded["name"], uploaded["error"]) == ("done", "me & you.mkv", "")
     assert uploaded["share"] == 1
-    found = {name: client(f"results/{uploaded['number']}/{name}") for name in server.RESULTS}
+    found = {name: client(f"results/{uploaded['number']}/{name}") for name in handler.RESULTS}
     assert {status for status, _ in found.values()} == {200}
     expected = pulse3d.map_video(clip, weights)
     assert found["rates.csv"][1] == (expected.folder / "rates.csv").read_bytes()
     assert json.loads(found["summary.json"][1])["video"] == "me & you.mkv"
     assert found["overlay.mp4"][1][4:8] == b"ftyp"
     assert b"<title>me &amp; you.mkv</title>" in found["report.html"][1]
-    assert not any(str(page.folder).encode() in body for _, body in found.values())
+    assert not any(str(page.jobs.folder).encode() in body for _, body in found.values())
     assert uploads(page) == [], "it is gone"
 
 
-def test_the_running_rates_are_those_of_the_windows(clip, weights, uploaded):
+def test_at_the_end_the_rates_are_those_of_the_result_and_the_map_that_of_the_last_window(
+    clip, weights, uploaded
+):
     windows = list(stream.map_stream(pulse3d.open_video(clip).frames(), weights))
-    window_s = weights.config.clip.duration_s
-    expected = [messages.rate_of(window, window_s=window_s) for window in windows]
-    assert [tuple(row) for row in uploaded["rates"]] == expected
+    found, window_s = pulse3d.map_video(clip, weights), weights.config.clip.duration_s
+    time_s, rate_bpm, low_bpm, high_bpm = np.array(uploaded["rates"], float).T
+    np.testing.assert_allclose(time_s, found.time_s + window_s / 2, atol=1e-3)
+    for told, expected in (
+        (rate_bpm, found.pulse_rate_bpm),
+        (low_bpm, found.low_bpm),
+        (high_bpm, found.high_bpm),
+    ):
+        np.testing.assert_allclose(told, expected, atol=1e-3)
+    assert np.isfinite(rate_bpm).any()
     told, last = uploaded["window"], windows[-1]
     rgba = np.frombuffer(base64.b64decode(told["map"]["rgba"]), np.uint8)
     np.testing.assert_array_equal(rgba, messages.colour_places(last).ravel())
@@ -163,12 +173,12 @@ def test_bad_videos_get_one_line_with_their_own_name(client, page, tmp_path):
         assert said["state"] == "failed"
         assert said["error"].startswith(f"{name}: ")
         assert words in said["error"]
-        assert str(page.folder) not in said["error"]
+        assert str(page.jobs.folder) not in said["error"]
         assert client(f"results/{said['number']}/summary.json")[0] == 404
-        assert said["number"] not in page.results
+        assert said["number"] not in page.jobs.results
     assert uploads(page) == []
-    kept = {path for path in (page.folder / "results").glob("*") if path.is_dir()}
-    assert kept == set(page.results.values()), "what failed leaves no folder"
+    kept = {path for path in (page.jobs.folder / "results").glob("*") if path.is_dir()}
+    assert kept == set(page.jobs.results.values()), "what failed leaves no folder"
 
 
 @pytest.mark.parametrize(
@@ -176,12 +186,12 @@ def test_bad_videos_get_one_line_with_their_own_name(client, page, tmp_path):
     [("../../etc/passwd.mp4", "passwd.mp4"), ("C:\\me.mp4", "me.mp4"), ("..", "video"), ("", "video")],
 )
 def test_a_name_is_no_path(client, page, name, shown):
-    before = sorted(path for path in page.folder.parent.rglob("*"))
+    before = sorted(path for path in page.jobs.folder.parent.rglob("*"))
     said = client.json(f"uploads?name={name.replace('/', '%2F').replace(chr(92), '%5C')}", b"no video")
     assert said["name"] == shown
     client.ended(said["number"])
-    after = [path for path in page.folder.parent.rglob("*") if path not in before]
-    assert all(path.parent == page.folder / "results" and path.name.isdigit() for path in after)
+    after = [path for path in page.jobs.folder.parent.rglob("*") if path not in before]
+    assert all(path.parent == page.jobs.folder / "results" and path.name.isdigit() for path in after)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +211,7 @@ def test_a_name_is_no_path(client, page, name, shown):
         ("jobs/99", {}, 404, "no such job"),
         ("jobs/-1", {}, 404, "no such page"),
         ("results/0/summary.json", {}, 404, "no such result"),
-        ("results/{done}/map.npz", {}, 404, "no such result"),
+        ("results/{done}/map.mat", {}, 404, "no such result"),
         ("results/{done}/../1/summary.json", {}, 404, "no such page"),
         ("results/{done}/..%2fsummary.json", {}, 404, "no such page"),
         ("results/{done}//etc/passwd", {}, 404, "no such page"),
@@ -215,6 +225,18 @@ def test_refused(client, uploaded, path, options, status, words):
     code, body = client(path, options.get("body"), **{k: v for k, v in options.items() if k != "body"})
     assert code == status
     assert words in json.loads(body)["error"]
+
+
+def test_a_person_is_refused_in_words(client):
+    status, body = client("", prefix="/wrong", headers={"Accept": "text/html,*/*", "Origin": None})
+    assert (status, body) == (403, b"pulse3d: open the whole address that the program printed\n")
+
+
+def test_what_was_mapped_is_listed_for_a_page_that_comes_later(client, page, uploaded):
+    listed = client.json("jobs")["done"]
+    assert [said["number"] for said in listed] == sorted(page.jobs.results)
+    [again] = [said for said in listed if said["number"] == uploaded["number"]]
+    assert again == uploaded | {"window": None}
 
 
 def test_its_other_name_and_requests_of_no_page_are_answered(client):
@@ -243,7 +265,7 @@ def test_a_browser_that_leaves_is_no_error(page, capfd, error, told):
 
 def test_what_is_missing_or_assumed_is_told(page):
     summary = {"notes": ["a.mkv has no frame rate"], "lost": ["a.mkv: it ends after 2.0 of 4.0 s"]}
-    said = messages.of_job(turns.Job(0, "a.mkv", turns.Status("done", summary=summary)), page.turns)
+    said = messages.of_job(turns.Job(0, "a.mkv", turns.Status("done", summary=summary)), page.jobs.turns)
     assert said["warnings"] == [f"note: {summary['notes'][0]}", f"warning: {summary['lost'][0]}"]
 
 
@@ -296,7 +318,7 @@ def test_the_frames_of_a_webcam_become_the_windows_of_a_stream(client, page, wei
     assert said["window"]["enough_video"]
     client.json(f"jobs/{number}/stop", b"")
     assert client.ended(number)["state"] == "stopped"
-    assert page.webcams == {}
+    assert page.jobs.webcams == {}
     assert client.json(f"webcams/{number}", bytes(10**7))["state"] == "stopped", "what comes late is let pass"
 
 
@@ -443,21 +465,27 @@ def test_a_video_that_is_chosen_or_dropped_ends_in_a_rate(browser, page, clip):
     assert done[1] in text(browser, "videos")
     parts = "return [...document.querySelectorAll('#bar > *')].map(one => one.getBoundingClientRect().top)"
     assert np.ptp(browser.execute_script(parts)) < 12, "the colour bar stands between its numbers"
-    links = [link.get_attribute("href") for link in browser.find_elements("css selector", ".results a")]
-    assert [Path(link).name for link in links] == list(server.RESULTS)
+    links = [link.get_attribute("href") for link in browser.find_elements("css selector", NEWEST)]
+    assert [Path(link).name for link in links] == list(handler.RESULTS)
     drop = (
         "const data = new DataTransfer();"
         "data.items.add(new File([Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0))], arguments[1]));"
         "document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}))"
     )
     browser.execute_script(drop, base64.b64encode(clip.read_bytes()).decode(), "<b>dropped</b>.mkv")
-    wait(lambda: text(browser, "videos").count("summary.json") == 2)
-    assert text(browser, "videos").startswith("<b>dropped</b>.mkv")
+    wait(lambda: text(browser, "videos").startswith("<b>dropped</b>.mkv"))
+    wait(lambda: len(browser.find_elements("css selector", NEWEST)) == len(handler.RESULTS))
     browser.execute_script(drop, base64.b64encode(b"no video").decode(), "bad.mp4")
     wait(lambda: "bad.mp4: a text file, not a video" in text(browser, "videos"))
     browser.execute_script(drop, base64.b64encode(bytes(1_500_000)).decode(), "big.mp4")
     wait(lambda: "big.mp4: 2 MB, but at most 1 MB" in text(browser, "videos"))
     assert browser.get_log("browser") == []
+    final = "return [shown.status.rates.map(row => row[1]), document.getElementById('rate').data.at(-1).y]"
+    told, drawn = browser.execute_script(final)
+    assert told == drawn
+    assert "Results go when the program ends" in text(browser, "choose-panel")
+    show(browser, page)
+    wait(lambda: text(browser, "videos").count("summary.json") >= 2)
     browser.get(links[0])
     wait(lambda: browser.execute_script("return document.body.dataset.ready"))
     assert browser.get_log("browser") == []
@@ -475,7 +503,7 @@ def test_a_webcam_is_mapped_and_its_map_lies_over_the_picture(browser, page):
     assert text(browser, "webcam") == "Stop the webcam"
     browser.find_element("id", "webcam").click()
     assert text(browser, "webcam") == "Use the webcam"
-    wait(lambda: page.webcams == {})
+    wait(lambda: page.jobs.webcams == {})
     [left, right, bottom, top] = browser.execute_script("return shown.status.window.map.extent_px")
     browser.execute_script(
         "const map = shown.picture.getContext('2d'); map.fillStyle = 'red'; map.fillRect(0, 0, 999, 999)"

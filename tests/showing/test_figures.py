@@ -137,7 +137,7 @@ def test_text_stays_text_in_vector_graphics(tmp_path):
     figure = figures.companion_figure(make_result(tmp_path))
     for kind in ("svg", "pdf"):
         figures.save_figure(figure, tmp_path / f"a.{kind}")
-    assert ">phase (degrees; positive: later)</text>" in (tmp_path / "a.svg").read_text()
+    assert ">phase against the frame's pulse (degrees)</text>" in (tmp_path / "a.svg").read_text()
     assert b"/Type3" not in (tmp_path / "a.pdf").read_bytes()
 
 

@@ -105,7 +105,7 @@ REFUSED = {
     "bare.h264": (bare_stream, r"bare.h264: a bare h264 stream, without a clock; .* as in fps=30$"),
     "zeros.mp4": (lambda path: path.write_bytes(bytes(100_000)), "not a readable video"),
     "codec.avi": (no_codec, "a codec that is not known"),
-    "audio.wav": (audio, "not a readable video"),
+    "audio.wav": (audio, "a sound file, not a video"),
     "cut.mp4": (lambda path: cut(path, 0.5, codec="mpeg4"), "not a readable video"),
     "cut_soon.mkv": (lambda path: cut(path, 0.2), "damaged.*one window needs 1.6 s"),
     "header.avi": (lambda path: cut(path, 0.02), "cut_soon|no frames|not a readable|damaged"),

@@ -72,7 +72,7 @@ def test_source_archive_builds(copy, tmp_path):
 
 
 def run(*command, cwd, path=ROOT):
-    environment = os.environ | {"PYTHONPATH": str(path)}
+    environment = os.environ | {"PYTHONPATH": str(path), "XLA_FLAGS": ""}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 

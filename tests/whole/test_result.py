@@ -321,7 +321,7 @@ def test_one_layer_is_drawn_alone_or_into_given_axes(tmp_path):
     figure = result.plot("snr", window=2)
     (axes,) = figure.axes
     np.testing.assert_array_equal(axes.images[-1].get_array(), result.snr_db[2])
-    assert axes.get_title("left") == "SNR at the pulse rate (dB)"
+    assert axes.get_title("left") == "SNR at the frame's pulse rate (dB)"
     whole = Figure()
     left, right = whole.subplots(1, 2)
     assert result.plot("rate", ax=right) is whole

@@ -41,7 +41,7 @@ OWNERS = {
     "rppg": {"evaluation.peers"},
     "skimage": {"evaluation.faces"},
     "matplotlib": {"showing"},
-    "http": {"serving.server"},
+    "http": {"serving"},
     "h5py": {"network.keras_import", "evaluation.datasets"},
 }
 # A result draws itself, with what is imported when it does.

@@ -79,6 +79,7 @@ function show(film, status) {
   shown.status = status;
   if (status.summary) headline(summaryInWords(status.summary));
   else if (status.window) headline(rateInWords(status.window));
+  if (status.state === "done") drawCharts(status); // with the readings from all windows
   if (!fresh) return;
   shown.picture = mapPicture(status.window.map);
   // a file is shown at the time of its map; a webcam goes on by itself
@@ -96,8 +97,16 @@ function mapPicture({ rgba, rows, cols }) {
 
 function drawStage() {
   requestAnimationFrame(drawStage);
-  if (!shown) return;
   const canvas = byId("map"), context = canvas.getContext("2d");
+  if (!shown) {
+    context.fillStyle = "#222";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.fillStyle = "#ccc";
+    context.font = "22px sans-serif";
+    context.textAlign = "center";
+    context.fillText("Here the video and its map will be seen.", canvas.width / 2, canvas.height / 2);
+    return;
+  }
   const { film, status, picture } = shown;
   const map = status?.window?.map;
   const [width, height] = map ? map.frame_px : [film.videoWidth || 4, film.videoHeight || 3];
@@ -106,7 +115,7 @@ function drawStage() {
   if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
   context.fillStyle = "#222";
   context.fillRect(0, 0, ...size);
-  if (film.readyState >= 2) {
+  if (film.readyState >= 2 && film.videoWidth) {
     shown.still = shown.still || document.createElement("canvas");
     if (shown.still.width !== film.videoWidth) [shown.still.width, shown.still.height] = [film.videoWidth, film.videoHeight];
     shown.still.getContext("2d").drawImage(film, 0, 0);
@@ -134,7 +143,7 @@ function drawCharts({ rates, window }) {
   const reach = known.length ? Math.max((Math.max(...known) - Math.min(...known)) / 2 + 3, 20) : 40;
   const end_s = time_s.length ? time_s.at(-1) : WINDOW_S;
   chart("rate", [
-    { x: time_s, y: low, mode: "lines", width: 1, color: FAINT, name: "its interval" },
+    { x: time_s, y: low, mode: "lines", width: 1, color: FAINT, name: document.body.dataset.interval },
     { x: time_s, y: high, mode: "lines", width: 1, color: FAINT },
     { x: time_s, y: rate, mode: "lines+markers", size: 4, color: BLUE, name: "pulse rate",
       text: (i) => `${number(time_s[i], 1)} s: ${number(rate[i], 1)} bpm` },
@@ -183,11 +192,12 @@ function fill(entry, status) {
   entry.said.textContent = {
     waiting: () => waitingFor(status),
     mapping: () => (status.window ? `${done}: ${rateInWords(status.window).join(" ")}` : "mapping"),
-    drawing: () => "mapped; drawing the report",
+    drawing: () => "mapped; now the report is drawn, which takes up to half a minute",
     stopped: () => "stopped",
     done: () => [summaryInWords(status.summary).join(", ").replace(", ", " "), ...status.warnings].join("; "),
   }[status.state]();
-  if (status.share) entry.bar.value = status.share; // before, it only shows that something happens
+  // before and after the mapping it only shows that something happens
+  if (status.state === "mapping" && status.share) entry.bar.value = status.share; else entry.bar.removeAttribute("value");
   if (!FINISHED.includes(status.state)) return;
   entry.bar.remove();
   entry.stop.remove();
@@ -200,6 +210,7 @@ function fill(entry, status) {
 }
 
 async function mapFile(file) {
+  complain("");
   const entry = addEntry(file.name);
   const film = newFilm();
   let status = null;
@@ -354,7 +365,14 @@ window.addEventListener("pagehide", () => {
   unfinished.forEach((job) => navigator.sendBeacon(`jobs/${job}/stop`));
 });
 
+// What an earlier page of this program has mapped.
+async function listEarlier() {
+  const { done } = await ask("jobs");
+  done.forEach((status) => fill(addEntry(status.name), status));
+}
+
 drawBar();
+listEarlier().catch((error) => complain(error.message));
 drawCharts({ rates: [], window: null });
 drawStage();
 document.body.dataset.ready = "yes";

@@ -26,11 +26,11 @@ function makeLayers(data, { at, placeRate, consensus }) {
     },
     amplitude: {
       title: "amplitude", unit: "% of the mean of green", digits: 2, value: scaled("amplitude"),
-      note: "How strongly every place changes at the pulse rate. Not a map of perfusion: light, motion and noise are in it.",
+      note: "How strongly every place changes at the frame's pulse rate. Not a map of perfusion: light, motion and noise are in it.",
     },
     snr: {
       title: "SNR", unit: "dB", digits: 1, value: scaled("snr"),
-      note: "Power at the pulse rate and its double against the rest, 36 to 198 bpm.",
+      note: "Power at the frame's pulse rate and its double against the rest, 36 to 198 bpm.",
     },
     phase: {
       title: "phase", unit: "degrees", digits: 0, value: scaled("phase"), ticks: [-90, 0, 90],

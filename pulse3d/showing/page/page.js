@@ -135,38 +135,42 @@ function start(data) {
   function drawRate() {
     const { time_s, rate_bpm, low_bpm, high_bpm } = data.rate;
     const half = time_s.length > 1 ? (time_s[1] - time_s[0]) / 2 : 1;
-    const traces = [{ ...band(half), name: interval, mode: "area", color: "rgba(0,114,178,0.22)" }];
+    const traces = [{ ...band(half), name: interval, mode: "area", color: "rgba(42,143,208,0.3)" }];
     if (data.truth) {
       traces.push({ x: data.truth.time_s, y: data.truth.rate_bpm, name: "truth", mode: "lines", color: "#888", dash: [3, 3],
         text: (i) => `truth ${number(data.truth.rate_bpm[i], 1)} bpm` });
     }
-    const few = time_s.length < 3;
+    const few = time_s.length < 3, several = data.regions.rates_bpm.length > 0;
+    const frame = { x: time_s, y: rate_bpm, name: several ? "frame" : "pulse rate", mode: few ? "markers" : "lines+markers",
+      // of hours of video the points would be a blot; those without neighbours are in the band
+      size: few ? 9 : several || time_s.length >= 600 ? 1 : 4, color: BLUE,
+      text: (i) => `${number(time_s[i], 1)} s: ${number(rate_bpm[i], 1)} bpm (${number(low_bpm[i])} to ${number(high_bpm[i])})` };
+    // one of the regions has the frame's rate: a wide line under its own
+    traces.push(several && !few ? { ...frame, width: 6, color: "rgba(42,143,208,0.45)" } : frame);
     data.regions.rates_bpm.forEach((y, i) => traces.push({ x: time_s, y, name: `region ${i + 1}`, mode: "lines+markers",
       size: few ? 9 : 1, width: 1.5, color: REGIONS[i], text: (k) => `region ${i + 1}: ${number(y[k], 1)} bpm` }));
-    traces.push({ x: time_s, y: rate_bpm, name: "pulse rate", mode: few ? "markers" : "lines+markers",
-      // of hours of video the points would be a blot; those without neighbours are in the band
-      size: few ? 9 : time_s.length < 600 ? 4 : 1, color: BLUE,
-      text: (i) => `${number(time_s[i], 1)} s: ${number(rate_bpm[i], 1)} bpm (${number(low_bpm[i])} to ${number(high_bpm[i])})` });
     const layout = { x: { title: "time (s), centre of the window" }, y: { title: "pulse rate (bpm)" } };
-    const values = low_bpm.concat(high_bpm, data.truth ? data.truth.rate_bpm : [], ...data.regions.rates_bpm)
-      .filter((v) => v !== null);
-    if (values.length) {
-      const [low, high] = [Math.min, Math.max].map((best) => values.reduce((a, b) => best(a, b)));
-      const middle = (low + high) / 2, reach = Math.max((high - low) / 2 + 3, 20);
-      layout.y.range = [middle - reach, middle + reach];
-    } else {
-      layout.y.range = [40, 120];
-      layout.message = "no pulse found";
-    }
+    const values = low_bpm.concat(high_bpm, data.truth ? data.truth.rate_bpm : [], ...data.regions.rates_bpm);
+    layout.y.range = rateRange(values);
+    layout.legend = values.some((v) => v !== null);
+    if (!layout.legend) layout.message = "no pulse found";
     layout.x.range = [time_s[0] - half, time_s[time_s.length - 1] + half];
     layout.cursor = time_s[shownWindows[step]];
-    layout.legend = values.length > 0;
     chart("rate", traces, layout);
     byId("rate").addEventListener("click", (event) => {
       const { inverse, xRange } = scales(byId("rate"));
       const x = inverse(event.clientX - byId("rate").getBoundingClientRect().left);
       if (x >= xRange[0] && x <= xRange[1]) seek(nearest(x));
     });
+  }
+
+  // The range of an axis that holds these rates, and no less than 40 bpm.
+  function rateRange(rates_bpm) {
+    const known = rates_bpm.filter((v) => v !== null);
+    if (!known.length) return [40, 120];
+    const [low, high] = [Math.min, Math.max].map((best) => known.reduce((a, b) => best(a, b)));
+    const middle = (low + high) / 2, reach = Math.max((high - low) / 2 + 3, 20);
+    return [middle - reach, middle + reach];
   }
 
   // The outline of the interval over time, a piece for each run of windows with a pulse: a gap stays a gap.
@@ -211,26 +215,32 @@ function start(data) {
     if (other !== null) byId("other-title").textContent = describe(other);
     const colours = [BLUE, PINK];
     const axis = data.rate_axis_bpm;
+    const names = other === null ? [] : ["first place", "second place"];
     const shares = pair.map((place) => {
       const first = (step * places + place) * rates;
       return Array.from(data.probability.subarray(first, first + rates), (v) => v / 255);
     });
-    chart("spectrum", shares.map((y, i) => ({ x: axis, y, mode: i ? "lines" : "bars", color: colours[i],
-      text: (k) => `${number(axis[k])} bpm: ${number(y[k], 3)}` })), {
+    const most = Math.max(0.05, 1.1 * Math.max(...shares.flat()));
+    chart("spectrum", [
+      ...shares.map((y, i) => ({ x: axis, y, mode: i ? "lines" : "bars", color: colours[i], name: names[i],
+        text: (k) => `${number(axis[k])} bpm: ${number(y[k], 3)}` })),
+      // the rate that was read for the place, from all that is known
+      ...pair.map((place, i) => ({ x: [placeRate(place), placeRate(place)], y: placeRate(place) === null ? [null, null] : [0, most],
+        mode: "lines", dash: [5, 4], color: colours[i] })),
+    ], {
       x: { title: "pulse rate (bpm)", range: [axis[0] - 2, axis[rates - 1] + 2] },
-      y: { title: "probability", range: [0, Math.max(0.05, 1.1 * Math.max(...shares.flat()))] }, cursor: consensus(),
+      y: { title: "probability", range: [0, most] }, cursor: consensus(), legend: names.length > 0,
     });
     const times = shownWindows.map((window) => data.rate.time_s[window]);
+    const lines = pair.map((place) => times.map((_, window) => placeRate(place, window)));
+    const frames = times.map((_, i) => consensus(i));
     chart("place-rate", [
-      { x: times, y: times.map((_, i) => consensus(i)), mode: "lines", color: WARM, width: 1 },
-      ...pair.map((place, i) => {
-        const y = times.map((_, window) => placeRate(place, window));
-        return { x: times, y, mode: "lines+markers", color: colours[i], width: 1,
-          text: (k) => `${number(times[k], 1)} s: ${number(y[k])} bpm` };
-      }),
+      { x: times, y: frames, mode: "lines", color: WARM, width: 1, name: "frame" },
+      ...lines.map((y, i) => ({ x: times, y, mode: "lines+markers", color: colours[i], width: 1, name: names[i] || "place",
+        text: (k) => `${number(times[k], 1)} s: ${number(y[k])} bpm` })),
     ], {
       x: { title: "time (s)", range: [times[0] - 1, times[times.length - 1] + 1] },
-      y: { title: "rate (bpm)", range: [axis[0] - 4, axis[rates - 1] + 4] }, cursor: times[step],
+      y: { title: "rate (bpm)", range: rateRange([...frames, ...lines.flat()]) }, cursor: times[step], legend: true,
     });
     const waves = pair.map((place) => placeWave(data, place)).map((wave, i) => ({ wave, color: colours[i] }))
       .filter(({ wave }) => wave);
@@ -323,6 +333,8 @@ function start(data) {
   function showComparing() {
     byId("compare").setAttribute("aria-pressed", String(comparing || other !== null));
     byId("compare-note").hidden = !comparing;
+    byId("compare-note").textContent = other === null ? "Choose the place to compare with; the button ends it."
+      : "A click or the arrow keys move the second place; the button ends it.";
   }
 
   function magnify(factor, x, y) {
@@ -485,17 +497,17 @@ function start(data) {
     byId("layers").append(label);
   }
   byId("words").textContent = data.sentences.join(" ");
-  fillTable("summary", Object.entries(summary).map(([name, value]) => [withUnit(name), inWords(value)]));
+  fillTable("summary", data.table);
+  byId("files").textContent = summary.files && summary.files.length ? `Written with it: ${summary.files.join(", ")}.` : "";
   fillTable("regions", data.regions.table.map((of) => [of.region, of.pulse_rate_bpm || "no pulse",
     of.pulse_rate_bpm && `${of.low_bpm} to ${of.high_bpm}`, of.confidence, `${of.windows_with_pulse} of ${of.windows}`,
     number(100 * of.share_of_frame, 1), `${of.col_px}, ${of.row_px}`]));
   byId("region-panel").hidden = !data.regions.table.length;
   // of one window there is a number, and nothing over time
   for (const element of document.querySelectorAll(".over-time")) element.hidden = data.rate.time_s.length === 1;
-  if (data.note) {
-    byId("subset").textContent = data.note;
-    byId("subset").hidden = false;
-  }
+  const opened = windows > 1 ? `It opened at ${number(data.rate.time_s[shownWindows[data.start_window]], 1)} s, where the map is most` +
+    " like that of the whole video; a window is shown at its centre." : "";
+  byId("subset").textContent = [opened, data.note].filter((text) => text).join(" ");
   drawRate();
   goTo(data.start_window);
   document.body.dataset.ready = "yes";

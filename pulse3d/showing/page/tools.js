@@ -36,18 +36,6 @@ function rateText(index, data) {
   return `${number(rate)} bpm (${number(data.rate.low_bpm[index])} to ${number(data.rate.high_bpm[index])})`;
 }
 
-// The name of a value, with its unit in brackets.
-function withUnit(name) {
-  return name.replace(/_(bpm|px|s|fps|percent)$/, " ($1)").replaceAll("_", " ");
-}
-
-function inWords(value) {
-  if (value === null) return "–";
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  if (Array.isArray(value)) return value.length ? value.join(", ") : "none";
-  return String(value);
-}
-
 // The wave of a place in percent, null where it is unknown; null if the page has none. Stored are steps modulo 256.
 function placeWave(data, place) {
   const { places, largest_percent } = data.wave_places;
