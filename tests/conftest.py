@@ -2,14 +2,14 @@ import os
 import tempfile
 from pathlib import Path
 
+from helpers.compiling import QUICKLY
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Four devices on any machine, so that every test can compare one with several. Without optimisation
-# programs compile several times as fast and give the same but for rounding; launchers, but for `train`,
-# and notebooks run as a user's do.
+# Four devices on any machine, so that every test can compare one with several. Programs that are started
+# compile as a user's, but for `train`, and notebooks too.
 if os.environ["JAX_PLATFORMS"] == "cpu":
     os.environ["XLA_FLAGS"] = (
-        os.environ.get("XLA_FLAGS", "")
-        + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+        os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=4 {QUICKLY}"
     )
 # What one process has compiled, launchers and notebooks too, no other compiles again.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

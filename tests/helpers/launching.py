@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from helpers.compiling import QUICKLY
 
 from pulse3d.network import weights_file
 from pulse3d.training import checkpoint, train
@@ -39,7 +40,7 @@ TOY = [
 def environment_of(module):
     """As a user's, but for what compiles for minutes."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    flags = "--xla_backend_optimization_level=0" if module == "train" else ""
+    flags = QUICKLY if module == "train" else ""
     return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
 
 
