@@ -53,7 +53,9 @@ _WEIGHTS = flags.DEFINE_string(
     " without a network.",
 )
 _FPS = flags.DEFINE_float(
-    "fps", None, "Frames per second, for what has no time stamps; those of a file with stamps are replaced."
+    "fps",
+    None,
+    "Frames per second of arrays and images, which have no time stamps; of a file, instead of its stamps.",
 )
 _STREAM = flags.DEFINE_integer(
     "stream",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from pulse3d.config import CellNetConfig, ClipConfig
 from pulse3d.network import convolution
@@ -78,7 +78,7 @@ class CellNet(nn.Module):
         self.wave = dense(sizes.signals)
         self.weight_hidden = dense(sizes.weight_hidden)
         self.weight = dense(sizes.signals + sizes.notes)
-        self.seen = dense(sizes.hidden)
+        self.seen = Compared(sizes.hidden, sizes.reaches, self.compute)
         along = partial(Along, sizes.hidden, sizes.rate_taps, self.compute)
         self.rates_first, self.rates_second = along(), along()
         self.context = dense(sizes.hidden)
@@ -153,12 +153,10 @@ class CellNet(nn.Module):
         """Logits of every cell. A cell that never changes gets "no pulse", whatever the layers give."""
         weight, wave = nn.sigmoid(spectra.weight) + 1e-3, spectra.wave
         inside = spectra.inside[:, :, None, None] * jnp.ones((1, 1, wave.shape[2], 1))
-        # recomputed for the gradient: it takes much memory but little work
-        joined = jax.checkpoint(partial(compare, reaches=self.config.reaches))(wave, weight * inside)
-        batch, rows, cols = joined.shape[:3]
+        features = nn.gelu(self.seen(wave, weight * inside))
+        batch, rows, cols = features.shape[:3]
         seconds = jnp.broadcast_to(spectra.seconds[:, None, None, None], (batch, rows, cols, 1))
         told = jnp.concatenate([spectra.note, jnp.log(seconds / 10), weight], -1)
-        features = nn.gelu(self.seen(joined))
         features += nn.gelu(self.rates_first(features))
         (near,) = weighted_means(features, inside, self.config.reaches[:1])
         context = self.context(jnp.concatenate([_summary(features), _summary(near), told], -1))
@@ -222,6 +220,59 @@ class Along(nn.Module):
             compute=self.compute,
         )
         return found.reshape(*x.shape[:-1], self.features) + bias
+
+
+class Compared(nn.Module):
+    """What `compare` finds, through a dense layer; its kernel is (found, feature).
+
+    One window alone goes through signal by signal: all at once take 100 MB for a frame of 30 x 40 cells, and
+    a CPU waits for memory longer than it computes. The result is the same but for rounding.
+    """
+
+    features: int
+    reaches: tuple[int, ...]
+    compute: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        wave: Float[Array, "batch row col signal view part rate"],
+        weight: Float[Array, "batch row col signal"],
+    ) -> Float[Array, "batch row col rate feature"]:
+        """The features of every rate."""
+        batch, rows, cols, signals, views, _, rates = wave.shape
+        places = _places_found(signals, views, len(self.reaches))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (places.size, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
+        def through(found, kernel):
+            last = (((found.ndim - 1,), (0,)), ((), ()))
+            return convolution.product(found, kernel, last, compute=self.compute)
+
+        # recomputed for the gradient: it takes much memory but little work
+        find = jax.checkpoint(partial(compare, reaches=self.reaches))
+        if batch > 1:
+            return through(find(wave, weight), kernel) + bias
+
+        def add(total, one):
+            wave, weight, part = one
+            return total + through(find(wave[:, :, :, None], weight[..., None]), part), None
+
+        each = jnp.moveaxis(wave, 3, 0), jnp.moveaxis(weight, 3, 0), kernel[places]
+        # zeros that differ between devices, as `shard_map` wants it
+        nothing = jnp.zeros((batch, rows, cols, rates, self.features)) * weight[..., :1, None]
+        return lax.scan(add, nothing, each)[0] + bias
+
+
+def _places_found(signals: int, views: int, reaches: int) -> Int[np.ndarray, "signal found"]:
+    """Where, in what `compare` finds, that of each signal stands."""
+    kinds = [views] + [views, 1, 1] * reaches  # values a signal, in the order in which they are joined
+    starts = np.cumsum([0, *(signals * count for count in kinds)])
+    pieces = [
+        start + np.arange(signals * count).reshape(signals, count)
+        for start, count in zip(starts[:-1], kinds, strict=True)
+    ]
+    return np.concatenate(pieces, 1)
 
 
 def compare(

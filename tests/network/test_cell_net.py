@@ -139,3 +139,16 @@ def test_the_brightness_of_a_video_does_not_matter(params, toy_cells):
     run = jax.jit(lambda window: fast_cells.map_window(params, window, toy_cells))
     dim, bright = run(window), run(1.7 * window)
     np.testing.assert_allclose(dim, bright, atol=1e-4)
+
+
+def test_one_window_alone_is_compared_as_among_others():
+    rng = np.random.default_rng(0)
+    wave = jnp.asarray(rng.normal(size=(2, 6, 7, 4, 3, 2, 11)), jnp.float32)
+    weight = jnp.asarray(rng.uniform(size=(2, 6, 7, 4)), jnp.float32)
+    layer = cell_net.Compared(5, (2, 3))
+    params = layer.init(jax.random.key(0), wave, weight)
+    inner = params["params"]
+    expected = cell_net.compare(wave, weight, reaches=(2, 3)) @ inner["kernel"] + inner["bias"]
+    np.testing.assert_allclose(layer.apply(params, wave, weight), expected, atol=1e-5)
+    alone = [layer.apply(params, wave[i : i + 1], weight[i : i + 1]) for i in range(2)]
+    np.testing.assert_allclose(jnp.concatenate(alone), expected, atol=1e-5)

@@ -9,13 +9,12 @@ import threading
 import av
 import numpy as np
 import pytest
-from helpers.launching import ROOT, read_csv, run, start
+from helpers.demo import FILES, assert_finds_every_region
+from helpers.launching import read_csv, run, start
 
-from pulse3d import config, video
+from pulse3d import video
 
 pytestmark = pytest.mark.slow
-
-BUNDLED = ROOT / "pulse3d" / "weights" / "default.npz"
 
 
 def test_too_short_or_small_a_video_leaves_no_results(tmp_path):
@@ -45,48 +44,10 @@ def demo(tmp_path_factory):
     return out, printed
 
 
-def assert_finds_every_region(printed):
-    """The median rate of each region within 2.5 bpm."""
-    lines = [line.split() for line in printed.splitlines() if line.startswith("ellipse")]
-    assert [float(line[2]) for line in lines] == [66, 94, 141]
-    for line in lines:
-        assert abs(float(line[3]) - float(line[2])) <= 2.5
-
-
-FILES = {
-    "rates.csv", "regions.csv", "bvp.csv", "beats.csv", "map.npz", "map.png", "companion.png", "overlay.mp4",
-    "report.html", "summary.json",
-}  # fmt: skip
-
-
 def test_demo_finds_every_region_and_nothing_else(demo):
     assert_finds_every_region(demo[1])
     [background] = [line.split() for line in demo[1].splitlines() if line.startswith("background")]
     assert float(background[-1].strip("%")) <= 10
-
-
-@pytest.mark.skipif(not BUNDLED.exists(), reason="the default weights are not there")
-def test_default_weights_map_the_demo(tmp_path):
-    code, printed, err = run("predict", f"--out={tmp_path}")
-    assert code == 0, err
-    assert_finds_every_region(printed)
-    assert {p.name for p in tmp_path.iterdir()} == FILES
-    settings = config.get_preset("default")
-    times = [float(row["time_s"]) for row in read_csv(tmp_path / "rates.csv")]
-    np.testing.assert_allclose(times, np.arange(5, 11), atol=1e-6)
-    with np.load(tmp_path / "map.npz", allow_pickle=False) as maps:
-        # 30 x 53 cells of 6 px, one column of pixels left out
-        assert maps["probability"].shape == (6, 30, 53, settings.clip.rates)
-        total = maps["probability"].sum(-1, dtype=float) + maps["network_no_pulse"]
-        np.testing.assert_allclose(total, 1, atol=5e-3)
-        np.testing.assert_allclose(maps["no_pulse"] + maps["confidence"], 1, atol=1e-6)
-        np.testing.assert_allclose(maps["row_px"], 2.5 + 6 * np.arange(30))
-        np.testing.assert_allclose(maps["col_px"], 3.5 + 6 * np.arange(53))
-        np.testing.assert_array_equal(maps["rate_axis_bpm"], settings.clip.rate_axis_bpm)
-        assert (float(maps["fps"]), str(maps["weights"])) == (15.0, "default")
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert (summary["windows"], summary["window_s"], summary["weights"]) == (6, 10.0, "default")
-    assert (summary["patch_px"], summary["stride_px"], summary["centre"]) == (6, 6, "relative")
 
 
 def test_files_have_the_documented_format(demo):

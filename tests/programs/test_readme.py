@@ -1,5 +1,7 @@
 """The README's commands and code as they stand there; what takes hours or a camera is made small."""
 
+import functools
+import json
 import os
 import re
 import subprocess
@@ -8,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.compiling import QUICKLY
+from helpers.demo import FILES, assert_finds_every_region
 from helpers.inputs import encode
-from helpers.launching import ROOT, TOY
+from helpers.launching import ROOT, TOY, read_csv
+
+from pulse3d import config
 
 pytestmark = pytest.mark.slow
 
@@ -64,11 +70,14 @@ def place(tmp_path_factory):
     return folder
 
 
+@functools.cache
 def shell(command, cwd):
-    """Runs a command with this environment's programs, as in its terminal."""
+    """Runs a command once, with this environment's programs, as in its terminal."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     code = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    environment = os.environ | {"PATH": path, "PYTHONPATH": code, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PATH": path, "PYTHONPATH": code, "JAX_PLATFORMS": "cpu"}
+    # as a user's, but for what compiles for minutes
+    environment["XLA_FLAGS"] = QUICKLY if "launch.train" in command else ""
     return subprocess.run(
         ["bash", "-c", command], cwd=cwd, env=environment, text=True, capture_output=True, timeout=300
     )
@@ -84,6 +93,30 @@ def test_command(line, place):
     done = shell(command, place)
     assert done.returncode == 0, done.stderr
     assert left is None or (place / left).stat().st_size > 0
+
+
+def test_the_demo_shows_what_the_default_network_can(place):
+    done = shell("python -m launch.predict", place)
+    assert_finds_every_region(done.stdout)
+    [background] = [line.split() for line in done.stdout.splitlines() if line.startswith("background")]
+    assert float(background[-1].strip("%")) <= 1
+    out, settings = place / "pulse3d_out" / "demo", config.get_preset("default")
+    assert {p.name for p in out.iterdir()} == FILES
+    times = [float(row["time_s"]) for row in read_csv(out / "rates.csv")]
+    np.testing.assert_allclose(times, np.arange(5, 11), atol=1e-6)
+    with np.load(out / "map.npz", allow_pickle=False) as maps:
+        # 30 x 53 cells of 6 px, one column of pixels left out
+        assert maps["probability"].shape == (6, 30, 53, settings.clip.rates)
+        total = maps["probability"].sum(-1, dtype=float) + maps["network_no_pulse"]
+        np.testing.assert_allclose(total, 1, atol=5e-3)
+        np.testing.assert_allclose(maps["no_pulse"] + maps["confidence"], 1, atol=1e-6)
+        np.testing.assert_allclose(maps["row_px"], 2.5 + 6 * np.arange(30))
+        np.testing.assert_allclose(maps["col_px"], 3.5 + 6 * np.arange(53))
+        np.testing.assert_array_equal(maps["rate_axis_bpm"], settings.clip.rate_axis_bpm)
+        assert (float(maps["fps"]), str(maps["weights"])) == (15.0, "default")
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["windows"], summary["window_s"], summary["weights"]) == (6, 10.0, "default")
+    assert (summary["patch_px"], summary["stride_px"], summary["centre"]) == (6, 6, "relative")
 
 
 def test_the_code_runs(place):

@@ -97,7 +97,7 @@ def test_a_brightness_wave_is_answered_and_its_amplitude_tells_it_from_skin(read
     np.testing.assert_allclose(amplitude_percent, 10, atol=0.5)
 
 
-@pytest.mark.parametrize("unsteady", [0.0, 0.005])
+@pytest.mark.parametrize("unsteady", [pytest.param(0.0, marks=pytest.mark.long), 0.005])
 def test_a_camera_that_still_seeks_its_exposure_shows_no_pulse(shared, unsteady):
     """The first 12 s of a recording: colours change by a tenth, and 46 bpm nearly everywhere is false."""
     opened = video.open_video(shared / "clips" / "ubfc2_s12.mp4")
