@@ -337,7 +337,9 @@ class ReadoutConfig:
     followed over time; or "tracked", likelihood ratios of all patches, followed over time.
     min_pulse_share: for votes, a window has a pulse if at least this share of its patches has one.
     tolerance_bpm: the confidence is the probability within this distance of the reading.
-    interval: share of the probability that the interval should contain.
+    interval: how often the interval should hold the truth. It holds interval^interval_power of the
+    probability, since that is spread wider than the errors are: of 521 windows with a contact pulse, the
+    truth is in 68 % of the intervals of half the probability, and in 94 % of those of nine tenths.
     track_bpm: in tracking, SD of the rate's random walk over one second.
     track_floor: tracking adds this share of its mean to each window's probability.
     track_weight: how many times tracking counts every second of video. temperature: of the tracked
@@ -367,6 +369,7 @@ class ReadoutConfig:
     min_pulse_share: float = 0.01
     tolerance_bpm: float = 5.0
     interval: float = 0.9
+    interval_power: float = 1.0
     track_bpm: float = 2.8
     track_floor: float = 0.1
     track_weight: float = 1.0
@@ -397,6 +400,7 @@ class ReadoutConfig:
     def __post_init__(self):
         _one_of("readout.method", self.method, ("votes", "tracked_votes", "tracked"))
         _require(0 < self.interval < 1, "readout.interval", self.interval, "must be in (0, 1)")
+        _require(self.interval_power > 0, "readout.interval_power", self.interval_power, "must be positive")
         _require(self.track_bpm > 0, "readout.track_bpm", self.track_bpm, "must be positive")
         _require(
             0 <= self.no_pulse_prior < 1, "readout.no_pulse_prior", self.no_pulse_prior, "must be in [0, 1)"
@@ -557,6 +561,7 @@ PRESETS: dict[str, Config] = {
         readout=ReadoutConfig(
             method="tracked",
             temperature=0.35,
+            interval_power=2.0,
             no_pulse_prior=0.95,
             evidence_scale=2.5,
             evidence_power=1.0,
@@ -581,6 +586,7 @@ CLASSICAL: dict[str, Config] = {
         readout=replace(
             PRESETS["default"].readout,
             method="tracked_votes",
+            interval_power=1.0,
             no_pulse_prior=0.0,
             evidence_power=0.0,
             unsteady=0.0,

@@ -152,7 +152,7 @@ def read(probability: Float[np.ndarray, "class"], rate_axis_bpm: Axis, config: R
     """Reads a probability over rates and, last, "no pulse": the rate at its mode, and its shortest interval.
 
     There is no pulse if "no pulse" has at least half of it. Otherwise, the rate is the mean within
-    `tolerance_bpm` of the mode, the interval is the shortest that holds `config.interval` of the rates'
+    `tolerance_bpm` of the mode, the interval is the shortest that holds `interval`^`interval_power` of the rates'
     probability, and the confidence is the probability within `tolerance_bpm` of the rate.
     probability: sums to 1.
     """
@@ -161,7 +161,8 @@ def read(probability: Float[np.ndarray, "class"], rate_axis_bpm: Axis, config: R
     rates = probability[:-1]
     near = abs(rate_axis_bpm - rate_axis_bpm[rates.argmax()]) <= config.tolerance_bpm
     rate = float(rates[near] @ rate_axis_bpm[near] / rates[near].sum())
-    low, high = shortest_interval(rates / rates.sum(), rate_axis_bpm, config.interval)
+    share = config.interval**config.interval_power
+    low, high = shortest_interval(rates / rates.sum(), rate_axis_bpm, share)
     confidence = float(rates[abs(rate_axis_bpm - rate) <= config.tolerance_bpm].sum())
     return Reading(rate, min(low, rate), max(high, rate), min(confidence, 1.0))
 

@@ -218,6 +218,16 @@ def test_shortest_interval_equals_a_search_over_all(share):
         assert inside.sum() == min(runs)
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_an_interval_holds_a_power_of_its_share(power):
+    rng, settings = np.random.default_rng(0), ReadoutConfig(interval=0.8, interval_power=power)
+    for _ in range(20):
+        p = rng.dirichlet(np.full(75, 0.3))
+        rate, low, high, _ = readout.read(np.append(0.9 * p, 0.1), AXIS, settings)
+        expected = readout.shortest_interval(p, AXIS, 0.8**power)
+        assert (low, high) == (min(expected[0], rate), max(expected[1], rate))
+
+
 def test_likelihood_is_the_mean_square_of_what_exceeds_no_pulse():
     odds = 4
     nothing = np.full((2, 3, 6), 1.0)
