@@ -152,8 +152,8 @@ def read(probability: Float[np.ndarray, "class"], rate_axis_bpm: Axis, config: R
     """Reads a probability over rates and, last, "no pulse": the rate at its mode, and its shortest interval.
 
     There is no pulse if "no pulse" has at least half of it. Otherwise, the rate is the mean within
-    `tolerance_bpm` of the mode, the interval is the shortest that holds `interval`^`interval_power` of the rates'
-    probability, and the confidence is the probability within `tolerance_bpm` of the rate.
+    `tolerance_bpm` of the mode, the interval is the shortest that holds `interval`^`interval_power` of the
+    rates' probability, and the confidence is the probability within `tolerance_bpm` of the rate.
     probability: sums to 1.
     """
     if probability[-1] >= 0.5:

@@ -426,7 +426,8 @@ def test_what_does_not_fit_into_memory_is_refused(paper):
      "train.learning_rate=nan", "train.learning_rate=-1", "train.average=1", "train.weight_decay=-1",
      "train.schedule=linear", "train.eval_every=0", "map.step_s=0", "map.max_gap_s=-1", "map.max_gap_s=nan",
      "map.stride_px=0", "map.centre=none", "readout.interval=2", "readout.interval_power=0",
-     "readout.track_bpm=0", "model.hidden=x", "model.kernel=1", "train", "train.steps", "train.steps=1e3", "nothing.here=1", "=", "map.cells=-1"],
+     "readout.track_bpm=0", "model.hidden=x", "model.kernel=1", "train", "train.steps", "train.steps=1e3",
+     "nothing.here=1", "=", "map.cells=-1"],
 )  # fmt: skip
 def test_settings_out_of_range_get_one_line(assignment):
     with pytest.raises(InputError) as error:
