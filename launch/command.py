@@ -19,12 +19,11 @@ pulse3d --list-settings               everything that --set changes, with its va
 pulse3d --version
 """
 
-import difflib
 import importlib
 import sys
 from pathlib import Path
 
-from pulse3d.errors import InputError
+from pulse3d.errors import InputError, nearest
 
 from . import common
 
@@ -37,12 +36,12 @@ def main() -> None:
     if not asked or asked[0] in common.HELP:
         return common.print_text(__doc__.strip())
     programs = (*PROGRAMS, "live")
-    name = asked.pop(0) if asked[0] in programs else "predict"
-    if name == "predict" and asked and not Path(asked[0]).exists():
-        for near in difflib.get_close_matches(asked[0], programs, n=1, cutoff=0.7):
-            said = InputError(f"{asked[0]}: no such program, file or folder (did you mean {near}?)")
-            print(f"error: {said}", file=sys.stderr)
-            sys.exit(2)
+    known = asked[0] in programs
+    name = asked.pop(0) if known else "predict"
+    # what is much like the name of a program, and no file, is not taken for a video
+    if not known and not Path(asked[0]).exists() and (near := nearest(asked[0], programs, likeness=0.7)):
+        print(f"error: {InputError(f'{asked[0]}: no such program, file or folder{near}')}", file=sys.stderr)
+        sys.exit(2)
     if name == "live":
         camera = asked.pop(0) if asked and asked[0].isdigit() else "0"
         name, asked = "predict", [f"--video=<video{camera}>", *asked]

@@ -83,6 +83,7 @@ _MAT = flags.DEFINE_bool("mat", False, "Also writes map.mat, as the original pro
 _QUIET = flags.DEFINE_bool("quiet", False, "Prints nothing but errors.")
 _JSON = flags.DEFINE_bool("json", False, "Prints the summary as JSON, nothing else; live: a line a window.")
 OUT = Path("pulse3d_out")
+MOST_PIECES = 20  # of a name with spaces
 Item = TypeVar("Item")
 IN_TABLE = (
     "pulse_rate_median_bpm", "pulse_rate_low_median_bpm", "pulse_rate_high_median_bpm", "confidence_median",
@@ -175,10 +176,11 @@ def folder_name(source: video.Video) -> str:
 
 def refuse_pieces(names: Sequence[str]) -> None:
     """Raises InputError for the pieces of a name with spaces that was given without quotes."""
-    for first in range(len(names)):
-        for end in range(first + 2, len(names) + 1):
+    missing = [not Path(name).exists() for name in names]
+    for first in range(len(names) if any(missing) else 0):
+        for end in range(first + 2, min(first + MOST_PIECES, len(names)) + 1):
             whole = " ".join(names[first:end])
-            if not all(Path(name).exists() for name in names[first:end]) and Path(whole).exists():
+            if any(missing[first:end]) and Path(whole).exists():
                 raise InputError(f'{whole}: has spaces in its name; put it into quotes: "{whole}"')
 
 

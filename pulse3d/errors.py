@@ -33,9 +33,9 @@ def expect_kind(name: str, value: object, kinds: Any, expected: str) -> None:
         raise InputError(f"{name} = {value!r:.100}: expected {expected}")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The text " (did you mean X?)" to append to a wrong name; empty if no name is similar."""
-    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+def nearest(name: str, names: Iterable[str], *, likeness: float = 0.4) -> str:
+    """The text " (did you mean X?)" to append to a wrong name; empty if no name is as similar, 0...1."""
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=likeness)
     return f" (did you mean {match[0]}?)" if match else ""
 
 

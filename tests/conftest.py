@@ -5,8 +5,8 @@ from pathlib import Path
 from helpers.compiling import QUICKLY
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Four devices on any machine, so that every test can compare one with several. Programs that are started
-# compile as a user's, but for `train`, and notebooks too.
+# Four devices on any machine, so that every test can compare one with several. Programs that tests
+# start, but for `train`, and notebooks compile as a user's do.
 if os.environ["JAX_PLATFORMS"] == "cpu":
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=4 {QUICKLY}"

@@ -27,7 +27,9 @@ def export_network(
     is turned into cells. Raises InputError if flatbuffers is missing (the extra `export`).
     """
     if importlib.util.find_spec("flatbuffers") is None:
-        raise InputError(f"{path}: writing it needs flatbuffers; pip install flatbuffers")
+        raise InputError(
+            "export: writing a network needs flatbuffers, the extra export; pip install flatbuffers"
+        )
     config = weights.config
     mapper = make_mapper(weights.params, config, frame_shape, stride_px=stride_px)
     clip, layout = config.clip, mapper.layout

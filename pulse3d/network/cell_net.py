@@ -241,8 +241,8 @@ class Compared(nn.Module):
     ) -> Float[Array, "batch row col rate feature"]:
         """The features of every rate."""
         batch, rows, cols, signals, views, _, rates = wave.shape
-        places = _places_found(signals, views, len(self.reaches))
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (places.size, self.features))
+        order = _found_of_signals(signals, views, len(self.reaches))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (order.size, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
         def through(found, kernel):
@@ -258,13 +258,13 @@ class Compared(nn.Module):
             wave, weight, part = one
             return total + through(find(wave[:, :, :, None], weight[..., None]), part), None
 
-        each = jnp.moveaxis(wave, 3, 0), jnp.moveaxis(weight, 3, 0), kernel[places]
+        each = jnp.moveaxis(wave, 3, 0), jnp.moveaxis(weight, 3, 0), kernel[order]
         # zeros that differ between devices, as `shard_map` wants it
         nothing = jnp.zeros((batch, rows, cols, rates, self.features)) * weight[..., :1, None]
         return lax.scan(add, nothing, each)[0] + bias
 
 
-def _places_found(signals: int, views: int, reaches: int) -> Int[np.ndarray, "signal found"]:
+def _found_of_signals(signals: int, views: int, reaches: int) -> Int[np.ndarray, "signal found"]:
     """Where, in what `compare` finds, that of each signal stands."""
     kinds = [views] + [views, 1, 1] * reaches  # values a signal, in the order in which they are joined
     starts = np.cumsum([0, *(signals * count for count in kinds)])

@@ -86,8 +86,8 @@ def write_pictures(
     """Writes the figures and, unless the source is live, overlay.mp4; returns the names.
 
     truth: reference rates for the figure. limits_bpm: of the colours of rates. figure: pdf or svg, written
-    in addition to png. film: as in
-    `video.write_overlay`. watch: wraps the iterator over the overlay's pictures.
+    in addition to png. film: as in `video.write_overlay`. watch: wraps the iterator over the overlay's
+    pictures.
     """
     count, name = len(found.time_s), Path(source.name).name
     title = f"{name}: one window" if count == 1 else f"{name}: median over {count} windows"

@@ -169,7 +169,7 @@ def _pack(
         "subtitle": _subtitle(result.summary),
         "rate_steps": RATE_STEPS,
         "note": _note(result, windows, every),
-        "summary": result.summary | {"video": ""},
+        "summary": {name: value for name, value in result.summary.items() if name != "video"},
         "table": words.of_table(result.summary),
         "frame": _jpeg(result.frame),
         "frame_height_px": result.frame.shape[0],

@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pulse3d.errors import InputError
+from pulse3d.evaluation import metrics
 from pulse3d.evaluation.contact import device_rates
 from pulse3d.result import Result
-
-WITHIN_BPM = 5.0
 
 
 class Truth(NamedTuple):
@@ -49,11 +48,10 @@ def compare(found: Result, truth: Truth) -> dict[str, Any]:
     truth_within_5bpm: share of all of them within 5 bpm, where no answer is a miss, None without any.
     """
     expected = device_rates(truth.rate_bpm, truth.time_s, found.time_s, length_s=found.summary["window_s"])
-    known = np.isfinite(expected)
-    error = abs(found.pulse_rate_bpm - expected)[known]
-    answered = error[np.isfinite(error)]
+    mae = metrics.mean_finite(abs(found.pulse_rate_bpm - expected))
+    within = metrics.within(expected, found.pulse_rate_bpm)
     return {
-        "truth_windows": int(known.sum()),
-        "truth_mae_bpm": round(float(answered.mean()), 2) if len(answered) else None,
-        "truth_within_5bpm": round(float((error <= WITHIN_BPM).mean()), 4) if len(error) else None,
+        "truth_windows": int(np.isfinite(expected).sum()),
+        "truth_mae_bpm": round(mae, 2) if np.isfinite(mae) else None,
+        "truth_within_5bpm": round(within, 4) if np.isfinite(within) else None,
     }

@@ -240,7 +240,8 @@ function start(data) {
         text: (k) => `${number(times[k], 1)} s: ${number(y[k])} bpm` })),
     ], {
       x: { title: "time (s)", range: [times[0] - 1, times[times.length - 1] + 1] },
-      y: { title: "rate (bpm)", range: rateRange([...frames, ...lines.flat()]) }, cursor: times[step], legend: true,
+      y: { title: "rate (bpm)", range: rateRange([...frames, ...lines.flat()]) }, cursor: times[step],
+      legend: [...frames, ...lines.flat()].some((v) => v !== null),
     });
     const waves = pair.map((place) => placeWave(data, place)).map((wave, i) => ({ wave, color: colours[i] }))
       .filter(({ wave }) => wave);
@@ -278,7 +279,7 @@ function start(data) {
     const none = traces.every(({ y }) => y.every((v) => v === null));
     chart(id, traces, {
       x: { title: "time (s)", range: [middle - half, middle + half] }, y: { title: "pulse wave (%)" },
-      cursor: film ? film.currentTime : null, message: none ? message : "",
+      cursor: film && !none ? film.currentTime : null, message: none ? message : "",
     });
   }
 
@@ -505,7 +506,7 @@ function start(data) {
   byId("region-panel").hidden = !data.regions.table.length;
   // of one window there is a number, and nothing over time
   for (const element of document.querySelectorAll(".over-time")) element.hidden = data.rate.time_s.length === 1;
-  const opened = windows > 1 ? `It opened at ${number(data.rate.time_s[shownWindows[data.start_window]], 1)} s, where the map is most` +
+  const opened = windows > 1 && summary.windows_with_pulse ? `It opened at ${number(data.rate.time_s[shownWindows[data.start_window]], 1)} s, where the map is most` +
     " like that of the whole video; a window is shown at its centre." : "";
   byId("subset").textContent = [opened, data.note].filter((text) => text).join(" ");
   drawRate();
