@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.browsing import open_browser, picture, text, wait
+from helpers.configs import replace
 from helpers.inputs import encode
 from helpers.launching import environment_of, files_up_to, start
 
@@ -149,6 +150,19 @@ def test_at_the_end_the_rates_are_those_of_the_result_and_the_map_that_of_the_la
     rgba = np.frombuffer(base64.b64decode(told["map"]["rgba"]), np.uint8)
     np.testing.assert_array_equal(rgba, messages.colour_places(last).ravel())
     assert (told["map"]["rows"], told["map"]["cols"]) == last.rate_bpm.shape
+
+
+def test_the_readings_from_all_windows_replace_those_from_the_windows_so_far(toy, clip, tmp_path):
+    """Of a method that follows the rate, the two differ."""
+    config = replace(toy, readout={"method": "tracked_votes"})
+    followed = Weights(toy_params(toy), config, {}, "toy")
+    job, window_s = turns.Job(0, "me.mkv"), config.clip.duration_s
+    work.map_upload(job, clip, tmp_path, followed)
+    windows = stream.map_stream(pulse3d.open_video(clip).frames(), followed)
+    running = np.array([messages.rate_of(window, window_s=window_s) for window in windows], float)
+    told, final = np.array(job.status.rates, float), pulse3d.Result.load(tmp_path)
+    np.testing.assert_allclose(told[:, 1:3].T, [final.pulse_rate_bpm, final.low_bpm], atol=1e-3)
+    assert abs(told - running).max() > 0.1
 
 
 def test_rates_are_colours_and_confidence_is_opacity(weights):
